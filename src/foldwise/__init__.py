@@ -1,0 +1,37 @@
+"""Train every fold, setting and seed of a network at once, and learn whether to believe the result.
+
+The names below are loaded when first used, so that `import foldwise` and `foldwise --help` are instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foldwise.errors import FoldwiseError
+    from foldwise.plans.search import Grid
+    from foldwise.settings import Settings
+    from foldwise.study import Study, fit, load
+
+__version__ = "0.1.0"
+__all__ = ["FoldwiseError", "Grid", "Settings", "Study", "fit", "load"]
+
+_HOMES = {
+    "FoldwiseError": "foldwise.errors",
+    "Grid": "foldwise.plans.search",
+    "Settings": "foldwise.settings",
+    "Study": "foldwise.study",
+    "fit": "foldwise.study",
+    "load": "foldwise.study",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,497 @@
+"""The command line: thin, and it starts without torch.
+
+Data goes to stdout and talk to stderr. Exit codes: 0 clean, 1 the run found something that must be looked at,
+2 it could not run, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+from foldwise.arguments import READ, free_folder, nothing_left_empty, one_source, run_name
+from foldwise.errors import DataError, FoldwiseError
+
+if TYPE_CHECKING:
+    from foldwise.terminal import Display
+
+CLEAN: Final = 0
+LOOK_AT_IT: Final = 1
+COULD_NOT_RUN: Final = 2
+INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="foldwise",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: every problem that can be explained is, without a traceback."""
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        app(args=typed, prog_name="foldwise", obj=shlex.join(["foldwise", *typed]))
+    except FoldwiseError as problem:
+        fail(problem.problem, problem.hint)
+    except MemoryError:
+        fail(
+            "there is not enough memory for this.",
+            "train fewer members at once: fewer trials, folds or seeds",
+        )
+    except OSError as problem:
+        fail(*explained(problem))
+    except Exception:
+        traceback.print_exc()
+        fail("foldwise broke; the lines above say where.", "this is a fault in foldwise: please report it")
+    sys.exit(CLEAN)
+
+
+def fail(problem: str, hint: str) -> NoReturn:
+    """Print what went wrong and what to do about it, and exit."""
+    from rich.text import Text
+
+    from foldwise.terminal import talk, visible
+
+    console = talk()
+    for label, style, text in (("error", "bold red", problem), ("hint", "cyan", hint)):
+        lines = "\n".join(visible(line) for line in text.splitlines())
+        if lines:
+            console.print(Text(f"{label}: ", style=style).append(lines, style="default"), soft_wrap=True)
+    sys.exit(COULD_NOT_RUN)
+
+
+def write_data(text: str) -> None:
+    """Write data to stdout, in UTF-8 wherever it goes; a reader that has read enough (head) is no problem."""
+    try:
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.flush()
+    except OSError as problem:
+        # What is still in the buffer would fail once more, at exit, and with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(problem, BrokenPipeError):
+            raise
+
+
+def explained(problem: OSError) -> tuple[str, str]:
+    """Say what the operating system refused, and what helps.
+
+    >>> explained(OSError(28, "No space left on device", "runs/a"))
+    ('`runs/a`: no space left on device.', 'free some space, or write elsewhere with --out')
+    """
+    place = f"`{problem.filename}`: " if problem.filename else ""
+    reason = (problem.strerror or str(problem) or type(problem).__name__).rstrip(".")
+    hints = {
+        errno.ENOSPC: "free some space, or write elsewhere with --out",
+        errno.EDQUOT: "free some space, or write elsewhere with --out",
+        errno.EROFS: "write elsewhere with --out",
+        errno.EACCES: "check who may read and write there, or choose another place",
+        errno.EPERM: "check who may read and write there, or choose another place",
+        errno.ENOENT: "check the path",
+    }
+    return f"{place}{reason[:1].lower()}{reason[1:]}.", hints.get(problem.errno or 0, "")
+
+
+def default_of(name: str) -> str:
+    """Read the default of a parameter of `foldwise.fit` for the help text; empty when there is none to show.
+
+    Its source is parsed, not imported, because importing it costs seconds (torch), and writing the default
+    here once more would be a second truth.
+
+    >>> default_of("folds"), default_of("seed"), default_of("target")
+    ('5', '0', '')
+    """
+    default = FIT_DEFAULTS[name]
+    return str(default) if isinstance(default, int | float | str) and not isinstance(default, bool) else ""
+
+
+def _fit_defaults() -> dict[str, Any]:
+    tree = ast.parse(Path(__file__).with_name("study.py").read_text(encoding="utf-8"))
+    fit = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "fit")
+    pairs = zip(fit.args.kwonlyargs, fit.args.kw_defaults, strict=True)
+    return {argument.arg: ast.literal_eval(default) for argument, default in pairs if default is not None}
+
+
+FIT_DEFAULTS: Final = _fit_defaults()
+
+# fit
+
+TABLE: Final = "The table"
+VALIDATION: Final = "Validation"
+TRAINING: Final = "Training"
+RUN: Final = "The run"
+
+
+def option(*names: str, says: str, panel: str, of: str = "", **more: Any) -> Any:
+    """Declare an option of `fit`; the default shown is that of the parameter `of` of `foldwise.fit`."""
+    default = f" [dim]\\[default: {default_of(of)}][/dim]" if of else ""
+    return typer.Option(*names, help=says + default, rich_help_panel=panel, show_default=False, **more)
+
+
+@app.command()
+def fit(
+    context: typer.Context,
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="The table: .csv, .tsv, .txt, .data (also .gz), .parquet, .arrow, .feather."),
+    ] = None,
+    target: Annotated[
+        list[str] | None, option("--target", "-t", says="Column to predict; repeat for several.", panel=TABLE)
+    ] = None,
+    example: Annotated[
+        str | None,
+        option(
+            "--example",
+            says="Built-in table instead: digits, breast_cancer, diabetes, wine or iris.",
+            panel=TABLE,
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        option(
+            "--column",
+            metavar="NAME=KIND",
+            says="Say what a column is: number, category, date or drop; repeat for several.",
+            panel=TABLE,
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        option("--drop", metavar="NAME", says="Set a column aside; repeat for several.", panel=TABLE),
+    ] = None,
+    drop_missing_targets: Annotated[
+        bool | None,
+        option(
+            "--drop-missing-targets",
+            says="Set rows aside whose target is missing, instead of stopping.",
+            panel=TABLE,
+        ),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        option("--separator", says="What separates cells in a text file, e.g. ';' or 'tab'.", panel=TABLE),
+    ] = None,
+    encoding: Annotated[
+        str | None, option("--encoding", says="Encoding of a text file, e.g. latin-1.", panel=TABLE)
+    ] = None,
+    header: Annotated[
+        bool | None,
+        option(
+            "--header/--no-header",
+            says="Whether the first line of a text file holds names; found out if not given.",
+            panel=TABLE,
+        ),
+    ] = None,
+    folds: Annotated[
+        str | None,
+        option(
+            "--folds",
+            metavar="N|loo",
+            says="Number of folds; loo leaves one row out at a time.",
+            of="folds",
+            panel=VALIDATION,
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        option(
+            "--repeats", says="Cross-validations, each with its own folds.", of="repeats", panel=VALIDATION
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        option(
+            "--seeds", says="Networks with different seeds per trial and fold.", of="seeds", panel=VALIDATION
+        ),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        option(
+            "--holdout",
+            metavar="SHARE",
+            says="Validate on one random share of the rows instead of folds.",
+            panel=VALIDATION,
+        ),
+    ] = None,
+    test: Annotated[
+        float | None,
+        option(
+            "--test",
+            metavar="SHARE",
+            says="Seal this share of the rows away before anything is learned; see open-test.",
+            panel=VALIDATION,
+        ),
+    ] = None,
+    groups: Annotated[
+        str | None,
+        option("--groups", metavar="COLUMN", says="Keep rows of one group in one fold.", panel=VALIDATION),
+    ] = None,
+    time: Annotated[
+        str | None,
+        option(
+            "--time",
+            metavar="COLUMN",
+            says="Learn from earlier rows, validate on later ones.",
+            panel=VALIDATION,
+        ),
+    ] = None,
+    fold_column: Annotated[
+        str | None,
+        option(
+            "--fold-column", metavar="COLUMN", says="Take the fold of each row from here.", panel=VALIDATION
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        option(
+            "--metric", says="What trials are compared by; chosen by the task if not given.", panel=VALIDATION
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        option(
+            "--task",
+            says="regression, binary, multiclass or multilabel; read from the target if not given.",
+            panel=TRAINING,
+        ),
+    ] = None,
+    log_target: Annotated[
+        bool | None,
+        option(
+            "--log-target/--no-log-target",
+            says="Learn the logarithm of the target; decided by its skewness if not given.",
+            panel=TRAINING,
+        ),
+    ] = None,
+    search: Annotated[
+        Path | None,
+        option(
+            "--search",
+            metavar="FILE",
+            says="Settings to try, .json or .toml: a list of values each.",
+            panel=TRAINING,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, option("--device", says="auto, cpu, cuda, cuda:1 …", of="device", panel=TRAINING)
+    ] = None,
+    dtype: Annotated[
+        str | None, option("--dtype", says="float32 or float64.", of="dtype", panel=TRAINING)
+    ] = None,
+    seed: Annotated[
+        int | None, option("--seed", says="Same seed, same study.", of="seed", panel=TRAINING)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            says="Run folder; runs/NAME of the table if not given.",
+            panel=RUN,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, option("--overwrite", says="Replace the run that is in the folder.", panel=RUN)
+    ] = False,
+    quiet: Annotated[
+        bool, option("--quiet", "-q", says="Say nothing but warnings and errors.", panel=RUN)
+    ] = False,
+) -> None:
+    """Cross-validate networks on a table: every fold, setting and seed at once.
+
+    Prints the path of the report. Exits with 1 when there are warnings, such as members that diverged.
+
+    [bold]Examples[/bold]
+
+    \b
+    foldwise fit train.csv --target price
+    foldwise fit train.parquet --target price --folds 10 --seeds 3 --test 0.2
+    foldwise fit hourly.csv --target rented --time hour --drop registered
+    foldwise fit visits.csv --target ill --groups patient --column code=category
+    foldwise fit --example digits --search settings.json
+    """
+    given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
+    del given["quiet"]
+    given |= {name: read(given[name]) for name, read in READ.items() if name in given}
+    source = one_source(data, example)
+    given["out"] = folder = out or free_folder(Path("runs") / run_name(source))
+    with nothing_left_empty(folder), watching(f"{source} → {folder}", quiet) as display:
+        import foldwise
+
+        study = foldwise.fit(**given, display=display, command=context.obj)
+    if quiet:
+        warn(study.warnings)
+    if study.report_path is not None:
+        write_data(f"{study.report_path}\n")
+    raise typer.Exit(INTERRUPTED if study.interrupted else LOOK_AT_IT if study.warnings else CLEAN)
+
+
+@contextmanager
+def watching(title: str, quiet: bool) -> Iterator[Display]:
+    """Open the display of a study; a quiet one says nothing."""
+    from foldwise.terminal import Display, TerminalDisplay, shown, talk
+
+    if quiet:
+        yield Display()
+        return
+    console = talk()
+    # Importing torch takes a moment: say at once that the command was understood.
+    console.print(shown(f"foldwise {version('foldwise')} · {title}", "dim"), soft_wrap=True)
+    with TerminalDisplay(console) as display:
+        yield display
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print warnings."""
+    from foldwise.terminal import talk, warning_line
+
+    for warning in warnings:
+        talk().print(warning_line(warning), soft_wrap=True)
+
+
+# What is done with a run
+
+
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder, as printed by fit.", show_default=False)
+]
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Table with the columns that training had.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Where to write, .csv or .parquet; else stdout."),
+    ] = None,
+) -> None:
+    """Predict the rows of a table with the networks of a run.
+
+    [bold]Examples[/bold]
+
+    \b
+    foldwise predict runs/train new.csv -o predictions.csv
+    foldwise predict runs/train new.parquet | head
+    """
+    if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
+        raise DataError(f"`{out}`: predictions are written as .csv or .parquet.", hint="-o predictions.csv")
+    import foldwise
+    from foldwise.store.files import write_atomically
+
+    table = foldwise.load(run).predict(new)
+    if out is None:
+        write_data(table.write_csv())
+    else:
+        write_atomically(out, table.write_csv if out.suffix.lower() == ".csv" else table.write_parquet)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Where to write; report.html of the run if not given."
+        ),
+    ] = None,
+) -> None:
+    """Write the report of a run again and print its path.
+
+    [bold]Examples[/bold]
+
+    \b
+    foldwise report runs/train
+    foldwise report runs/train -o ~/page.html
+    """
+    import foldwise
+
+    write_data(f"{foldwise.load(run).report(out)}\n")
+
+
+@app.command()
+def open_test(run: RunFolder) -> None:
+    """Score a run on its sealed test rows, and record that they were opened.
+
+    The first opening is the honest one. From the second on, the exit code is 1: choices made after seeing the
+    test score make it too good.
+
+    [bold]Example[/bold]
+
+    \b
+    foldwise open-test runs/train
+    """
+    import foldwise
+
+    opening = foldwise.load(run).open_test()
+    write_data(f"{opening.sentence}\n")
+    raise typer.Exit(LOOK_AT_IT if opening.times_opened > 1 else CLEAN)
+
+
+@app.command()
+def replay(
+    run: RunFolder,
+    trial: Annotated[int, typer.Option("--trial", help="Trial, as numbered in the leaderboard.")],
+    fold: Annotated[int, typer.Option("--fold", help="Fold, as numbered in the report.")],
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of the member; the first of the study if not given.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="The table, if it is no longer where fit found it."),
+    ] = None,
+) -> None:
+    """Train one member alone, in plain PyTorch, and show how far it is from its twin in the stack.
+
+    [bold]Example[/bold]
+
+    \b
+    foldwise replay runs/train --trial 3 --fold 2
+    """
+    import foldwise
+    from foldwise.terminal import data_console, replay_table, shown, talk
+
+    replayed = foldwise.load(run).replay(trial, fold, seed, data)
+    member = f"{replayed.trial} · fold {replayed.fold} · seed {replayed.seed} · {replayed.epochs} epochs"
+    talk().print(shown(member, "dim"), soft_wrap=True)
+    data_console().print(replay_table(replayed))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"foldwise {version('foldwise')}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train every fold, setting and seed of a network at once, and learn whether to believe the result.
+
+    Exit codes: 0 clean, 1 something must be looked at, 2 could not run, 130 stopped by Ctrl-C.
+
+    [bold]Examples[/bold]
+
+    \b
+    foldwise fit train.csv --target price
+    foldwise predict runs/train new.csv -o predictions.csv
+    foldwise fit --example digits
+    """

@@ -1,0 +1,250 @@
+"""Which rows a member learns from and which it is scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int
+from sklearn import model_selection
+
+from foldwise.errors import PlanError, listed
+
+FoldsAsked = int | Literal["loo"] | Sequence[int] | Any
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The training and validation rows of every fold, and one sentence on how they were made."""
+
+    train: Bool[np.ndarray, "folds rows"]
+    validation: Bool[np.ndarray, "folds rows"]
+    how: str
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    @property
+    def validation_rows(self) -> list[Int[np.ndarray, " fold_rows"]]:
+        """List each fold's validation rows in ascending order."""
+        return [np.flatnonzero(v) for v in self.validation]
+
+    def same_as(self, other: Folds) -> bool:
+        """Tell whether two sets of folds divide the rows alike."""
+        return np.array_equal(self.train, other.train) and np.array_equal(self.validation, other.validation)
+
+
+def make_folds(
+    rows: int,
+    asked: FoldsAsked = 5,
+    *,
+    repeats: int = 1,
+    classes: Int[np.ndarray, " rows"] | None = None,
+    class_names: Sequence[object] = (),
+    groups: np.ndarray | None = None,
+    time: np.ndarray | None = None,
+    numbers: np.ndarray | None = None,
+    holdout: float | None = None,
+    seed: int = 0,
+) -> Folds:
+    """Divide rows into folds.
+
+    `asked` is a number of folds, "loo" (each row its own fold), or any scikit-learn splitter. `classes` (class
+    numbers) stratifies; `groups` keeps rows of one group together; `time` validates on later rows only;
+    `numbers` gives each row's fold; `holdout` validates once, on that share of the rows.
+    Raises PlanError when the rows do not allow it.
+
+    >>> folds = make_folds(10, 5)
+    >>> folds.validation.sum(axis=0)
+    array([1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+    """
+    _refuse_contradictions(asked, repeats, groups, time, numbers, holdout)
+    if numbers is not None:
+        return _numbered(numbers)
+    if time is not None:
+        return _ordered(time, _count(asked, rows))
+    if hasattr(asked, "split"):
+        return _split(asked, rows, classes, groups, f"{type(asked).__name__} of scikit-learn")
+    if asked == "loo":
+        return _leave_one_out(rows)
+    if holdout is not None:
+        return _hold_out(rows, holdout, repeats, classes, class_names, groups, seed)
+    return _k_fold(rows, _count(asked, rows), repeats, classes, class_names, groups, seed)
+
+
+def _refuse_contradictions(
+    asked: FoldsAsked, repeats: int, groups: object, time: object, numbers: object, holdout: float | None
+) -> None:
+    if not hasattr(asked, "split") and not isinstance(asked, int) and asked != "loo":
+        raise PlanError(
+            f"`folds` must be a number, 'loo' or a scikit-learn splitter; got {asked!r}.",
+            hint="a column that holds each row's fold is given as fold_column",
+        )
+    if repeats < 1:
+        raise PlanError(f"`repeats` must be at least 1; got {repeats}.")
+    schemes = [
+        name
+        for name, given in (
+            ("time", time is not None),
+            ("a fold column", numbers is not None),
+            ("holdout", holdout is not None),
+            ("folds='loo'", isinstance(asked, str) and asked == "loo"),
+            ("a splitter", hasattr(asked, "split")),
+        )
+        if given
+    ]
+    if len(schemes) > 1:
+        raise PlanError(
+            f"{' and '.join(schemes)} are different ways to make folds.", hint="choose one of them"
+        )
+    if schemes and schemes != ["holdout"] and repeats > 1:
+        raise PlanError(
+            f"`repeats` needs folds drawn at random; {schemes[0]} gives the same folds each time."
+        )
+    if groups is not None and schemes and schemes[0] not in ("holdout", "a splitter"):
+        raise PlanError(f"groups cannot be combined with {schemes[0]}.", hint="choose one of them")
+
+
+def _count(asked: Any, rows: int) -> int:
+    if isinstance(asked, bool) or asked < 2:
+        raise PlanError(
+            f"`folds` must be at least 2; got {asked}.", hint="--holdout 0.2 validates on one share"
+        )
+    if asked > rows:
+        raise PlanError(
+            f"{asked} folds need at least {asked} rows; there are {rows}.",
+            hint=f"--folds {max(2, rows // 2)}",
+        )
+    return int(asked)
+
+
+def _split(splitter: Any, rows: int, classes: Any, groups: Any, how: str) -> Folds:
+    nothing = np.zeros((rows, 1))
+    try:
+        pairs = list(splitter.split(nothing, classes if classes is not None else np.zeros(rows), groups))
+    except ValueError as error:
+        raise PlanError(f"the folds cannot be made: {error}") from error
+    train, validation = np.zeros((2, len(pairs), rows), dtype=bool)
+    for fold, (learnt, scored) in enumerate(pairs):
+        train[fold, learnt] = True
+        validation[fold, scored] = True
+    return _checked(Folds(train, validation, how))
+
+
+def _checked(folds: Folds) -> Folds:
+    for fold, (train, validation) in enumerate(zip(folds.train, folds.validation, strict=True), start=1):
+        if not train.any() or not validation.any():
+            raise PlanError(f"fold {fold} has no {'training' if not train.any() else 'validation'} rows.")
+        if (train & validation).any():
+            row = np.flatnonzero(train & validation)[0]
+            raise PlanError(f"row {row} is both a training and a validation row of fold {fold}.")
+    return folds
+
+
+def _k_fold(
+    rows: int, k: int, repeats: int, classes: Any, class_names: Sequence[object], groups: Any, seed: int
+) -> Folds:
+    if groups is not None:
+        _enough_groups(groups, k)
+    if classes is not None:
+        _enough_of_each_class(classes, class_names, k)
+    parts = []
+    for repeat in range(repeats):
+        state = {"n_splits": k, "shuffle": True, "random_state": seed + repeat}
+        if groups is not None and classes is not None:
+            splitter: Any = model_selection.StratifiedGroupKFold(**state)
+        elif groups is not None:
+            splitter = model_selection.GroupKFold(**state)
+        elif classes is not None:
+            splitter = model_selection.StratifiedKFold(**state)
+        else:
+            splitter = model_selection.KFold(**state)
+        parts.append(_split(splitter, rows, classes, groups, ""))
+    kind = "grouped " * (groups is not None) + "stratified " * (classes is not None)
+    how = f"{kind}{k}-fold cross-validation" + (f", repeated {repeats} times" if repeats > 1 else "")
+    return Folds(np.concatenate([p.train for p in parts]), np.concatenate([p.validation for p in parts]), how)
+
+
+def _enough_groups(groups: np.ndarray, k: int) -> None:
+    distinct = len(np.unique(groups))
+    if distinct < k:
+        raise PlanError(
+            f"{k} folds need at least {k} groups; there are {distinct}.", hint=f"--folds {max(2, distinct)}"
+        )
+
+
+def _enough_of_each_class(classes: np.ndarray, names: Sequence[object], k: int) -> None:
+    numbers, counts = np.unique(classes, return_counts=True)
+    few = [(names[n] if n < len(names) else n, c) for n, c in zip(numbers, counts, strict=True) if c < k]
+    if few:
+        said = listed([f"{name}: {count} row{'s' * (count != 1)}" for name, count in few])
+        raise PlanError(
+            f"{'these classes have' if len(few) > 1 else 'this class has'} fewer rows than the {k} folds: {said}.",
+            hint=f"--folds {max(2, min(c for _, c in few))}, or join or leave out rare classes",
+        )
+
+
+def _leave_one_out(rows: int) -> Folds:
+    if rows < 2:
+        raise PlanError(f"leave-one-out needs at least 2 rows; there are {rows}.")
+    own = np.eye(rows, dtype=bool)
+    return Folds(~own, own, "leave-one-out")
+
+
+def _hold_out(
+    rows: int, share: float, repeats: int, classes: Any, class_names: Sequence[object], groups: Any, seed: int
+) -> Folds:
+    if not 0 < share < 1:
+        raise PlanError(f"`holdout` must be a share between 0 and 1; got {share}.", hint="--holdout 0.2")
+    how = f"hold-out of {share:.0%} of the rows" + (f", repeated {repeats} times" if repeats > 1 else "")
+    options = {"n_splits": repeats, "test_size": share, "random_state": seed}
+    if groups is not None:
+        _enough_groups(groups, 2)
+        return _split(model_selection.GroupShuffleSplit(**options), rows, None, groups, f"grouped {how}")
+    if classes is not None:
+        _enough_of_each_class(classes, class_names, 2)
+        return _split(
+            model_selection.StratifiedShuffleSplit(**options), rows, classes, None, f"stratified {how}"
+        )
+    return _split(model_selection.ShuffleSplit(**options), rows, None, None, how)
+
+
+def _ordered(time: np.ndarray, k: int) -> Folds:
+    moments, place = np.unique(time, return_inverse=True)
+    if len(moments) < k + 1:
+        raise PlanError(
+            f"{k} folds in time need at least {k + 1} different times; there are {len(moments)}.",
+            hint=f"--folds {max(2, len(moments) - 1)}",
+        )
+    # rows of the same moment stay on one side, so the moments are split and not the rows
+    pairs = list(model_selection.TimeSeriesSplit(n_splits=k).split(moments))
+    train = np.stack([np.isin(place, earlier) for earlier, _ in pairs])
+    validation = np.stack([np.isin(place, later) for _, later in pairs])
+    return Folds(
+        train, validation, f"{k} folds in time: each learns from the past of the rows it is scored on"
+    )
+
+
+def _numbered(numbers: np.ndarray) -> Folds:
+    names = np.unique(numbers)
+    if len(names) < 2:
+        raise PlanError(
+            "the fold column holds one value only.", hint="it must give each row one of two or more folds"
+        )
+    validation = np.stack([numbers == name for name in names])
+    return Folds(~validation, validation, f"{len(names)} folds given by a column")
+
+
+def seal(
+    rows: int, share: float, classes: Any, groups: Any, time: Any, seed: int
+) -> Bool[np.ndarray, " rows"]:
+    """Choose the test rows: a random share (stratified, or whole groups), or the latest when there is a time."""
+    if not 0 < share < 1:
+        raise PlanError(f"`test` must be a share between 0 and 1; got {share}.", hint="--test 0.2")
+    if time is not None:
+        moments = np.sort(time)
+        return time >= moments[min(rows - 1, int(np.ceil(rows * (1 - share))))]
+    names: Sequence[object] = ()
+    return _hold_out(rows, share, 1, classes, names, groups, seed).validation[0]

@@ -1,0 +1,68 @@
+"""Dropout whose masks are functions of a key: the same alone, in any stack, and after a resume."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor, nn
+
+from foldwise.engine.random import bits, threshold
+
+UNKEYED = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.RReLU)
+
+
+class KeyedDropout(nn.Module):
+    """Zero each entry with probability `rate` and scale the others by 1/(1−rate), in training only.
+
+    Srivastava et al. 2014, in the form that keeps the expectation. The mask is a function of `key` and of the
+    entry's position. `limit` is the rate in 24-bit units, `scale` is 1/(1−rate); all three are buffers, so that
+    a stack gives each member its own.
+
+    >>> drop = KeyedDropout(0.5)
+    >>> drop.eval()(torch.ones(3))
+    tensor([1., 1., 1.])
+    """
+
+    key: Int32[Tensor, 2]
+    limit: Int32[Tensor, ""]
+    scale: Float[Tensor, ""]
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
+        self.register_buffer("limit", torch.tensor(threshold(rate), dtype=torch.int32), persistent=False)
+        self.register_buffer("scale", torch.tensor(1 / (1 - rate), dtype=torch.float64), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the mask of the present key; `x` is one member's `[batch, …]`."""
+        if not self.training:
+            return x
+        return masked(x, self.key, self.limit, self.scale)
+
+
+def masked(x: Tensor, key: Tensor, limit: Tensor, scale: Tensor, owner: Tensor | None = None) -> Tensor:
+    """Drop entries of `x`, whose leading axes are those of `limit` and `scale`.
+
+    `key` is `[2]` for one network. A stack gives `[seeds, 2]` and `owner [members]`: members of one seed share
+    their draws (though not their rates), so these are made once for each seed.
+    """
+    own = x.shape[limit.ndim :]
+    position = torch.arange(own.numel(), dtype=torch.int32, device=x.device).view(own)
+    ones = (...,) + (None,) * len(own)
+    draws = (bits(key[..., 0][ones], key[..., 1][ones], position) >> 8) & 0xFFFFFF
+    if owner is not None and len(draws) > 1:
+        draws = draws[owner]
+    return x * torch.where(draws >= limit[ones], scale.to(x.dtype)[ones], 0)
+
+
+def key_dropouts(module: nn.Module) -> list[str]:
+    """Replace every `nn.Dropout` inside a module by the keyed one, in place; give their names in order."""
+    for parent_name, parent in list(module.named_modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Dropout:
+                setattr(parent, name, KeyedDropout(child.p).train(child.training))
+            elif isinstance(child, UNKEYED):
+                where = f"{parent_name}.{name}".lstrip(".")
+                raise NotImplementedError(f"{where} is a {type(child).__name__}")
+    return [name for name, child in module.named_modules() if isinstance(child, KeyedDropout)]

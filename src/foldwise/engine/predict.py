@@ -1,0 +1,60 @@
+"""Trained members applied to new rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from foldwise.engine.dropout import key_dropouts
+from foldwise.engine.rows import Constants
+from foldwise.engine.stacked.forward import choose_forward
+from foldwise.engine.state import Layout
+from foldwise.plans.plan import Member
+
+
+@dataclass(frozen=True)
+class Models:
+    """The kept weights of the members of one stack."""
+
+    members: list[Member]
+    parameters: Float[Tensor, "members parameters"]
+    buffers: dict[str, Tensor]
+
+    def of_trial(self, trial: int) -> list[int]:
+        """Give the places of a trial's members."""
+        return [place for place, member in enumerate(self.members) if member.trial == trial]
+
+
+@torch.no_grad()
+def predict_outputs(
+    models: Models,
+    places: list[int],
+    make: Callable[[Member], nn.Module],
+    constants: Constants,
+    preparations: Int64[Tensor, " members"],
+    features: Float[Tensor, "rows features"],
+    outputs: int,
+    rows_at_once: int = 4096,
+) -> Float[Tensor, "members rows outputs"]:
+    """Apply some members, each with the preparation of its own fold, to rows that are not yet prepared."""
+    module = make(models.members[places[0]])
+    key_dropouts(module)
+    module.to(features.device, features.dtype).eval()
+    parameters = Layout.of(module).split(models.parameters[places])
+    buffers = {name: buffer[places] for name, buffer in models.buffers.items()}
+    keyed = {
+        name: b.expand(len(places), *b.shape) for name, b in module.named_buffers() if name not in buffers
+    }
+    sample = torch.nan_to_num(features[:1]).expand(len(places), -1, -1)
+    forward = choose_forward(module, parameters, {**buffers, **keyed}, sample, outputs)
+    parts = [
+        forward.through(
+            parameters, {**buffers, **keyed}, constants.apply(some.expand(len(places), -1, -1), preparations)
+        )
+        for some in features.split(rows_at_once)
+    ]
+    return torch.cat(parts, dim=1)

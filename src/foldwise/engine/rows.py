@@ -1,0 +1,132 @@
+"""Rows on the device: the table lives there once, and batches are gathered and prepared fold by fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from foldwise.data.folds import Folds
+from foldwise.data.prepare import Preparation, TargetScale
+
+
+@dataclass(frozen=True)
+class Constants:
+    """A `Preparation` on the device; the first axis is (scaling, fold), flattened."""
+
+    fill: Float[Tensor, "preparations features"]
+    shift: Float[Tensor, "preparations features"]
+    scale: Float[Tensor, "preparations features"]
+    bound: Float[Tensor, "preparations features"]
+    bounded: bool  # whether any bound is finite: known here, so that no batch has to ask the device
+
+    def to(self, device: torch.device | str) -> Constants:
+        """Move the constants to a device."""
+        return Constants(
+            self.fill.to(device),
+            self.shift.to(device),
+            self.scale.to(device),
+            self.bound.to(device),
+            self.bounded,
+        )
+
+    def apply(self, x: Float[Tensor, "streams batch features"], which: Int64[Tensor, " streams"]) -> Tensor:
+        """Fill, shift, scale and bound the rows of each stream with its own constants."""
+        own = [c[which].unsqueeze(1) for c in (self.fill, self.shift, self.scale, self.bound)]
+        z = (torch.where(torch.isnan(x), own[0], x) - own[1]) * own[2]
+        if not self.bounded:
+            return z
+        return z / torch.sqrt(1 + (z / own[3]).square())
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All development rows, the folds over them, and what each fold learnt to prepare them."""
+
+    features: Float[Tensor, "rows features"]
+    targets: Tensor  # float [rows, targets], or int64 [rows] class numbers
+    folds: Folds
+    scalings: tuple[str, ...]
+    constants: Constants
+    target_shift: Float[Tensor, "folds targets"] | None  # None: targets are classes and are not scaled
+    target_scale: Float[Tensor, "folds targets"] | None
+
+    def preparation(self, scaling: str, fold: int) -> int:
+        """Give the place of a scaling and fold among the constants."""
+        return self.scalings.index(scaling) * len(self.folds) + fold
+
+    def scaled_targets(
+        self, index: Int64[Tensor, "streams batch"], folds: Int64[Tensor, " streams"]
+    ) -> Tensor:
+        """Gather targets, in the units in which the networks learn them."""
+        targets = self.targets[index]
+        if self.target_shift is None or self.target_scale is None:
+            return targets
+        return (targets - self.target_shift[folds].unsqueeze(1)) / self.target_scale[folds].unsqueeze(1)
+
+    def unscaled(
+        self, outputs: Float[Tensor, "members rows outputs"], folds: Int64[Tensor, " members"]
+    ) -> Tensor:
+        """Turn outputs into the units of the targets (for classes: raw scores, as they are)."""
+        if self.target_shift is None or self.target_scale is None:
+            return outputs
+        return outputs * self.target_scale[folds].unsqueeze(1) + self.target_shift[folds].unsqueeze(1)
+
+    def target_units(self) -> tuple[Tensor, Tensor] | None:
+        """Give each fold's shift and scale of the targets, on the CPU; None when targets are classes."""
+        if self.target_shift is None or self.target_scale is None:
+            return None
+        return self.target_shift.cpu(), self.target_scale.cpu()
+
+    def with_targets(self, targets: np.ndarray) -> Rows:
+        """Give the same rows, sharing their tensors, with targets in the form of another loss."""
+        tensor = torch.tensor(targets, device=self.device)
+        return replace(self, targets=tensor.to(self.features.dtype) if tensor.is_floating_point() else tensor)
+
+    @property
+    def device(self) -> torch.device:
+        """Tell where the rows are."""
+        return self.features.device
+
+
+def place_rows(
+    features: Float[np.ndarray, "rows features"],
+    targets: np.ndarray,
+    folds: Folds,
+    preparations: dict[str, Preparation],
+    target_scale: TargetScale | None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Rows:
+    """Move rows and constants to the device, once; floating values in `dtype`."""
+
+    def placed(array: np.ndarray) -> Tensor:
+        tensor = torch.tensor(array)
+        return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+    parts = list(preparations.values())
+    constants = {
+        name: placed(np.concatenate([getattr(p, name) for p in parts]))
+        for name in ("fill", "shift", "scale", "bound")
+    }
+    return Rows(
+        features=placed(features),
+        targets=placed(targets),
+        folds=folds,
+        scalings=tuple(preparations),
+        constants=Constants(**constants, bounded=any(np.isfinite(p.bound).any() for p in parts)),
+        target_shift=None if target_scale is None else placed(target_scale.shift),
+        target_scale=None if target_scale is None else placed(target_scale.scale),
+    )
+
+
+def padded(rows: list[np.ndarray], device: torch.device) -> tuple[Int64[Tensor, "folds most"], Tensor]:
+    """Lay row numbers of unequal folds side by side, short ones repeating their first row; and a mask of the real."""
+    most = max(len(r) for r in rows)
+    index = np.stack([np.concatenate([r, np.full(most - len(r), r[0])]) for r in rows])
+    real = np.stack([np.arange(most) < len(r) for r in rows])
+    return torch.from_numpy(index).to(device), torch.from_numpy(real).to(device)

@@ -1,0 +1,364 @@
+"""The stacked engine: all members of a chunk take each step together."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int32, Int64
+from torch import Tensor
+
+from foldwise.engine.dropout import KeyedDropout
+from foldwise.engine.links import Now
+from foldwise.engine.losses import LOSSES
+from foldwise.engine.members import Nursery, tensors_of
+from foldwise.engine.optimizers import OPTIMIZERS
+from foldwise.engine.orders import RowOrders
+from foldwise.engine.random import key, threshold
+from foldwise.engine.rows import padded
+from foldwise.engine.stacked.forward import OWNER, choose_forward
+from foldwise.engine.state import Layout, State, put, take
+from foldwise.plans.plan import Member
+from foldwise.settings import FREE, Settings
+
+CACHE_BYTES = 16 << 20  # what a chunk may touch in a step on a CPU; measured in benchmarks/chunks.py
+DEVICE_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members of a stack that take a step on equally many rows, with what that step needs of them.
+
+    `streams` are the distinct (seed, fold, scaling) among them: members of one stream see the same rows, so rows
+    are gathered and prepared once for each stream and then handed to its members by `stream_of`.
+    """
+
+    place: Tensor | slice
+    members: list[Member]
+    streams: list[tuple[int, int, int]]
+    stream_of: Int64[Tensor, " members"]
+    fold_of_stream: Int64[Tensor, " streams"]
+    preparation_of_stream: Int64[Tensor, " streams"]
+    settings: dict[str, Tensor]
+    schedules: list[str]
+    decay: Tensor | None
+    total_steps: Int64[Tensor, " members"]
+    dropout: dict[str, Tensor]
+    seeds: list[int]
+    owner: Int64[Tensor, " members"]  # which of the seeds is a member's
+
+    def handed(self, by_stream: Tensor) -> Tensor:
+        """Give each member the rows of its stream."""
+        return by_stream if len(self.streams) == len(self.members) else by_stream[self.stream_of]
+
+
+class StackedEngine:
+    """Advances the members of one stack; their tensors lie in `state`, one slice each."""
+
+    def __init__(
+        self, members: list[Member], nursery: Nursery, orders: RowOrders, chunk: int | None = None
+    ) -> None:
+        shared: Settings = members[0].settings
+        self.members, self.rows, self.nursery, self.orders = members, nursery.rows, nursery, orders
+        self.batch_size = shared.batch_size
+        self.loss = LOSSES[shared.loss].per_row
+        self.optimizer = OPTIMIZERS[shared.optimizer]
+        self.skeleton = nursery.skeleton(members[0])
+        self.dropouts = [name for name, m in self.skeleton.named_modules() if isinstance(m, KeyedDropout)]
+        self.rates = {m.trial: nursery.dropout_rates(m) for m in _firsts_of_trials(members)}
+        self.layout = Layout.of(self.skeleton)
+        self.state = nursery.initial_state(members)
+        self.outputs = nursery.outputs[shared.loss]
+        self._mode(training=True)
+        self.forward = choose_forward(self.skeleton, *self._sample(), self.outputs)
+        # Only chains may run in several threads: torch's functional_call swaps tensors inside the shared module.
+        several = self.rows.device.type == "cpu" and self.forward.chain
+        self.workers = torch.get_num_threads() if several else 1
+        self.chunk = chunk or self._chunk_that_fits()
+        self.groups: dict[tuple[int, ...], Group] = {}
+
+    def advance(
+        self, epoch: int, done: Callable[[int], None] = lambda rows: None
+    ) -> Float[Tensor, " members"]:
+        """Train one epoch (counted from 1) and give each member's mean training loss; NaN where it was not its turn.
+
+        `done` is told how many rows were learnt from, chunk by chunk.
+        """
+        losses = torch.full((len(self.members),), math.nan, dtype=torch.float64, device=self.rows.device)
+        self._mode(training=True)
+        chunks = list(self.chunks(epoch))
+        for chunk in chunks:
+            self.orders.padded(epoch, [(seed, fold) for seed, fold, _ in self._group(chunk).streams])
+        for chunk, loss in self._for_each(lambda chunk: self._epoch(chunk, epoch), chunks):
+            losses[chunk] = loss
+            done(sum(self.lengths[m] for m in chunk))
+        return losses
+
+    def _for_each(
+        self, work: Callable[[list[int]], Tensor], chunks: list[list[int]]
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        # One chunk per core, each held to one thread, beats two threads that share every small operation: nobody
+        # waits at a barrier, and each chunk stays in its core's cache.
+        if self.workers == 1 or len(chunks) == 1:
+            yield from ((chunk, work(chunk)) for chunk in chunks)
+            return
+        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from zip(chunks, pool.map(work, chunks), strict=True)
+
+    def chunks(self, epoch: int) -> Iterator[list[int]]:
+        """Cut the members that train in an epoch (0: all) into chunks; which ones depends on settings alone."""
+        for start in range(0, len(self.members), self.chunk):
+            stop = min(start + self.chunk, len(self.members))
+            running = [m for m in range(start, stop) if self.members[m].settings.epochs >= epoch]
+            if running:
+                yield running
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Count each member's training rows."""
+        by_fold = self.rows.folds.train.sum(axis=1)
+        return [int(by_fold[member.fold]) for member in self.members]
+
+    def _epoch(self, chunk: list[int], epoch: int) -> Float[Tensor, " members"]:
+        whole = self._group(chunk)
+        orders = self.orders.padded(epoch, [(seed, fold) for seed, fold, _ in whole.streams])
+        steps = math.ceil(max(self.lengths[m] for m in chunk) / self.batch_size)
+        keys = self._dropout_keys(whole, int(self.state.step[chunk[0]]), steps)
+        total = torch.zeros(len(chunk), dtype=torch.float64, device=self.rows.device)
+        stream_at = {stream: i for i, stream in enumerate(whole.streams)}
+        for k in range(steps):
+            first = k * self.batch_size
+            for size, places in self._by_batch_length(chunk, first).items():
+                everyone = len(places) == len(chunk)
+                group = whole if everyone else self._group([chunk[p] for p in places])
+                rows = orders[:, first : first + size]
+                if not everyone:
+                    rows = rows[[stream_at[s] for s in group.streams]]
+                state = take(self.state, group.place)
+                loss = self._step(group, state, rows, keys[k])
+                if not isinstance(group.place, slice):
+                    put(self.state, group.place, state)
+                total[slice(None) if everyone else places] += loss * size
+        return total / torch.tensor([self.lengths[m] for m in chunk], device=total.device)
+
+    def _by_batch_length(self, chunk: list[int], first: int) -> dict[int, list[int]]:
+        # Folds differ in size, so in the last steps of an epoch some members have a shorter batch or none. They
+        # take those steps in groups of equal length: no padding ever enters a loss or a running statistic.
+        groups: dict[int, list[int]] = defaultdict(list)
+        for place, m in enumerate(chunk):
+            size = min(self.batch_size, self.lengths[m] - first)
+            if size > 0:
+                groups[size].append(place)
+        return groups
+
+    def _step(self, group: Group, state: State, rows: Int64[Tensor, "streams batch"], keys: Tensor) -> Tensor:
+        features = self.rows.constants.apply(self.rows.features[rows], group.preparation_of_stream)
+        targets = self.rows.scaled_targets(rows, group.fold_of_stream)
+        gradient, loss = self._gradient(group, state, group.handed(features), group.handed(targets), keys)
+        now = Now(
+            state.parameters, state.step, group.total_steps, group.settings, group.schedules, group.decay
+        )
+        state.parameters.add_(self.optimizer.apply(gradient, state.moments, now))
+        state.step.add_(1)
+        return loss
+
+    def _gradient(
+        self, group: Group, state: State, features: Tensor, targets: Tensor, keys: Tensor
+    ) -> tuple[Float[Tensor, "members parameters"], Float[Tensor, " members"]]:
+        leaves = {
+            name: part.requires_grad_() for name, part in self.layout.split(state.parameters.data).items()
+        }
+        outputs = self.forward.through(leaves, {**state.buffers, **self._masks(group, keys)}, features)
+        # The mean runs over a member's own rows, and the sum over members gives each exactly its own gradient.
+        loss = self.loss(outputs, targets, group.settings).mean(1)
+        gradients = torch.autograd.grad(
+            loss.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+        )
+        return self.layout.join(list(gradients)), loss.detach().double()
+
+    def _dropout_keys(self, group: Group, step: int, steps: int) -> Int32[Tensor, "steps layers seeds 2"]:
+        """Give the keys of all masks of an epoch; members of one seed share theirs."""
+        layers = torch.arange(len(self.dropouts), device=self.rows.device)[None, :, None]
+        step_numbers = torch.arange(step, step + steps, device=self.rows.device)[:, None, None]
+        seeds = torch.tensor(group.seeds, device=self.rows.device).expand(steps, len(self.dropouts), -1)
+        return key(seeds, "dropout", layers, step_numbers)
+
+    def _masks(self, group: Group, keys: Int32[Tensor, "layers seeds 2"]) -> dict[str, Tensor]:
+        if not self.dropouts:
+            return {}
+        if self.forward.chain:
+            return {
+                **group.dropout,
+                **{f"{n}.key": keys[i] for i, n in enumerate(self.dropouts)},
+                OWNER: group.owner,
+            }
+        return {**group.dropout, **{f"{n}.key": keys[i][group.owner] for i, n in enumerate(self.dropouts)}}
+
+    def validate(self, epoch: int) -> Float[Tensor, "members validation_rows outputs"]:
+        """Give outputs on each member's own validation rows (padded to the longest); NaN for members not in turn."""
+        index, _ = self.validation
+        out = torch.full(
+            (len(self.members), index.shape[1], self.outputs),
+            math.nan,
+            dtype=self.rows.features.dtype,
+            device=index.device,
+        )
+        self._mode(training=False)
+
+        @torch.no_grad()
+        def work(chunk: list[int]) -> Tensor:
+            group = self._group(chunk)
+            rows = index[group.fold_of_stream]
+            return self._evaluate(group, take(self.state, group.place), rows)
+
+        for chunk, outputs in self._for_each(work, list(self.chunks(epoch))):
+            out[chunk] = outputs
+        return out
+
+    @cached_property
+    def validation(self) -> tuple[Int64[Tensor, "folds rows"], Tensor]:
+        """Lay out the folds' validation rows, and which of the places are real."""
+        return padded(self.rows.folds.validation_rows, self.rows.device)
+
+    def _evaluate(self, group: Group, state: State, rows: Int64[Tensor, "streams rows"]) -> Tensor:
+        parameters = self.layout.split(state.parameters)
+        still = torch.zeros(len(self.dropouts), len(group.seeds), 2, dtype=torch.int32, device=rows.device)
+        buffers = {**state.buffers, **self._masks(group, still)}
+        parts = []
+        for some in rows.split(max(self.batch_size, 4096 // max(1, len(state) // 4)), dim=1):
+            x = self.rows.constants.apply(self.rows.features[some], group.preparation_of_stream)
+            parts.append(self.forward.through(parameters, buffers, group.handed(x)))
+        return torch.cat(parts, dim=1)
+
+    def training_loss(self, outputs: Tensor, epoch: int) -> Float[Tensor, " members"]:
+        """Average the training loss over each member's validation rows, given its outputs there."""
+        index, real = self.validation
+        folds = torch.tensor([m.fold for m in self.members], device=index.device)
+        group = self._group(list(range(len(self.members))))
+        per_row = self.loss(outputs, self.rows.scaled_targets(index[folds], folds), group.settings)
+        mask = real[folds]
+        return torch.where(mask, per_row, 0).double().sum(1) / mask.sum(1)
+
+    def _group(self, members: list[int]) -> Group:
+        wanted = tuple(members)
+        if wanted not in self.groups:
+            self.groups[wanted] = self._make_group(members)
+        return self.groups[wanted]
+
+    def _make_group(self, places: list[int]) -> Group:
+        device, dtype = self.rows.device, self.rows.features.dtype
+        members = [self.members[p] for p in places]
+        of = [(m.seed, m.fold, self.rows.preparation(m.settings.scaling, m.fold)) for m in members]
+        streams = list(dict.fromkeys(of))
+        seeds = sorted({m.seed for m in members})
+        consecutive = places == list(range(places[0], places[0] + len(places)))
+        settings = {
+            name: torch.tensor([[getattr(m.settings, name)] for m in members], dtype=dtype, device=device)
+            for name in FREE
+            if isinstance(getattr(members[0].settings, name), int | float)
+        }
+        if not settings["label_smoothing"].any():
+            del settings["label_smoothing"]
+        decays = bool(settings["weight_decay"].any())
+        steps = [
+            m.settings.epochs * math.ceil(self.lengths[p] / self.batch_size)
+            for p, m in zip(places, members, strict=True)
+        ]
+        return Group(
+            place=slice(places[0], places[-1] + 1) if consecutive else torch.tensor(places, device=device),
+            members=members,
+            streams=streams,
+            stream_of=torch.tensor([streams.index(s) for s in of], device=device),
+            fold_of_stream=torch.tensor([fold for _, fold, _ in streams], device=device),
+            preparation_of_stream=torch.tensor([p for _, _, p in streams], device=device),
+            settings=settings,
+            schedules=[m.settings.schedule for m in members],
+            decay=settings["weight_decay"] * self.layout.decayed().to(device, dtype) if decays else None,
+            total_steps=torch.tensor(steps, device=device),
+            dropout=self._dropout_buffers(members),
+            seeds=seeds,
+            owner=torch.tensor([seeds.index(m.seed) for m in members], device=device),
+        )
+
+    def _dropout_buffers(self, members: list[Member]) -> dict[str, Tensor]:
+        device, dtype = self.rows.device, self.rows.features.dtype
+        rates = [self.rates[m.trial] for m in members]
+        buffers = {}
+        for i, name in enumerate(self.dropouts):
+            limits = [threshold(r[i]) for r in rates]
+            buffers[f"{name}.limit"] = torch.tensor(limits, dtype=torch.int32, device=device)
+            buffers[f"{name}.scale"] = torch.tensor(
+                [1 / (1 - r[i]) for r in rates], dtype=dtype, device=device
+            )
+        return buffers
+
+    def _mode(self, training: bool) -> None:
+        self.skeleton.train(training)
+        for i, name in enumerate(self.dropouts):
+            used = any(rates[i] > 0 for rates in self.rates.values())
+            self.skeleton.get_submodule(name).train(training and used)
+
+    def _sample(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        few = min(self.batch_size, self.rows.features.shape[0], 8)
+        tensors = tensors_of(self.skeleton)
+        twice = {name: torch.stack([t.detach(), t.detach()]) for name, t in tensors.items()}
+        named = set(self.layout.names)
+        x = torch.nan_to_num(self.rows.features[:few]).expand(2, -1, -1)
+        parameters = {name: t for name, t in twice.items() if name in named}
+        return parameters, {name: t for name, t in twice.items() if name not in named}, x
+
+    def bytes_per_member(self) -> int:
+        """Estimate what one member touches in a step: weights, moments, temporaries, and activations of its batch."""
+        item = self.rows.features.element_size()
+        inputs = self.rows.features.shape[1]
+        units = inputs + 6 * sum(shape[0] for shape in self.layout.shapes if len(shape) >= 2)
+        return item * (8 * self.layout.size + min(self.batch_size, max(self.lengths)) * units)
+
+    def _chunk_that_fits(self) -> int:
+        budget = CACHE_BYTES // self.workers if self.rows.device.type == "cpu" else DEVICE_BYTES
+        fits = max(4, budget // self.bytes_per_member())
+        return min(fits, math.ceil(len(self.members) / self.workers))
+
+    def bytes(self) -> int:
+        """Estimate the memory of the whole stack: weights, moments, kept weights, outputs on validation rows."""
+        item = self.rows.features.element_size()
+        rows = self.validation[0].shape[1]
+        each = self.layout.size * (2 + len(self.optimizer.moments)) + 3 * rows * self.outputs
+        return item * each * len(self.members) + self.bytes_per_member() * min(self.chunk, len(self.members))
+
+    def seconds(self) -> float:
+        """Estimate the time to train the whole stack, from a few steps on a copy of its first chunk."""
+        chunk = next(self.chunks(1), None)
+        if chunk is None:
+            return 0.0
+        _, per_step = next(self._for_each(self._time_of_step, [chunk] * self.workers))
+        steps = sum(
+            m.settings.epochs * math.ceil(n / self.batch_size)
+            for m, n in zip(self.members, self.lengths, strict=True)
+        )
+        return float(per_step) / len(chunk) / self.workers * steps * 1.15  # the rest: validation each epoch
+
+    def _time_of_step(self, chunk: list[int], tries: int = 4) -> Tensor:
+        group = self._group(chunk)
+        state = take(self.state, torch.tensor(chunk, device=self.rows.device))
+        orders = self.orders.padded(1, [(seed, fold) for seed, fold, _ in group.streams])
+        size = min(self.batch_size, *(self.lengths[m] for m in chunk))
+        keys = self._dropout_keys(group, 0, 1)[0]
+        taken = []
+        for _ in range(tries):
+            start = time.perf_counter()
+            self._step(group, state, orders[:, :size], keys)
+            if self.rows.device.type == "cuda":
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+        return torch.tensor(min(taken))
+
+
+def _firsts_of_trials(members: list[Member]) -> list[Member]:
+    return list({member.trial: member for member in reversed(members)}.values())

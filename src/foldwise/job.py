@@ -1,0 +1,262 @@
+"""A plan made ready to train, and what is collected from it: rows on the device, stacks, scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from foldwise.data.folds import Folds
+from foldwise.data.prepare import learn_preparation, learn_target_scale
+from foldwise.data.table import Table
+from foldwise.data.target import Task
+from foldwise.engine.loop import PlanSummary, Progress, Stack, Standing, train
+from foldwise.engine.members import Nursery
+from foldwise.engine.orders import RowOrders
+from foldwise.engine.predict import Models
+from foldwise.engine.rows import Rows, place_rows
+from foldwise.engine.stacked.engine import StackedEngine
+from foldwise.engine.state import DIVERGED, FINISHED
+from foldwise.judge.metrics import Metric, natural, probabilities
+from foldwise.judge.verdict import TrialRecord, row_losses, trial_names
+from foldwise.nets.build import Net
+from foldwise.plans.plan import Member, Plan
+
+
+def outputs_by_loss(task: Task) -> dict[str, int]:
+    """Count a network's outputs for each loss: a binary target has one, or two under cross-entropy."""
+    binary = {"binary_cross_entropy": 1, "cross_entropy": 2}
+    return (
+        binary
+        if task.kind == "binary"
+        else dict.fromkeys(
+            ("squared_error", "half_squared_error", "cross_entropy", "binary_cross_entropy"), task.outputs
+        )
+    )
+
+
+def targets_for(loss: str, targets: np.ndarray) -> np.ndarray:
+    """Shape targets as a loss wants them: binary cross-entropy takes 0 and 1 as numbers, one column per label."""
+    if loss == "binary_cross_entropy" and targets.ndim == 1:
+        return targets.astype(np.float64)[:, None]
+    return targets
+
+
+@dataclass
+class Job:
+    """Everything between a plan and its results."""
+
+    table: Table
+    plan: Plan
+    folds: Folds
+    metric: Metric
+    net: Net | None
+    device: torch.device
+    dtype: torch.dtype
+    chunk: int | None = None
+
+    @property
+    def task(self) -> Task:
+        """Tell what is learnt."""
+        return self.table.task
+
+    def rows_for(self, loss: str) -> Rows:
+        """Place the rows for networks of one loss; features and constants are shared with those of the others."""
+        if not self._rows:
+            scalings = sorted({s.scaling for s in self.plan.trials})
+            table, train = self.table, self.folds.train
+            self._rows[loss] = place_rows(
+                table.features,
+                targets_for(loss, table.targets),
+                self.folds,
+                {s: learn_preparation(table.features, train, table.numbers, s) for s in scalings},
+                learn_target_scale(table.targets, train) if self.task.kind == "regression" else None,
+                device=self.device,
+                dtype=self.dtype,
+            )
+        if loss not in self._rows:
+            shared = next(iter(self._rows.values()))
+            self._rows[loss] = shared.with_targets(targets_for(loss, self.table.targets))
+        return self._rows[loss]
+
+    @cached_property
+    def _rows(self) -> dict[str, Rows]:
+        return {}
+
+    def nursery(self, loss: str) -> Nursery:
+        """Make what makes networks."""
+        return Nursery(self.rows_for(loss), outputs_by_loss(self.task), self.net)
+
+    @cached_property
+    def stacks(self) -> list[Stack]:
+        """Build the stacks, ready at step 0."""
+        orders = RowOrders(self.folds, self.device)
+        return [
+            Stack(members, StackedEngine(members, self.nursery(members[0].settings.loss), orders, self.chunk))
+            for members in self.plan.stacks()
+        ]
+
+    def summary(self) -> PlanSummary:
+        """Say what will be trained; time is estimated from a few steps on copies."""
+        engines = [stack.engine for stack in self.stacks]
+        sizes = [engine.layout.size for engine in engines]
+        notes = tuple(dict.fromkeys(e.forward.why for e in engines if e.forward.how == "one by one"))
+        return PlanSummary(
+            rows=len(self.table.features),
+            features=self.table.features.shape[1],
+            sealed=0 if self.table.sealed is None else len(self.table.sealed),
+            trials=len(self.plan.trials),
+            folds=len(self.folds),
+            seeds=len(self.plan.seeds),
+            members=len(self.plan.members()),
+            epochs=max(s.epochs for s in self.plan.trials),
+            engine=f"{' and '.join(sorted({e.forward.how for e in engines}))} on {self.device}",
+            stacks=len(engines),
+            seconds=sum(e.seconds() for e in engines),
+            bytes=sum(e.bytes() for e in engines) + self.table.features.nbytes,
+            parameters=(min(sizes), max(sizes)),
+            notes=notes,
+        )
+
+    def train(self, watch: Callable[[Progress], None], each_epoch: Callable[[], None] = lambda: None) -> bool:
+        """Train everything; False when the user interrupted it."""
+        names = trial_names(self.plan.trials)
+
+        def standing(stacks: list[Stack]) -> Standing | None:
+            each_epoch()
+            best = min(
+                ((float(b), s, t) for s in stacks for b, t in zip(s.best.tolist(), s.trials, strict=True)),
+                key=lambda x: x[0],
+            )
+            if not math.isfinite(best[0]):
+                return None
+            return Standing(
+                names[best[2]],
+                self.metric.label,
+                self.metric.finish(best[0]),
+                best[1].spread(best[2], self.metric.finish),
+            )
+
+        return train(self.stacks, self.measure, standing, watch)
+
+    def measure(self, outputs: Tensor, folds: Tensor) -> Tensor:
+        """Average the metric's loss over each member's validation rows."""
+        engine = self.stacks[0].engine
+        index, real = engine.validation
+        per_row = self.metric.per_row(outputs, self._metric_targets[index[folds]], self.task)
+        return torch.where(real[folds], per_row, 0).sum(1) / real[folds].sum(1)
+
+    @cached_property
+    def _metric_targets(self) -> Tensor:
+        return torch.tensor(self.table.targets, device=self.device)
+
+    def records(self) -> list[TrialRecord]:
+        """Collect, trial by trial, the losses of its kept epoch."""
+        records: dict[int, TrialRecord] = {}
+        for stack in self.stacks:
+            outputs = stack.engine.rows.unscaled(stack.kept.outputs, stack.folds)
+            for trial in stack.trials:
+                records[trial] = self._record(stack, trial, outputs)
+        return [records[t] for t in range(len(self.plan.trials))]
+
+    def _record(self, stack: Stack, trial: int, outputs: Tensor) -> TrialRecord:
+        places = [p for p, m in enumerate(stack.members) if m.trial == trial]
+        rows = self.folds.validation_rows
+        losses = {}
+        for p in places:
+            m = stack.members[p]
+            own = torch.from_numpy(rows[m.fold]).to(self.device)
+            each = self.metric.per_row(outputs[p, : len(own)], self._metric_targets[own], self.task)
+            losses[m.seed, m.fold] = each.double().cpu().numpy()
+        per_row, per_fold = row_losses(len(self.table.features), losses, rows)
+        epoch = int(stack.kept.epoch[places[0]])
+        if epoch == 0 and self.plan.trials[trial].epochs:
+            per_row, per_fold = np.full_like(per_row, np.inf), np.full_like(per_fold, np.inf)
+        return TrialRecord(per_row, per_fold, epoch, self._status(stack, places))
+
+    def _status(self, stack: Stack, places: list[int]) -> str:
+        status = stack.engine.state.status.tolist()
+        diverged = sorted({stack.members[p].fold + 1 for p in places if status[p] == DIVERGED})
+        if diverged:
+            return f"diverged: fold{'s' * (len(diverged) > 1)} {', '.join(map(str, diverged))}"
+        if all(status[p] == FINISHED for p in places):
+            return "finished"
+        return f"stopped at epoch {len(stack.score) - 1}"
+
+    def history(self) -> pl.DataFrame:
+        """Lay out every member's curves: one row per member and epoch."""
+        parts = []
+        for stack in self.stacks:
+            for epoch, values in enumerate(
+                zip(stack.training_loss, stack.validation_loss, stack.score, strict=True)
+            ):
+                turn = [p for p, m in enumerate(stack.members) if m.settings.epochs >= epoch]
+                members = [stack.members[p] for p in turn]
+                parts.append(
+                    pl.DataFrame(
+                        {
+                            **member_columns(members),
+                            "epoch": [epoch] * len(turn),
+                            "training_loss": values[0][turn],
+                            "validation_loss": values[1][turn],
+                            "score": [
+                                self.metric.finish(x) if math.isfinite(x) else None
+                                for x in values[2][turn].tolist()
+                            ],
+                        },
+                        schema_overrides={"score": pl.Float64, "epoch": pl.Int64},
+                    )
+                )
+        return pl.concat(parts)
+
+    def predictions(self) -> pl.DataFrame:
+        """Lay out the out-of-fold predictions of every member: one row per member and validation row."""
+        parts = []
+        rows = self.folds.validation_rows
+        for stack in self.stacks:
+            outputs = stack.engine.rows.unscaled(stack.kept.outputs, stack.folds)
+            shown = (
+                (natural if self.task.kind == "regression" else probabilities)(outputs, self.task)
+                .float()
+                .cpu()
+                .numpy()
+            )
+            for place, member in enumerate(stack.members):
+                own = rows[member.fold]
+                columns = named_outputs(shown[place, : len(own)], self.task)
+                ids = {name: values * len(own) for name, values in member_columns([member]).items()}
+                parts.append(pl.DataFrame({**ids, "row": self.table.row[own], **columns}))
+        return pl.concat(parts)
+
+    def models(self) -> list[Models]:
+        """Hand over the kept weights."""
+        return [
+            Models(s.members, s.kept.parameters.cpu(), {n: b.cpu() for n, b in s.kept.buffers.items()})
+            for s in self.stacks
+        ]
+
+
+def member_columns(members: list[Member]) -> dict[str, list[int]]:
+    """Name members as users see them: trials and folds from 1, seeds as they are."""
+    return {
+        "trial": [m.trial + 1 for m in members],
+        "seed": [m.seed for m in members],
+        "fold": [m.fold + 1 for m in members],
+    }
+
+
+def named_outputs(values: np.ndarray, task: Task) -> dict[str, np.ndarray]:
+    """Name the columns of predictions `[rows, outputs]`: `prediction`, or a probability per class or label."""
+    if task.kind == "regression":
+        names = ["prediction"] if len(task.targets) == 1 else [f"prediction of {t}" for t in task.targets]
+    elif task.kind == "multilabel":
+        names = [f"probability of {t}" for t in task.targets]
+    else:
+        names = [f"probability of {c}" for c in task.classes[0]]
+    return {name: values[:, i] for i, name in enumerate(names)}

@@ -1,0 +1,221 @@
+"""The verdict on a study: every trial's score, its place, and the winner's score corrected for having been chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from foldwise.data.folds import Folds
+from foldwise.judge.metrics import Metric
+from foldwise.judge.selection import bootstrap_intervals, corrected_p_value, corrected_winner
+from foldwise.settings import Settings
+
+TIED_ABOVE = 0.05
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What became of one trial; `number` and folds count from 1, as users see them."""
+
+    number: int
+    name: str
+    settings: Settings
+    place: int
+    score: float
+    low: float
+    high: float
+    deviation: float
+    fold_scores: tuple[float, ...]
+    epoch: int
+    tied: bool
+    status: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one number to believe, and how it came about."""
+
+    sentence: str
+    how: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What a trial left, for judging: losses per row averaged over seeds and repeats (NaN: row never validated),
+    and mean losses per fold averaged over seeds."""
+
+    losses: Float[np.ndarray, " rows"]
+    fold_losses: Float[np.ndarray, " folds"]
+    epoch: int
+    status: str
+
+
+def trial_names(trials: Sequence[Settings]) -> list[str]:
+    """Name each trial by its network and the settings in which it differs from others of that network.
+
+    >>> trial_names([Settings(network="linear"), Settings(width=32), Settings(width=64)])
+    ['linear', 'mlp 32×2', 'mlp 64×2']
+    """
+    return [_name(s, [t for t in trials if t.network == s.network]) for s in trials]
+
+
+SHORT = {
+    "learning_rate": "rate",
+    "weight_decay": "decay",
+    "batch_size": "batch",
+    "label_smoothing": "smoothing",
+}
+
+
+def _name(settings: Settings, family: Sequence[Settings]) -> str:
+    head = f"mlp {settings.width}×{settings.depth}" if settings.network == "mlp" else settings.network
+    told = {"network", "options", *(("width", "depth") if settings.network == "mlp" else ())}
+    varying = [
+        name
+        for name in Settings.model_fields
+        if name not in told and len({getattr(t, name) for t in family}) > 1
+    ]
+    parts = [f"{SHORT.get(name, name)} {_brief(getattr(settings, name))}" for name in varying]
+    parts += [f"{name} {_brief(value)}" for name, value in settings.options]
+    return ", ".join([head, *parts])
+
+
+def _brief(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def judge(
+    trials: Sequence[Settings],
+    records: Sequence[TrialRecord],
+    folds: Folds,
+    metric: Metric,
+    title: str,
+    *,
+    thorough: bool = True,
+) -> tuple[list[TrialResult], Headline]:
+    """Rank the trials and write the headline; `thorough=False` leaves out intervals (while training)."""
+    names = trial_names(trials)
+    losses = np.stack([r.losses for r in records])
+    validated = ~np.isnan(losses).all(axis=0)
+    losses = losses[:, validated]
+    means = losses.mean(axis=1)
+    finished = np.isfinite(means)
+    order = np.argsort(np.where(finished, means, np.inf), kind="stable")
+    winner = int(order[0])
+    usable = np.where(finished[:, None], losses, 0.0)
+    intervals = bootstrap_intervals(usable) if thorough else None
+    results = []
+    for place, t in enumerate(map(int, order), start=1):
+        record = records[t]
+        low, high = (
+            (intervals[t].low, intervals[t].high) if intervals and finished[t] else (math.nan, math.nan)
+        )
+        fold_scores = tuple(_finish(metric, x) for x in record.fold_losses)
+        results.append(
+            TrialResult(
+                number=t + 1,
+                name=names[t],
+                settings=trials[t],
+                place=place,
+                score=_finish(metric, means[t]),
+                low=min(_finish(metric, low), _finish(metric, high)),
+                high=max(_finish(metric, low), _finish(metric, high)),
+                deviation=float(np.std(fold_scores, ddof=1)) if len(fold_scores) > 1 else math.nan,
+                fold_scores=fold_scores,
+                epoch=record.epoch,
+                tied=t != winner
+                and bool(finished[t])
+                and _tied(records[winner], record, losses[winner], losses[t], folds),
+                status=record.status,
+            )
+        )
+    return results, _headline(results, usable, finished, metric, folds, title, thorough)
+
+
+def _finish(metric: Metric, mean: float) -> float:
+    return metric.finish(float(mean)) if math.isfinite(mean) else math.nan
+
+
+def _tied(
+    winner: TrialRecord, other: TrialRecord, winner_rows: np.ndarray, other_rows: np.ndarray, folds: Folds
+) -> bool:
+    train, validation = folds.train.sum(axis=1).mean(), folds.validation.sum(axis=1).mean()
+    if len(folds) > 1:
+        return corrected_p_value(winner.fold_losses, other.fold_losses, train, validation) > TIED_ABOVE
+    # one hold-out has no folds to compare; its rows stand in, each as a fold of its own that overlaps with none
+    return corrected_p_value(winner_rows, other_rows, 1, 0) > TIED_ABOVE
+
+
+def _headline(
+    results: list[TrialResult],
+    losses: np.ndarray,
+    finished: np.ndarray,
+    metric: Metric,
+    folds: Folds,
+    title: str,
+    thorough: bool,
+) -> Headline:
+    best = results[0]
+    if thorough and math.isfinite(best.score):
+        interval = corrected_winner(losses, finished)
+        value, ends = (
+            _finish(metric, interval.value),
+            (_finish(metric, interval.low), _finish(metric, interval.high)),
+        )
+    else:
+        value, ends = best.score, (math.nan, math.nan)
+    low, high = min(ends), max(ends)
+    digits = decimals(value, low, high)
+    said = f"{title}: {metric.label} {value:.{digits}f}"
+    if math.isfinite(low):
+        said += f" (95 % {low:.{digits}f}–{high:.{digits}f})"
+    others = [
+        (n, next((r for r in results if r.settings.network == n), None)) for n in ("linear", "constant")
+    ]
+    for network, result in others:
+        if result is not None and math.isfinite(result.score):
+            said += f", {'linear model' if network == 'linear' else network} {result.score:.{digits}f}"
+    how = (
+        f"The best of {int(finished.sum())} trials by {folds.how}, each row scored by networks that never saw it. "
+        "Because the best was chosen on these same rows, its score is corrected by choosing again on 1000 resamples "
+        "of the rows and scoring the choice on the rows left out (BBC-CV); the interval is that of the resamples."
+        if thorough
+        else f"The best so far, by {folds.how}."
+    )
+    return Headline(said, how, value, low, high)
+
+
+def decimals(value: float, low: float, high: float) -> int:
+    """Choose how many decimals to show: two digits of the interval's width, or three of the value without one.
+
+    >>> decimals(0.1283, 0.121, 0.136), decimals(52314.2, 50100.0, 54700.0)
+    (3, 0)
+    """
+    width = high - low if math.isfinite(high - low) and high > low else abs(value) / 10
+    if not math.isfinite(width) or width <= 0:
+        return 3
+    return int(min(6, max(0, 1 - math.floor(math.log10(width)))))
+
+
+def row_losses(
+    rows: int,
+    losses: Mapping[tuple[int, int], Float[np.ndarray, " fold_rows"]],
+    places: Sequence[Int[np.ndarray, " fold_rows"]],
+) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " folds"]]:
+    """Average losses given by (seed, fold) to one per row and one per fold; NaN for rows of no fold."""
+    total, count = np.zeros((2, rows))
+    by_fold: dict[int, list[float]] = {fold: [] for fold in range(len(places))}
+    for (_, fold), values in losses.items():
+        np.add.at(total, places[fold], values)
+        np.add.at(count, places[fold], 1)
+        by_fold[fold].append(float(values.mean()))
+    per_row = np.divide(total, count, out=np.full(rows, np.nan), where=count > 0)
+    return per_row, np.array([np.mean(v) if v else np.nan for v in by_fold.values()])

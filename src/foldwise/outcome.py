@@ -1,0 +1,228 @@
+"""What follows from a judged study: predictions of the ensemble, the rows it gets most wrong, the opened test."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from foldwise.data.table import Table
+from foldwise.data.target import Task
+from foldwise.engine.loop import PlanSummary
+from foldwise.engine.predict import predict_outputs
+from foldwise.errors import DataError, NetworkError, PlanError
+from foldwise.job import named_outputs, outputs_by_loss
+from foldwise.judge.metrics import Metric, natural, probabilities
+from foldwise.judge.selection import bootstrap_intervals
+from foldwise.judge.verdict import TrialResult, decimals
+from foldwise.nets.build import build
+from foldwise.plans.plan import Member
+
+if TYPE_CHECKING:
+    from foldwise.study import Study
+
+MOST_POINTS = 2000
+WORST_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One look at the sealed test rows."""
+
+    metric: str
+    score: float
+    low: float
+    high: float
+    rows: int
+    times_opened: int
+    when: str
+
+    @property
+    def sentence(self) -> str:
+        """The result in one sentence."""
+        d = decimals(self.score, self.low, self.high)
+        said = f"test: {self.metric} {self.score:.{d}f} (95 % {self.low:.{d}f}–{self.high:.{d}f}) on {self.rows} rows"
+        if self.times_opened > 1:
+            said += f"; opened {self.times_opened} times, so this is no longer an untouched test"
+        return said
+
+    def record(self) -> dict[str, Any]:
+        """Write it as plain values."""
+        return asdict(self)
+
+
+def member_outputs(
+    study: Study, frame: pl.DataFrame, trial: int | None
+) -> Float[Tensor, "members rows outputs"]:
+    """Apply the members of a trial (counted from 1; the winner when None) to new rows; units of the targets."""
+    number = study.results[0].number if trial is None else trial
+    known = {r.number for r in study.results}
+    if number not in known:
+        raise PlanError(f"there is no trial {number}.", hint=f"trials are numbered 1 to {len(known)}")
+    features = study.columns.encode(frame)
+    if len(features) == 0:
+        raise DataError("there are no rows to predict.")
+    models = next(m for m in study.models if m.of_trial(number - 1))
+    places = models.of_trial(number - 1)
+    members = [models.members[p] for p in places]
+    settings = members[0].settings
+    if settings.network == "custom" and study.net is None:
+        raise NetworkError("this study used a network of your own.", hint="foldwise.load(folder, net=MyNet)")
+    outputs = outputs_by_loss(study.task)[settings.loss]
+    folds = torch.tensor([m.fold for m in members])
+    preparations = study.scalings.index(settings.scaling) * len(study.folds) + folds
+
+    def make(member: Member) -> torch.nn.Module:
+        return build(member.settings, features.shape[1], outputs, study.net)
+
+    x = torch.tensor(features, dtype=models.parameters.dtype)
+    raw = predict_outputs(models, places, make, study.constants, preparations, x, outputs)
+    if study.target_scale is None:
+        return raw
+    shift, scale = study.target_scale
+    return raw * scale[folds].unsqueeze(1) + shift[folds].unsqueeze(1)
+
+
+def combined(outputs: Float[Tensor, "members rows outputs"], task: Task) -> Tensor:
+    """Average over members: numbers as they are learnt (a logarithm stays one), classes as probabilities."""
+    return outputs.mean(0) if task.kind == "regression" else probabilities(outputs, task).mean(0)
+
+
+def ensemble(study: Study, frame: pl.DataFrame, trial: int | None) -> pl.DataFrame:
+    """Predict by the mean over a trial's members."""
+    outputs = member_outputs(study, frame, trial)
+    task = study.task
+    mean = combined(outputs, task)
+    if task.kind == "regression":
+        numbers = natural(mean.double(), task).numpy()
+        spread = natural(outputs.double(), task).std(0, unbiased=len(outputs) > 1).numpy()
+        columns = named_outputs(numbers, task)
+        suffix = [""] if len(task.targets) == 1 else [f" of {t}" for t in task.targets]
+        return pl.DataFrame({**columns, **{f"spread{s}": spread[:, i] for i, s in enumerate(suffix)}})
+    shares = named_outputs(mean.double().numpy(), task)
+    if task.kind == "multilabel":
+        labels = task.decode_classes((mean > 0.5).long().numpy())
+        return pl.DataFrame(
+            {**{f"prediction of {t}": labels[:, i] for i, t in enumerate(task.targets)}, **shares}
+        )
+    return pl.DataFrame({"prediction": task.decode_classes(mean.argmax(-1).numpy()), **shares})
+
+
+def open_test(study: Study) -> Opening:
+    """Score the winner's ensemble on the sealed rows."""
+    if study.sealed is None:
+        raise PlanError("no test rows were sealed in this study.", hint="--test 0.2 when fitting")
+    targets = torch.tensor(study.task.encode(study.sealed))
+    outputs = member_outputs(study, study.sealed, None)
+    mean = combined(outputs, study.task)
+    if study.task.kind == "multilabel":
+        mean = torch.logit(mean, eps=1e-12)
+    elif study.task.kind != "regression":
+        mean = mean.double().clamp_min(1e-300).log()
+    losses = study.metric.per_row(mean, targets, study.task).double().numpy()
+    interval = bootstrap_intervals(losses[None])[0]
+    ends = sorted(study.metric.finish(x) for x in (interval.low, interval.high))
+    return Opening(
+        metric=study.metric.label,
+        score=study.metric.finish(interval.value),
+        low=ends[0],
+        high=ends[1],
+        rows=len(losses),
+        times_opened=len(study.openings) + 1,
+        when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def winner_means(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Average a trial's out-of-fold predictions over seeds and repeats: one line per row."""
+    return predictions.drop("trial", "seed", "fold").group_by("row").mean().sort("row")
+
+
+def outcome_of(table: Table, predictions: pl.DataFrame) -> dict[str, Any]:
+    """Compare the winner's out-of-fold predictions with the truth: points, or a confusion matrix."""
+    task = table.task
+    means = winner_means(predictions)
+    at = np.searchsorted(table.row, means["row"].to_numpy())
+    values = means.drop("row").to_numpy()
+    if task.kind == "regression":
+        chosen = np.unique(np.linspace(0, len(at) - 1, min(MOST_POINTS, len(at))).astype(int))
+        truth = natural(torch.tensor(table.targets[at]), task).numpy()[:, 0]
+        return {
+            "kind": "regression",
+            "truth": [float(x) for x in truth[chosen]],
+            "prediction": [float(x) for x in values[chosen, 0]],
+            "row": [int(x) for x in means["row"].to_numpy()[chosen]],
+        }
+    if task.kind == "multilabel":
+        classes = [
+            f"{t}: {label}" for t, pair in zip(task.targets, task.classes, strict=True) for label in pair
+        ]
+        counts = np.zeros((len(classes), len(classes)), dtype=int)
+        for i in range(len(task.targets)):
+            np.add.at(counts, (2 * i + table.targets[at, i].astype(int), 2 * i + (values[:, i] > 0.5)), 1)
+    else:
+        classes = [str(c) for c in task.classes[0]]
+        truth = table.targets[at].argmax(1) if task.soft else table.targets[at]
+        counts = np.zeros((len(classes), len(classes)), dtype=int)
+        np.add.at(counts, (truth, values.argmax(1)), 1)
+    return {"kind": "classes", "classes": classes, "confusion": counts.tolist()}
+
+
+def worst_rows(table: Table, losses: np.ndarray, predictions: pl.DataFrame) -> list[dict[str, Any]]:
+    """List the rows that the winner gets most wrong, with their cells."""
+    task = table.task
+    means = winner_means(predictions)
+    order = np.argsort(-np.where(np.isfinite(losses), losses, -1), kind="stable")[:WORST_ROWS]
+    worst = []
+    for place in map(int, order):
+        found = means.filter(pl.col("row") == int(table.row[place]))
+        if found.is_empty() or not math.isfinite(losses[place]):
+            continue
+        values = found.drop("row").to_numpy()[0]
+        cells = table.frame.row(place, named=True)
+        worst.append(
+            {
+                "row": int(table.row[place]),
+                "truth": ", ".join(f"{cells[t]}" for t in task.targets),
+                "prediction": _said(values, task),
+                "loss": float(losses[place]),
+                "cells": {k: _cell(v) for k, v in cells.items() if k not in task.targets},
+            }
+        )
+    return worst
+
+
+def _said(values: np.ndarray, task: Task) -> str:
+    if task.kind == "regression":
+        return ", ".join(f"{v:.4g}" for v in values)
+    if task.kind == "multilabel":
+        return ", ".join(f"{t}: {v:.0%}" for t, v in zip(task.targets, values, strict=True))
+    best = int(values.argmax())
+    return f"{task.classes[0][best]} ({values[best]:.0%})"
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def warnings_of(
+    results: list[TrialResult], summary: PlanSummary, completed: bool, metric: Metric
+) -> list[str]:
+    """List what must be looked at."""
+    said = [f"trial {r.number} ({r.name}) {r.status}" for r in results if r.status.startswith("diverged")]
+    constant = next((r for r in results if r.settings.network == "constant"), None)
+    best = results[0]
+    if constant is not None and (constant is best or constant.tied):
+        said.append(
+            f"no trial is better than the constant predictor beyond the noise ({metric.label} {constant.score:.4g})"
+        )
+    if not completed:
+        said.append("training was interrupted; every trial shows the best of the epochs that it finished")
+    return said

@@ -1,0 +1,43 @@
+"""From what the user asked for to a plan: baselines, and the search over networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from foldwise.errors import PlanError, SettingsError
+from foldwise.nets.build import Net, own_options
+from foldwise.plans.defaults import base_settings, baselines, default_grid
+from foldwise.plans.plan import Plan
+from foldwise.plans.search import Grid, as_grid, grid_trials
+from foldwise.settings import Settings, make_settings
+
+STRUCTURE = ("width", "depth", "activation", "dropout")
+
+
+def ask(task: str, rows: int, search: Any, net: Net | None, folds: int, seeds: int, seed: int) -> Plan:
+    """Plan a cross-validated search; a constant and a linear model are always among the trials."""
+    if seeds < 1:
+        raise PlanError(f"`seeds` must be at least 1; got {seeds}.")
+    base = base_settings(task, rows)
+    trials = [make_settings({**base, **values}) for values in baselines()]
+    if net is not None:
+        trials += _own_trials(net, search, base)
+    else:
+        trials += grid_trials(default_grid() if search is None else as_grid(search), base)
+    return Plan("cross-validation", tuple(dict.fromkeys(trials)), folds, tuple(range(seed, seed + seeds)))
+
+
+def _own_trials(net: Net, search: Any, base: Mapping[str, Any]) -> list[Settings]:
+    grid = as_grid(search) if search is not None else Grid(learning_rate=[3e-4, 1e-3, 3e-3])
+    takes = own_options(net)
+    for values in grid.grids:
+        useless = [name for name in STRUCTURE if name in values and name not in takes]
+        if useless:
+            raise SettingsError(
+                f"`{useless[0]}` is searched, but `{getattr(net, '__name__', net)}` does not take it.",
+                hint=f"add an argument `{useless[0]}` to its constructor, or leave it out of the search",
+            )
+    options = [name for name in takes if name not in Settings.model_fields]
+    defaults = {"network": "custom", "initialization": "own", **base}
+    return grid_trials(grid, defaults, options)

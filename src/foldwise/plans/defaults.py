@@ -1,0 +1,59 @@
+"""The search that runs when the user gives none; chosen by measurement (benchmarks/defaults)."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from foldwise.plans.search import Grid
+
+LOSS_OF_TASK = {
+    "regression": "squared_error",
+    "binary": "binary_cross_entropy",
+    "multiclass": "cross_entropy",
+    "multilabel": "binary_cross_entropy",
+}
+
+
+def base_settings(task: str, rows: int) -> dict[str, Any]:
+    """Give what all trials share unless the search says otherwise: the loss, and sizes that suit the rows."""
+    batch_size = 32 if rows < 2_000 else 64 if rows < 10_000 else 128
+    return {
+        "loss": LOSS_OF_TASK[task],
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "batch_size": batch_size,
+        "epochs": _epochs(rows, batch_size),
+    }
+
+
+def _epochs(rows: int, batch_size: int, steps: int = 4_000) -> int:
+    # about the same number of steps for every table: few rows need many passes
+    return min(100, max(20, round(steps * batch_size / max(1, rows))))
+
+
+def baselines() -> list[dict[str, Any]]:
+    """Give the trials that every study has, so that the network can be compared: a constant and a linear model."""
+    return [
+        {"network": "constant", "epochs": 0},
+        {"network": "linear", "learning_rate": 1e-2, "initialization": "normal"},
+    ]
+
+
+def default_grid() -> Grid:
+    """Give a dozen settings of the perceptron."""
+    return Grid(
+        *(
+            {
+                "network": "mlp",
+                "depth": 2,
+                "width": width,
+                "learning_rate": rate,
+                "dropout": dropout,
+                "weight_decay": decay,
+            }
+            for width, rate, (dropout, decay) in itertools.product(
+                (64, 128), (1e-3, 3e-3), ((0.0, 0.0), (0.1, 0.03), (0.3, 0.03))
+            )
+        )
+    )

@@ -1,0 +1,178 @@
+"""Replay: one member trained again, alone, by the plain reference loop."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from foldwise.data.prepare import learn_preparation, learn_target_scale
+from foldwise.data.read import fingerprint, read_table
+from foldwise.data.table import ROW, read_source
+from foldwise.engine.members import Nursery
+from foldwise.engine.predict import Models
+from foldwise.engine.rows import place_rows
+from foldwise.errors import DataError, NetworkError, PlanError
+from foldwise.job import outputs_by_loss, targets_for
+from foldwise.judge.metrics import natural, probabilities
+from foldwise.plans.plan import Member
+from foldwise.reference import outputs_of, prepare_fold, train_alone
+
+if TYPE_CHECKING:
+    from foldwise.study import Study
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One quantity of a member, trained in the stack and alone; `difference` is the largest over its entries."""
+
+    what: str
+    stacked: float
+    alone: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How far a stacked member is from its plain re-training."""
+
+    trial: str
+    fold: int
+    seed: int
+    epochs: int
+    rows: list[Difference]
+
+    @property
+    def largest(self) -> float:
+        """The largest difference of any prediction on the validation rows."""
+        return next(r.difference for r in self.rows if r.what == "predictions")
+
+    def table(self) -> pl.DataFrame:
+        """Lay the comparison out."""
+        return pl.DataFrame([vars(r) for r in self.rows])
+
+
+def replay(study: Study, trial: int, fold: int, seed: int, data: Any) -> Replay:
+    """Train one member alone up to the epoch that its trial kept, and compare curves, weights, predictions, score."""
+    member, models, place = _find(study, trial, fold, seed)
+    if member.settings.network == "custom" and study.net is None:
+        raise NetworkError("this study used a network of your own.", hint="foldwise.load(folder, net=MyNet)")
+    features, targets = _rows_again(study, data)
+    dtype = models.parameters.dtype
+    loss = member.settings.loss
+    own = prepare_fold(
+        features,
+        targets_for(loss, targets),
+        study.folds.train[member.fold],
+        study.folds.validation[member.fold],
+        np.array([f.kind == "number" for f in study.columns.features]),
+        member.settings.scaling,
+        study.task.kind == "regression",
+        dtype,
+    )
+    module = _nursery(study, features, targets, loss, dtype).start(member)
+    result = next(r for r in study.results if r.number == trial)
+    outputs, losses = outputs_of(module, own), [float("nan")]
+    for epoch in itertools.islice(train_alone(member, module, own), result.epoch):
+        outputs, losses = epoch.outputs, [*losses, epoch.training_loss]
+    alone = torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
+    return Replay(
+        result.name,
+        fold,
+        seed,
+        result.epoch,
+        _compare(study, member, models.parameters[place], alone, outputs, losses),
+    )
+
+
+def _find(study: Study, trial: int, fold: int, seed: int) -> tuple[Member, Models, int]:
+    for models in study.models:
+        for place, m in enumerate(models.members):
+            if (m.trial + 1, m.fold + 1, m.seed) == (trial, fold, seed):
+                return m, models, place
+    seeds = ", ".join(map(str, study.plan.seeds))
+    raise PlanError(
+        f"there is no member with trial {trial}, fold {fold}, seed {seed}.",
+        hint=f"trials 1 to {len(study.plan.trials)}, folds 1 to {len(study.folds)}, seeds {seeds}",
+    )
+
+
+def _rows_again(study: Study, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    source = study.source
+    if data is not None:
+        frame = read_table(data, **source.reading) if isinstance(data, str | Path) else read_table(data)
+    elif source.path is None and source.example is None:
+        raise DataError(
+            "this study was made from a table in memory.", hint="give it again: replay(…, data=table)"
+        )
+    elif source.path is not None and not Path(source.path).exists():
+        raise DataError(
+            f"the table {source.path} is not there any more.", hint="--data FILE says where it is now"
+        )
+    else:
+        frame, _, _ = read_source(source.path, None, list(study.task.targets), source.example, source.reading)
+    if fingerprint(frame) != source.fingerprint:
+        raise DataError(
+            "the table is not the one that the study was made from: its cells differ.",
+            hint="find the old one: --data FILE",
+        )
+    frame = frame.with_row_index(ROW).filter(pl.col(ROW).is_in(study.row.tolist())).drop(ROW)
+    return study.columns.encode(frame), study.task.encode(frame)
+
+
+def _nursery(
+    study: Study, features: np.ndarray, targets: np.ndarray, loss: str, dtype: torch.dtype
+) -> Nursery:
+    numbers = np.array([f.kind == "number" for f in study.columns.features])
+    regression = study.task.kind == "regression"
+    rows = place_rows(
+        features,
+        targets_for(loss, targets),
+        study.folds,
+        {s: learn_preparation(features, study.folds.train, numbers, s) for s in study.scalings},
+        learn_target_scale(targets, study.folds.train) if regression else None,
+        device=torch.device("cpu"),
+        dtype=dtype,
+    )
+    return Nursery(rows, outputs_by_loss(study.task), study.net)
+
+
+def _compare(
+    study: Study, member: Member, stacked: Tensor, alone: Tensor, outputs: Tensor, losses: list[float]
+) -> list[Difference]:
+    where = (
+        (pl.col("trial") == member.trial + 1)
+        & (pl.col("fold") == member.fold + 1)
+        & (pl.col("seed") == member.seed)
+    )
+    curve = study.history.filter(where & pl.col("epoch").is_between(1, len(losses) - 1)).sort("epoch")[
+        "training_loss"
+    ]
+    task = study.task
+    if study.target_scale is not None:
+        outputs = outputs * study.target_scale[1][member.fold] + study.target_scale[0][member.fold]
+    shown = (natural if task.kind == "regression" else probabilities)(outputs, task).double().numpy()
+    theirs = study.predictions.filter(where).sort("row").drop("trial", "seed", "fold", "row").to_numpy()
+    rows: list[Difference] = []
+    if len(losses) > 1:
+        ours = np.array(losses[1:])
+        rows.append(_difference("training loss, first epoch", curve.to_numpy()[:1], ours[:1]))
+        rows.append(_difference("training loss, kept epoch", curve.to_numpy()[-1:], ours[-1:]))
+    rows.append(_difference("weights", stacked.double().numpy(), alone.double().numpy()))
+    rows.append(_difference("predictions", theirs, shown))
+    return rows
+
+
+def _difference(what: str, stacked: np.ndarray, alone: np.ndarray) -> Difference:
+    """Compare entry by entry; the two numbers shown are root mean squares."""
+
+    def size(x: np.ndarray) -> float:
+        return float(np.sqrt(np.mean(np.square(x))))
+
+    return Difference(what, size(stacked), size(alone), float(np.abs(stacked - alone).max()))

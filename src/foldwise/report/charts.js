@@ -1,0 +1,520 @@
+"use strict";
+// The charts of a report page: functions from the study inside the page to SVG. Colors are CSS variables, so that light
+// and dark need no second drawing; texts reach the page as text nodes only.
+const study = JSON.parse(document.getElementById("data").textContent);
+
+const charts = (() => {
+  const { trials, outcome } = study;
+  const [ink, soft, line, accent, warm, paper, band] = "ink soft line accent warm paper band"
+    .split(" ")
+    .map((name) => `var(--${name})`);
+  const curved = trials.filter((t) => t.curve);
+  const known = (v) => v !== null && v !== undefined && Number.isFinite(v);
+
+  function number(v, digits = study.digits) {
+    if (!known(v)) return "–";
+    const text = Math.abs(v) >= 1e7 ? v.toExponential(2).replace("e+", "e") : d3.format(`,.${digits}f`)(v);
+    return text.replace("-", "−");
+  }
+
+  // Three significant digits, with k and M for thousands and millions.
+  function brief(v) {
+    if (!known(v)) return "–";
+    return d3
+      .format(Math.abs(v) >= 1e4 ? ".3~s" : ".3~g")(v)
+      .replace("-", "−");
+  }
+
+  const shorten = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+  const placed = (t) => (known(t.place) ? `${t.place}  ${t.name}` : t.name);
+
+  // Axes: a domain is [from, to].
+
+  const clamp = (v, [from, to]) => Math.min(to, Math.max(from, v));
+  const side = (v, [from, to]) => (v < from ? -1 : v > to ? 1 : 0);
+  const padded = (from, to, share) => share * (to - from) || 0.1 * Math.max(Math.abs(from), Math.abs(to)) || 1;
+
+  // The domain in which spans ([from, to] each) can be compared: all of them, but for the few (a constant predictor,
+  // a diverged trial) that lie three times as far from the middle as most and would squeeze the rest together.
+  function comparable(spans) {
+    const ends = spans.map((s) => d3.extent(s.filter(known))).filter((s) => known(s[0]));
+    if (!ends.length) return [0, 1];
+    const middle = d3.median(ends, (s) => (s[0] + s[1]) / 2);
+    const reach = (far) => d3.max(far.filter((d) => d <= 3 * d3.quantile(far, 0.75))) ?? 0;
+    const from = middle - reach(ends.map((s) => middle - s[0]));
+    const to = middle + reach(ends.map((s) => s[1] - middle));
+    const pad = padded(from, to, 0.05);
+    return [from - pad, to + pad];
+  }
+
+  // Ticks of a logarithmic axis: 1, 2, 5, 10, …, or only the powers of ten where these are many.
+  function steps(domain) {
+    const [from, to] = domain.map(Math.log10);
+    const powers = d3.range(Math.floor(from), Math.ceil(to) + 1);
+    const within = (factors) => powers.flatMap((p) => factors.map((f) => f * 10 ** p)).filter((v) => !side(v, domain));
+    const fine = within([1, 2, 5]);
+    return fine.length < 3 ? d3.ticks(...domain, 4) : fine.length < 8 ? fine : within([1]);
+  }
+
+  // Marks that several charts share.
+
+  function plot(label, options) {
+    const style = { fontSize: "12px", background: "none", color: soft };
+    const svg = Plot.plot({ className: "plot", ariaLabel: label, style, ...options });
+    svg.setAttribute("role", "img");
+    return svg;
+  }
+
+  const grid = (mark, ticks) => mark({ ticks, stroke: line, strokeOpacity: 1 });
+
+  function tip(rows, options, pointer = Plot.pointer) {
+    const style = { fill: paper, stroke: line, fontSize: 12, lineHeight: 1.35 };
+    return Plot.tip(rows, pointer({ ...style, ...options }));
+  }
+
+  // Arrows at the edge for values beyond the axis.
+  function beyond(rows, domain, y) {
+    const text = (d) => (side(d.x, domain) < 0 ? "‹" : "›");
+    const out = rows.filter((d) => side(d.x, domain));
+    return Plot.text(out, { x: (d) => clamp(d.x, domain), y, text, fontSize: 17, fontWeight: 700, fill: soft });
+  }
+
+  // Leaderboard: one axis for all rows of a table, and a dot with a whisker in each.
+
+  function scoreAxis(rows, width) {
+    const scored = rows.filter((t) => known(t.score));
+    const domain = comparable(scored.map((t) => [t.score, t.low, t.high]));
+    const count = Math.max(2, Math.floor(width / 70));
+    const scale = d3.scaleLinear(domain, [0, 1]);
+    return {
+      domain,
+      ticks: scale.ticks(count),
+      tickFormat: scale.tickFormat(count),
+      first: trials.find((t) => t.place === 1 && known(t.low) && known(t.high)),
+      beyond: scored.some((t) => side(t.score, domain)),
+      frame: { width, marginLeft: 10, marginRight: 10, marginTop: 0 },
+    };
+  }
+
+  function axis({ domain, ticks, tickFormat, frame }) {
+    return plot("Axis", {
+      ...frame,
+      height: 20,
+      marginBottom: 20,
+      x: { domain },
+      marks: [Plot.axisX(ticks, { tickFormat, tickSize: 0, tickPadding: 4, label: null })],
+    });
+  }
+
+  function whisker(t, height, { domain, ticks, first, frame }) {
+    const color = t.baseline ? soft : t.place === 1 || t.tied ? accent : ink;
+    const inside = known(t.score) && !side(t.score, domain) ? [t] : [];
+    const spanned = inside.filter(() => known(t.low) && known(t.high));
+    const range = spanned.length ? `, interval ${number(t.low)} to ${number(t.high)}` : "";
+    const from = (d) => clamp(d.low, domain);
+    const to = (d) => clamp(d.high, domain);
+    return plot(`${t.name}: ${number(t.score)}${range}`, {
+      ...frame,
+      height,
+      marginBottom: 0,
+      x: { domain, axis: null },
+      y: { domain: [-1, 1], axis: null },
+      marks: [
+        Plot.ruleX(ticks, { stroke: line }),
+        Plot.rect(first ? [first] : [], { x1: from, x2: to, y1: -1, y2: 1, fill: band }),
+        Plot.ruleY(spanned, { x1: from, x2: to, y: 0, stroke: color, strokeWidth: 1.5 }),
+        Plot.dot(inside, {
+          x: "score",
+          y: 0,
+          r: 4.2,
+          fill: t.baseline ? paper : color,
+          stroke: color,
+          strokeWidth: 1.5,
+        }),
+        beyond(known(t.score) ? [{ x: t.score }] : [], domain, 0),
+      ],
+    });
+  }
+
+  // Folds: a strip of dots per trial.
+
+  function folds(width) {
+    const shown = trials.filter((t) => t.folds?.some((f) => known(f[1])));
+    const many = d3.max(shown, (t) => t.folds.length) > 30;
+    const narrow = width < 620;
+    const domain = comparable(shown.map((t) => [t.score, ...spread(t.folds.map((f) => f[1]).filter(known))]));
+    // A fixed scatter across the row keeps hundreds of folds apart; the golden ratio spreads neighbors evenly.
+    const shake = (f) => (many ? (((f * 0.618034) % 1) - 0.5) * 0.56 : 0);
+    const dots = shown
+      .flatMap((t, row) => t.folds.map(([f, x]) => ({ t, f, x, y: row + shake(f) })))
+      .filter((d) => known(d.x));
+    const inside = dots.filter((d) => !side(d.x, domain));
+    const means = shown.map((t, row) => ({ x: t.score, row })).filter((d) => known(d.x) && !side(d.x, domain));
+    const tall = narrow ? 0.18 : 0.34;
+    const margin = Math.min(250, 24 + 6.4 * d3.max(shown, (t) => placed(t).length));
+    const svg = plot(`Scores of ${shown.length} trials on each fold`, {
+      width,
+      height: shown.length * (narrow ? 46 : many ? 32 : 26) + 34,
+      marginTop: 24,
+      marginBottom: 10,
+      marginLeft: narrow ? 6 : margin,
+      marginRight: 12,
+      x: { domain, axis: null },
+      y: { domain: [-0.5, shown.length - 0.5], reverse: true, axis: null },
+      marks: [
+        Plot.axisX({ anchor: "top", ticks: narrow ? 4 : 8, tickSize: 0, label: null }),
+        grid(Plot.gridX, narrow ? 4 : 8),
+        narrow ? namesAbove(shown, width) : namesBeside(shown, margin),
+        many
+          ? null
+          : Plot.line(inside, { x: "x", y: "y", z: "f", stroke: accent, strokeWidth: 1.5, className: "paths" }),
+        Plot.dot(inside, { x: "x", y: "y", r: many ? 1.8 : 3.4, fill: ink, fillOpacity: many ? 0.28 : 0.42 }),
+        beyond(dots, domain, "y"),
+        Plot.ruleX(means, {
+          x: "x",
+          y1: (d) => d.row - tall,
+          y2: (d) => d.row + tall,
+          stroke: accent,
+          strokeWidth: 2.5,
+        }),
+        tip(inside, { x: "x", y: "y", title: (d) => `${foldName(d.f)}   ${number(d.x)}\n${d.t.name}` }),
+      ],
+    });
+    followFold(svg, inside);
+    return svg;
+  }
+
+  const foldName = (f) => study.foldNames?.[f] ?? `fold ${f + 1}`;
+
+  // Of a few scores all; of hundreds the lower 98 %, because the worst single row says little about a trial.
+  const spread = (scores) => (scores.length > 30 ? [d3.min(scores), d3.quantile(scores, 0.98)] : d3.extent(scores));
+
+  function namesAbove(shown, width) {
+    const text = (t) => shorten(placed(t), width / 6.6);
+    return Plot.text(shown, {
+      y: (_, i) => i - 0.34,
+      frameAnchor: "left",
+      text,
+      fill: ink,
+      stroke: paper,
+      strokeWidth: 5,
+    });
+  }
+
+  function namesBeside(shown, margin) {
+    const text = (t) => shorten(placed(t), margin / 6.2);
+    const fill = (t) => (t.baseline ? soft : ink);
+    return Plot.text(shown, { y: (_, i) => i, frameAnchor: "left", textAnchor: "start", dx: -margin, text, fill });
+  }
+
+  // The line that joins one fold's dots through the trials shows while one of them is pointed at.
+  function followFold(svg, dots) {
+    const paths = [...svg.querySelectorAll(".paths path")];
+    const follow = () =>
+      paths.forEach((path) => {
+        const [first] = d3.select(path).datum();
+        path.style.display = svg.value && dots[first].f === svg.value.f ? "" : "none";
+      });
+    svg.addEventListener("input", follow);
+    follow();
+  }
+
+  // Learning curves.
+
+  const parts = (t) => ["train", "validation"].map((name) => t.curve[name]).filter(Boolean);
+  const medians = (t) =>
+    parts(t)
+      .flatMap((part) => part.median ?? [])
+      .filter(known);
+  const lowest = (t) =>
+    d3.min([
+      ...medians(t),
+      ...parts(t)
+        .flatMap((part) => part.low ?? [])
+        .filter(known),
+    ]);
+
+  // What a curve reaches after the first quarter of its epochs: the first ones would flatten all the rest.
+  function highest(t) {
+    const late = (values = []) => (values ?? []).slice(Math.floor((values ?? []).length / 4)).filter(known);
+    return d3.max(
+      parts(t)
+        .flatMap((part) => [...late(part.median), d3.quantile(late(part.high), 0.9)])
+        .filter(known),
+    );
+  }
+
+  // The vertical axis for these trials: linear and cut at the top, or logarithmic where even the rest spans decades.
+  function lossAxis(shown) {
+    const from = d3.min(shown, lowest);
+    const tops = shown.map(highest).filter(known);
+    if (!known(from) || !tops.length) return { domain: [0, 1], ticks: [] };
+    const to = Math.min(d3.max(tops), from + 2.5 * (d3.median(tops) - from) || Infinity);
+    if (from > 0 && to / from > 25) {
+      const domain = [from / 1.1, d3.max(shown.flatMap(medians)) * 1.1];
+      return { type: "log", domain, ticks: steps(domain), tickFormat: brief };
+    }
+    const pad = padded(from, to, 0.06);
+    return { domain: [from - pad, to + pad], ticks: 5, tickFormat: d3.scaleLinear([from, to], [0, 1]).tickFormat(5) };
+  }
+
+  function epochs(t) {
+    const [first, last] = d3.extent(t.curve.epoch);
+    return first === last ? [first - 1, last + 1] : [first, last];
+  }
+
+  function curveRows(t, name) {
+    const { median, low, high } = t.curve[name] ?? {};
+    return t.curve.epoch.map((epoch, i) => ({ epoch, median: median?.[i], low: low?.[i], high: high?.[i] }));
+  }
+
+  function curveMarks(t, name, color, strokeWidth, strokeDasharray) {
+    const rows = curveRows(t, name);
+    const banded = rows.filter((d) => known(d.low) && known(d.high));
+    return [
+      Plot.areaY(banded, { x: "epoch", y1: "low", y2: "high", fill: color, fillOpacity: 0.14, clip: true }),
+      rows.length > 1
+        ? Plot.lineY(rows, { x: "epoch", y: "median", stroke: color, strokeWidth, strokeDasharray, clip: true })
+        : Plot.dot(rows, { x: "epoch", y: "median", r: 3, fill: color }),
+    ];
+  }
+
+  const chosenEpoch = (t) => curveRows(t, "validation").filter((d) => d.epoch === t.epoch && known(d.median));
+
+  function curve(t, width) {
+    const y = lossAxis([t]);
+    const x = epochs(t);
+    const ticks = d3.ticks(...x, Math.min(x[1] - x[0], width / 90)).filter(Number.isInteger);
+    const train = curveRows(t, "train");
+    const rows = curveRows(t, "validation").map((d, i) => ({ ...d, train: train[i].median }));
+    const title = (d) => `epoch ${d.epoch}\nvalidation  ${brief(d.median)}\ntraining  ${brief(d.train)}`;
+    const height = (d) => clamp(d.median ?? d.train ?? y.domain[0], y.domain);
+    const chosen = chosenEpoch(t);
+    const textAnchor = t.epoch > (x[0] + x[1]) / 2 ? "end" : "start";
+    return plot(
+      `Learning curve of ${t.name}: ${study.curveLabel ?? "loss"} by epoch, epoch chosen ${t.epoch ?? "unknown"}`,
+      {
+        width,
+        height: width < 620 ? 240 : 320,
+        marginLeft: 52,
+        marginRight: 12,
+        marginTop: 22,
+        marginBottom: 34,
+        x: { domain: x, axis: null },
+        y: { ...y, label: null, tickSize: 0 },
+        marks: [
+          grid(Plot.gridY, y.ticks),
+          Plot.axisX({ ticks, tickFormat: "d", tickSize: 0, label: "epoch", labelArrow: "none" }),
+          ...curveMarks(t, "train", warm, 2, "6 4"),
+          ...curveMarks(t, "validation", accent, 2),
+          Plot.ruleX(chosen, { x: "epoch", stroke: soft, strokeDasharray: "2 3" }),
+          Plot.dot(chosen, { x: "epoch", y: "median", r: 5, fill: accent, stroke: paper, strokeWidth: 2 }),
+          Plot.text(chosen, {
+            x: "epoch",
+            frameAnchor: "top",
+            dy: -14,
+            textAnchor,
+            text: (d) => `epoch ${d.epoch} chosen`,
+            fill: ink,
+          }),
+          Plot.ruleX(rows, Plot.pointerX({ x: "epoch", stroke: soft })),
+          tip(rows, { x: "epoch", y: height, title }, Plot.pointerX),
+        ],
+      },
+    );
+  }
+
+  function thumb(t, y) {
+    return plot(`Learning curve of ${t.name}`, {
+      width: 150,
+      height: 76,
+      margin: 3,
+      x: { domain: epochs(t), axis: null },
+      y: { ...y, axis: null },
+      marks: [
+        Plot.frame({ stroke: line, anchor: "bottom" }),
+        ...curveMarks(t, "train", warm, 1.4, "3 2"),
+        ...curveMarks(t, "validation", accent, 1.4),
+        Plot.dot(chosenEpoch(t), { x: "epoch", y: "median", r: 3, fill: accent, stroke: paper }),
+      ],
+    });
+  }
+
+  // Predicted against true. A point is [row, true, predicted].
+
+  // Both axes carry the same domain: that of the truth, a little wider; wild predictions are drawn on its edge.
+  function valueAxis() {
+    const [from, to] = d3.extent(outcome.points, (p) => p[1]);
+    if (outcome.log) {
+      const domain = from < to ? [from * 0.9, to * 1.1] : [from / 2, to * 2];
+      return { type: "log", domain, ticks: steps(domain), tickFormat: "~s" };
+    }
+    const pad = padded(from, to, 0.06);
+    const domain = [from - pad, to + pad];
+    return { domain, ticks: 5, tickFormat: Math.max(...domain.map(Math.abs)) >= 1e4 ? "~s" : undefined };
+  }
+
+  const labeled = (label, options) => ({ ...options, label, labelArrow: "none", tickSize: 0 });
+
+  function square(width) {
+    const size = Math.min(width, 500);
+    return { width: size, height: size, marginLeft: 48, marginBottom: 36, marginTop: 24, marginRight: 14 };
+  }
+
+  function scatter(width) {
+    const { points } = outcome;
+    if (!points.length) return null;
+    const scale = valueAxis();
+    const [from, to] = scale.domain;
+    const y = (p) => clamp(p[2], scale.domain);
+    const dense = points.length > 500;
+    const title = (p) => `row ${p[0]}\ntrue  ${brief(p[1])}\npredicted  ${brief(p[2])}`;
+    return plot(`Predicted against true values of ${points.length} rows`, {
+      ...square(width),
+      x: labeled("true", scale),
+      y: labeled("predicted", scale),
+      marks: [
+        grid(Plot.gridX, scale.ticks),
+        grid(Plot.gridY, scale.ticks),
+        Plot.link([0], { x1: from, y1: from, x2: to, y2: to, stroke: soft }),
+        Plot.dot(points, { x: "1", y, r: dense ? 2 : 2.8, fill: accent, fillOpacity: dense ? 0.35 : 0.55 }),
+        tip(points, { x: "1", y, title }),
+      ],
+    });
+  }
+
+  function scatterNote() {
+    const { points, rows, log } = outcome;
+    const out = points.filter((p) => side(p[2], valueAxis().domain)).length;
+    const notes = [
+      points.length < rows && `${number(points.length, 0)} of ${number(rows, 0)} rows are drawn, chosen at random.`,
+      out && `${out} ${out === 1 ? "prediction lies" : "predictions lie"} beyond the truth's range, drawn on the edge.`,
+      log && "Axes are logarithmic, as the score is, and errors are ratios.",
+    ];
+    return notes.filter(Boolean).join(" ");
+  }
+
+  function errorGroups() {
+    const error = outcome.log ? (p) => p[2] / p[1] : (p) => p[2] - p[1];
+    const sorted = d3.sort(outcome.points, (p) => p[2]);
+    const count = Math.min(10, Math.floor(sorted.length / 10));
+    const cut = (g) => Math.floor((g * sorted.length) / count);
+    return d3.range(count).map((g) => {
+      const rows = sorted.slice(cut(g), cut(g + 1));
+      const quantile = (q) => d3.quantile(rows, q, error);
+      return { x: d3.median(rows, (p) => p[2]), low: quantile(0.1), middle: quantile(0.5), high: quantile(0.9) };
+    });
+  }
+
+  function errors(width) {
+    const groups = errorGroups();
+    if (groups.length < 2) return null;
+    const none = outcome.log ? 1 : 0;
+    const scale = valueAxis();
+    const inside = groups.map((g) => ({ ...g, x: clamp(g.x, scale.domain) }));
+    const tickFormat = (v) => (outcome.log ? `×${brief(v)}` : brief(v));
+    const title = (g) =>
+      `median error  ${tickFormat(g.middle)}\nmiddle 80 %  ${tickFormat(g.low)} to ${tickFormat(g.high)}`;
+    const domain = d3.extent([none, ...groups.flatMap((g) => [g.low, g.high])]);
+    return plot(`Error by prediction, in ${groups.length} groups of rows`, {
+      ...square(width),
+      x: labeled("predicted", scale),
+      y: labeled(outcome.log ? "predicted ÷ true" : "predicted − true", { domain, nice: true, ticks: 5, tickFormat }),
+      marks: [
+        grid(Plot.gridY, 5),
+        Plot.ruleY([none], { stroke: soft }),
+        Plot.ruleX(inside, { x: "x", y1: "low", y2: "high", stroke: accent, strokeWidth: 1.5 }),
+        Plot.dot(inside, { x: "x", y: "middle", r: 4.2, fill: accent }),
+        tip(inside, { x: "x", y: "middle", title }),
+      ],
+    });
+  }
+
+  // Confusion matrix: classes are numbers here, because two may carry the same name.
+
+  function matrixSize(width) {
+    const n = outcome.classes.length;
+    const longest = Math.min(
+      16,
+      d3.max(outcome.classes, (c) => c.length),
+    );
+    const digits = String(d3.max(outcome.confusion.flat())).length;
+    const tilted = longest > 3 && n > 4;
+    const left = Math.max(36, 18 + 7 * longest);
+    const right = 52;
+    const top = 28 + (tilted ? 5.6 * longest : 12);
+    const least = n > 60 ? 9 : Math.max(19, 6.2 * digits + 3); // below 9 pixels per digit no count could be read
+    const cell = Math.min(76, Math.max(least, (Math.min(width, 720) - left - right) / n));
+    const frame = { marginLeft: left, marginRight: right, marginTop: top, marginBottom: 6 };
+    return {
+      frame: { ...frame, width: left + right + cell * n, height: top + cell * n + 6 },
+      tickRotate: tilted ? -50 : 0,
+      names: Math.min(12, cell),
+      counts: n > 60 ? null : Math.max(9, Math.min(14, cell / (digits * 0.72 + 0.6))),
+    };
+  }
+
+  function confusion(width) {
+    const { classes, confusion: table } = outcome;
+    const n = classes.length;
+    const sums = table.map((row) => d3.sum(row));
+    const right = d3.sum(table, (row, i) => row[i]);
+    const cells = table.flatMap((row, i) => row.map((count, j) => ({ i, j, count, share: count / (sums[i] || 1) })));
+    const filled = cells.filter((c) => c.count);
+    const { frame, tickRotate, names, counts } = matrixSize(width);
+    const percent = d3.format(n > 30 ? ".0%" : ".1%");
+    const opacity = (c) => 0.07 + 0.88 * Math.sqrt(c.share); // the root lets rare mistakes be seen
+    const name = { tickSize: 0, tickFormat: (i) => shorten(classes[i], 16), label: null, fill: ink, fontSize: names };
+    const head = { frameAnchor: "top-left", dx: -8, dy: -14, textAnchor: "end", fill: soft };
+    const title = (c) =>
+      `true  ${classes[c.i]}\npredicted  ${classes[c.j]}\n${number(c.count, 0)} rows, ${d3.format(".1%")(c.share)}`;
+    return plot(`Confusion matrix of ${n} classes: ${number(right, 0)} of ${number(d3.sum(sums), 0)} rows right`, {
+      ...frame,
+      x: { domain: d3.range(n), axis: null, padding: 0.04 },
+      y: { domain: d3.range(n), axis: null, padding: 0.04 },
+      marks: [
+        Plot.cell(cells, { x: "j", y: "i", fill: "var(--raised)" }),
+        Plot.cell(filled, { x: "j", y: "i", fill: (c) => (c.i === c.j ? accent : warm), fillOpacity: opacity }),
+        counts &&
+          Plot.text(filled, {
+            x: "j",
+            y: "i",
+            text: (c) => number(c.count, 0),
+            fontSize: counts,
+            fill: (c) => (opacity(c) > 0.6 ? paper : ink),
+          }),
+        Plot.axisY(name),
+        Plot.axisX({ ...name, anchor: "top", tickRotate }),
+        Plot.text(["true"], head),
+        Plot.text(["predicted"], { ...head, dx: 2, dy: 8 - frame.marginTop, textAnchor: "start" }),
+        Plot.text(["right"], { ...head, frameAnchor: "top-right", dx: 8, textAnchor: "start" }),
+        Plot.text(table, {
+          y: (_, i) => i,
+          frameAnchor: "right",
+          dx: 8,
+          textAnchor: "start",
+          text: (row, i) => (sums[i] ? percent(row[i] / sums[i]) : "–"),
+          fill: soft,
+          fontSize: names,
+        }),
+        tip(cells, { x: "j", y: "i", title }),
+      ],
+    });
+  }
+
+  return {
+    curved,
+    placed,
+    scoreAxis,
+    axis,
+    whisker,
+    folds,
+    lossAxis,
+    curve,
+    thumb,
+    scatter,
+    scatterNote,
+    errors,
+    confusion,
+  };
+})();

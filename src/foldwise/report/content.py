@@ -1,0 +1,111 @@
+"""What the page shows, as plain values taken from a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from foldwise.judge.verdict import TrialResult
+
+if TYPE_CHECKING:
+    from foldwise.study import Study
+
+
+def content_of(study: Study, live: bool = False) -> dict[str, Any]:
+    """Collect everything that the page shows; NaN becomes None."""
+    headline, metric = study.headline_result, study.metric
+    curves = _curves(study.history)
+    return {
+        "title": " and ".join(study.task.targets),
+        "headline": {
+            "sentence": headline.sentence,
+            "how": headline.how,
+            "metric": metric.label,
+            "lower_is_better": not metric.higher_is_better,
+            **{n: _known(getattr(headline, n)) for n in ("value", "low", "high")},
+        },
+        "facts": _facts(study),
+        "warnings": study.warnings,
+        "trials": [_trial(r, curves.get(r.number)) for r in study.results],
+        "curve_label": f"training loss ({study.results[0].settings.loss.replace('_', ' ')})",
+        "fold_names": [f"fold {f + 1}" for f in range(len(study.folds))],
+        "outcome": study.outcome,
+        "worst_rows": study.worst_rows,
+        "columns": [
+            {n: c[n] for n in ("name", "kind", "role", "dtype", "missing", "distinct", "levels", "use")}
+            for c in study.columns.to_dict()["columns"]
+        ],
+        "environment": study.environment,
+        "command": study.command,
+        "run": None if study.folder is None else str(study.folder),
+        "live": live,
+    }
+
+
+def _facts(study: Study) -> list[list[str]]:
+    s = study.plan_summary
+    facts = [
+        ["task", f"{study.task.kind}{' on the logarithm' if study.task.log else ''}"],
+        ["rows", f"{s.rows:,}"],
+        ["features", f"{s.features:,}"],
+        ["trials", str(s.trials)],
+        ["validation", study.folds.how],
+        ["seeds", str(s.seeds)],
+        ["members trained", f"{s.members:,}"],
+        ["engine", s.engine],
+    ]
+    if s.sealed:
+        facts.append(["sealed test rows", f"{s.sealed:,} (opened {len(study.openings)} times)"])
+    return facts
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _trial(r: TrialResult, curve: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "number": r.number,
+        "name": r.name,
+        "network": r.settings.network,
+        "settings": r.settings.model_dump(),
+        **{n: _known(getattr(r, n)) for n in ("score", "low", "high", "deviation")},
+        "fold_scores": [_known(x) for x in r.fold_scores],
+        "epoch": r.epoch,
+        "epochs": r.settings.epochs,
+        "place": r.place,
+        "tied": r.tied,
+        "status": r.status,
+        "curve": curve,
+    }
+
+
+def _curves(history: pl.DataFrame) -> dict[int, dict[str, Any]]:
+    """Reduce members' curves to the median, least and most of each trial at each epoch from 1 on."""
+    names = {"train": "training_loss", "validation": "validation_loss"}
+    reduced = (
+        history.filter(pl.col("epoch") > 0)
+        .with_columns(pl.when(pl.col(c).is_finite()).then(pl.col(c)).alias(c) for c in names.values())
+        .group_by("trial", "epoch")
+        .agg(
+            *(pl.col(c).median().alias(f"{n} median") for n, c in names.items()),
+            *(pl.col(c).min().alias(f"{n} low") for n, c in names.items()),
+            *(pl.col(c).max().alias(f"{n} high") for n, c in names.items()),
+        )
+        .sort("trial", "epoch")
+    )
+    curves = {}
+    for (trial,), part in reduced.group_by("trial", maintain_order=True):
+        curves[int(trial)] = {
+            "epoch": part["epoch"].to_list(),
+            **{n: {k: _rounded(part[f"{n} {k}"]) for k in ("median", "low", "high")} for n in names},
+        }
+    return curves
+
+
+def _rounded(values: Iterable[float | None]) -> list[float | None]:
+    # five digits are more than a chart shows, and keep the page small
+    return [None if v is None else float(f"{v:.5g}") for v in values]

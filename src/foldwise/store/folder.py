@@ -1,0 +1,245 @@
+"""The run folder: a study as JSON, safetensors and Parquet. Nothing in it is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from foldwise.data.columns import ColumnPlan
+from foldwise.data.folds import Folds
+from foldwise.data.table import Source
+from foldwise.data.target import Task
+from foldwise.engine.loop import PlanSummary
+from foldwise.engine.predict import Models
+from foldwise.engine.rows import Constants
+from foldwise.errors import FoldwiseError, StoreError
+from foldwise.judge.metrics import METRICS
+from foldwise.judge.verdict import Headline, TrialResult
+from foldwise.plans.plan import Member, Plan
+from foldwise.settings import Settings
+from foldwise.store.files import write_atomically, write_text
+
+if TYPE_CHECKING:
+    from foldwise.nets.build import Net
+    from foldwise.study import Study
+
+FORMAT = 1
+
+
+def write_study(study: Study, folder: Path) -> None:
+    """Write every file whole or not at all; study.json comes last, so that a folder with it is complete."""
+    write_atomically(folder / "state.safetensors", lambda p: save_file(_tensors(study), p))
+    write_atomically(folder / "history.parquet", study.history.write_parquet)
+    write_atomically(folder / "predictions.parquet", study.predictions.write_parquet)
+    if study.sealed is not None:
+        write_atomically(folder / "sealed.parquet", study.sealed.write_parquet)
+    write_text(
+        folder / "findings.json", json.dumps({"warnings": study.warnings}, indent=1, ensure_ascii=False)
+    )
+    write_text(
+        folder / "study.json", json.dumps(_described(study), indent=1, ensure_ascii=False, allow_nan=False)
+    )
+
+
+def _described(study: Study) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "headline": _finite(asdict(study.headline_result)),
+        "trials": [_finite(asdict(r) | {"settings": r.settings.model_dump()}) for r in study.results],
+        "metric": study.metric.name,
+        "task": study.task.to_dict(),
+        "columns": study.columns.to_dict(),
+        "source": asdict(study.source),
+        "plan": {
+            "question": study.plan.question,
+            "trials": [s.model_dump() for s in study.plan.trials],
+            "folds": study.plan.folds,
+            "seeds": list(study.plan.seeds),
+            "how": study.folds.how,
+        },
+        "summary": _finite(asdict(study.plan_summary)),
+        "stacks": [[[m.trial, m.fold, m.seed] for m in models.members] for models in study.models],
+        "scalings": list(study.scalings),
+        "bounded": study.constants.bounded,
+        "outcome": study.outcome,
+        "worst_rows": study.worst_rows,
+        "warnings": study.warnings,
+        "interrupted": study.interrupted,
+        "openings": study.openings,
+        "sealed": study.sealed is not None,
+        "own_net": None if study.net is None else getattr(study.net, "__name__", type(study.net).__name__),
+        "environment": study.environment,
+        "command": study.command,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """Write NaN and infinity, which JSON does not have, as null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _tensors(study: Study) -> dict[str, Tensor]:
+    tensors = {f"prepare.{n}": getattr(study.constants, n) for n in ("fill", "shift", "scale", "bound")}
+    tensors |= {
+        "folds.train": torch.from_numpy(study.folds.train),
+        "folds.validation": torch.from_numpy(study.folds.validation),
+        "row": torch.from_numpy(study.row),
+    }
+    if study.target_scale is not None:
+        tensors |= {"target.shift": study.target_scale[0], "target.scale": study.target_scale[1]}
+    for number, models in enumerate(study.models):
+        tensors[f"stack{number}.parameters"] = models.parameters
+        tensors |= {f"stack{number}.buffers.{name}": buffer for name, buffer in models.buffers.items()}
+    return {name: t.contiguous() for name, t in tensors.items()}
+
+
+def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
+    """Read the fields of a study from its run folder.
+
+    Raises StoreError when it is none, was written by a newer foldwise, or is damaged.
+    """
+    described = _read_description(folder)
+    try:
+        tensors = load_file(folder / "state.safetensors")
+        trials = tuple(Settings.model_validate(s, context="stored") for s in described["plan"]["trials"])
+        return {
+            "task": Task.from_dict(described["task"]),
+            "columns": ColumnPlan.from_dict(described["columns"]),
+            "source": Source(**described["source"]),
+            "plan": Plan(
+                described["plan"]["question"],
+                trials,
+                described["plan"]["folds"],
+                tuple(described["plan"]["seeds"]),
+            ),
+            "plan_summary": _read_summary(described["summary"]),
+            "folds": Folds(
+                tensors["folds.train"].numpy(), tensors["folds.validation"].numpy(), described["plan"]["how"]
+            ),
+            "metric": METRICS[described["metric"]],
+            "results": [_read_trial(t) for t in described["trials"]],
+            "headline_result": _read_headline(described["headline"]),
+            "history": pl.read_parquet(folder / "history.parquet"),
+            "predictions": pl.read_parquet(folder / "predictions.parquet"),
+            "outcome": described["outcome"],
+            "worst_rows": described["worst_rows"],
+            "models": _read_models(described, tensors, trials),
+            "constants": _read_constants(described, tensors),
+            "scalings": tuple(described["scalings"]),
+            "target_scale": (tensors["target.shift"], tensors["target.scale"])
+            if "target.shift" in tensors
+            else None,
+            "row": np.asarray(tensors["row"]),
+            "sealed": pl.read_parquet(folder / "sealed.parquet") if described["sealed"] else None,
+            "net": net,
+            "warnings": list(described["warnings"]),
+            "interrupted": bool(described["interrupted"]),
+            "environment": dict(described["environment"]),
+            "command": str(described["command"]),
+            "openings": list(described["openings"]),
+        }
+    except FoldwiseError:
+        raise
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"the run {folder} lacks {Path(str(error.filename)).name}.", hint="train it again"
+        ) from None
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        OSError,
+        SafetensorError,
+        pl.exceptions.PolarsError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StoreError(
+            f"the run {folder} is damaged: {reason}", hint="restore it from a copy, or train it again"
+        ) from None
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / "study.json"
+    if not path.is_file():
+        near = " It is a file; name the folder that holds it." if folder.is_file() else ""
+        raise StoreError(
+            f"there is no run in {folder}: study.json is missing.{near}",
+            hint="foldwise fit … --out FOLDER makes one",
+        )
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        number = described["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"{path} is damaged: {error}", hint="restore it from a copy, or train it again"
+        ) from None
+    if not isinstance(number, int) or number > FORMAT:
+        raise StoreError(
+            f"{path} has format {number}; this foldwise reads up to {FORMAT}.",
+            hint="install the foldwise that wrote it, or newer",
+        )
+    return described
+
+
+def _read_summary(stored: dict[str, Any]) -> PlanSummary:
+    return PlanSummary(
+        **{**stored, "parameters": tuple(stored["parameters"]), "notes": tuple(stored["notes"])}
+    )
+
+
+def _read_headline(stored: dict[str, Any]) -> Headline:
+    return Headline(
+        stored["sentence"], stored["how"], *(_number(stored[n]) for n in ("value", "low", "high"))
+    )
+
+
+def _read_trial(stored: dict[str, Any]) -> TrialResult:
+    numbers = {n: _number(stored[n]) for n in ("score", "low", "high", "deviation")}
+    return TrialResult(
+        **{
+            **stored,
+            **numbers,
+            "settings": Settings.model_validate(stored["settings"], context="stored"),
+            "fold_scores": tuple(_number(x) for x in stored["fold_scores"]),
+        }
+    )
+
+
+def _read_constants(described: dict[str, Any], tensors: dict[str, Tensor]) -> Constants:
+    fill, shift, scale, bound = (tensors[f"prepare.{n}"] for n in ("fill", "shift", "scale", "bound"))
+    return Constants(fill, shift, scale, bound, bounded=bool(described["bounded"]))
+
+
+def _read_models(
+    described: dict[str, Any], tensors: dict[str, Tensor], trials: tuple[Settings, ...]
+) -> list[Models]:
+    models = []
+    for number, members in enumerate(described["stacks"]):
+        head = f"stack{number}.buffers."
+        models.append(
+            Models(
+                [Member(trial, fold, seed, trials[trial]) for trial, fold, seed in members],
+                tensors[f"stack{number}.parameters"],
+                {name.removeprefix(head): t for name, t in tensors.items() if name.startswith(head)},
+            )
+        )
+    return models

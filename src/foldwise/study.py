@@ -1,0 +1,350 @@
+"""fit(), the whole job on one screen, and the Study that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from foldwise import outcome, recall
+from foldwise.data.columns import ColumnPlan
+from foldwise.data.folds import Folds, make_folds
+from foldwise.data.read import read_table
+from foldwise.data.table import Source, Table, open_table, read_source
+from foldwise.data.target import Task
+from foldwise.engine.loop import PlanSummary
+from foldwise.engine.predict import Models
+from foldwise.engine.rows import Constants
+from foldwise.errors import SettingsError, StoreError
+from foldwise.job import Job
+from foldwise.judge.metrics import Metric, choose_metric
+from foldwise.judge.verdict import Headline, TrialResult, judge
+from foldwise.nets.build import Net
+from foldwise.outcome import Opening
+from foldwise.plans.ask import ask
+from foldwise.plans.plan import Plan
+from foldwise.recall import Replay
+from foldwise.report.content import content_of
+from foldwise.report.page import render
+from foldwise.store.environment import environment
+from foldwise.store.files import claim, spare_folder, write_text
+from foldwise.store.folder import read_study, write_study
+from foldwise.terminal import Display
+
+
+def fit(
+    data: Any = None,
+    y: Any = None,
+    *,
+    target: str | Sequence[str] | None = None,
+    example: str | None = None,
+    net: Net | None = None,
+    search: Any = None,
+    folds: Any = 5,
+    repeats: int = 1,
+    seeds: int = 1,
+    holdout: float | None = None,
+    groups: str | None = None,
+    time: str | None = None,
+    fold_column: str | None = None,
+    test: float | None = None,
+    metric: str | None = None,
+    task: str | None = None,
+    log_target: bool | None = None,
+    columns: Mapping[str, Any] | None = None,
+    drop: Sequence[str] = (),
+    drop_missing_targets: bool = False,
+    separator: str | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    seed: int = 0,
+    chunk: int | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    display: Display | None = None,
+    command: str = "",
+) -> Study:
+    """Train every trial on every fold with every seed, and judge the result.
+
+    Args:
+        data: a table: path (.csv, .parquet, .arrow …), pandas, polars or Arrow frame; or an array or frame X with `y`.
+        y: the targets of X, `[rows]` or `[rows, targets]`.
+        target: the column to predict; several columns are several targets.
+        example: a data set that comes with scikit-learn: digits, breast_cancer, diabetes, wine or iris.
+        net: a network of your own: a class or function that gives a `torch.nn.Module`; see the guide.
+        search: settings to try: a `Grid`, a mapping from settings to lists of values, or a list of such mappings.
+        folds: the number of folds, "loo" for leave-one-out, or a scikit-learn splitter.
+        repeats: how often to draw the folds anew.
+        seeds: how many seeds each trial is trained with.
+        holdout: validate once, on this share of the rows, instead of on k folds.
+        groups: a column whose equal values stay on one side of every fold.
+        time: a column by which folds are ordered: each learns from the past of what it is scored on.
+        fold_column: a column that gives each row's fold.
+        test: a share of rows to seal before anything is learnt; `open_test` scores the winner on them.
+        metric: by which epochs and trials are chosen: accuracy, log_loss, rmse, mae, log_rmse …
+        task: regression, binary, multiclass or multilabel, when the target does not tell.
+        log_target: learn the logarithm of a positive target; by default when that makes it less skewed.
+        columns: kinds of columns by name (number, category, date, drop), where the plan's guess is wrong.
+        drop: columns to leave out.
+        drop_missing_targets: set rows without a target aside instead of refusing them.
+        separator, encoding, header: how to read a text file, where it is not found out.
+        device: "auto", "cpu", "cuda" …
+        dtype: "float32" or "float64".
+        seed: from which all randomness follows; further seeds count up from it.
+        chunk: how many members advance together; by default as many as stay in cache.
+        out: a folder for the run; must not exist yet unless `overwrite`.
+        overwrite: replace a run that is in the folder.
+        display: what shows columns, plan and progress; by default nothing is shown.
+        command: recorded in the run, as what made it.
+
+    Returns:
+        The study: leaderboard, headline, out-of-fold predictions and the trained networks.
+
+    Raises:
+        FoldwiseError: something about the data, settings or folder is wrong; the message says what and where.
+
+    >>> study = fit(example="iris", search={"width": [8], "epochs": 5}, folds=3)
+    >>> study.leaderboard.height
+    3
+    """
+    display = display or Display()
+    folder = claim(out, overwrite) if out is not None else None
+    reading = {"separator": separator, "encoding": encoding, "header": header}
+    frame, targets, source = read_source(data, y, target, example, reading)
+    table = open_table(
+        frame, targets, source, task=task, log_target=log_target, columns=columns, drop=drop, test=test, seed=seed,
+        drop_missing_targets=drop_missing_targets, groups=groups, time=time, fold_column=fold_column,
+    )  # fmt: skip
+    display.columns(table.columns)
+    divided = folds_of(table, folds, repeats, holdout, seed)
+    plan = ask(table.task.kind, len(table.features), search, net, len(divided), seeds, seed)
+    chosen = choose_metric(metric, table.task)
+    job = Job(table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk)
+    summary = job.summary()
+    display.plan(summary)
+    completed = job.train(display.progress)
+    study = gather(
+        job, summary, completed, command or f"foldwise.fit({source.path or source.example or '…'})"
+    )
+    if folder is not None:
+        study.keep(folder)
+    display.finished(study)
+    return study
+
+
+def folds_of(table: Table, folds: Any, repeats: int, holdout: float | None, seed: int) -> Folds:
+    """Divide the development rows."""
+    classes = table.task.kind in ("binary", "multiclass") and not table.task.soft
+    return make_folds(
+        len(table.features),
+        folds,
+        repeats=repeats,
+        classes=table.targets if classes else None,
+        class_names=table.task.classes[0] if classes else (),
+        groups=table.groups,
+        time=table.time,
+        numbers=table.fold_numbers,
+        holdout=holdout,
+        seed=seed,
+    )
+
+
+def device_of(name: str) -> torch.device:
+    """Find the device by name; "auto" is a GPU when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(
+            f"the device `{name}` cannot be used: {str(error).splitlines()[0]}", hint="--device cpu"
+        ) from None
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """Find the floating type by name."""
+    known = {"float32": torch.float32, "float64": torch.float64}
+    if name not in known:
+        raise SettingsError(f"there is no dtype `{name}`.", hint="float32 or float64")
+    return known[name]
+
+
+def gather(job: Job, summary: PlanSummary, completed: bool, command: str) -> Study:
+    """Judge a finished job and collect what is worth keeping."""
+    title = " and ".join(job.task.targets)
+    results, headline = judge(job.plan.trials, job.records(), job.folds, job.metric, title)
+    predictions = job.predictions()
+    winner = predictions.filter(pl.col("trial") == results[0].number)
+    scale = job.stacks[0].engine.rows
+    return Study(
+        task=job.task,
+        columns=job.table.columns,
+        source=job.table.source,
+        plan=job.plan,
+        plan_summary=summary,
+        folds=job.folds,
+        metric=job.metric,
+        results=results,
+        headline_result=headline,
+        history=job.history(),
+        predictions=predictions,
+        outcome=outcome.outcome_of(job.table, winner),
+        worst_rows=outcome.worst_rows(job.table, job.records()[results[0].number - 1].losses, winner),
+        models=job.models(),
+        constants=scale.constants.to("cpu"),
+        scalings=scale.scalings,
+        target_scale=scale.target_units(),
+        row=job.table.row,
+        sealed=job.table.sealed,
+        net=job.net,
+        warnings=outcome.warnings_of(results, summary, completed, job.metric),
+        interrupted=not completed,
+        environment=environment(str(job.device)),
+        command=command,
+    )
+
+
+@dataclass
+class Study:
+    """What a plan produced. Trials and folds are numbered from 1."""
+
+    task: Task
+    columns: ColumnPlan
+    source: Source
+    plan: Plan
+    plan_summary: PlanSummary
+    folds: Folds
+    metric: Metric
+    results: list[TrialResult]
+    headline_result: Headline
+    history: pl.DataFrame
+    predictions: pl.DataFrame
+    outcome: dict[str, Any]
+    worst_rows: list[dict[str, Any]]
+    models: list[Models]
+    constants: Constants
+    scalings: tuple[str, ...]
+    target_scale: tuple[torch.Tensor, torch.Tensor] | None
+    row: np.ndarray
+    sealed: pl.DataFrame | None
+    net: Net | None
+    warnings: list[str]
+    interrupted: bool
+    environment: dict[str, str]
+    command: str
+    openings: list[dict[str, Any]] = field(default_factory=list)
+    folder: Path | None = None
+
+    @property
+    def headline(self) -> str:
+        """The result in one sentence."""
+        return self.headline_result.sentence
+
+    @property
+    def metric_label(self) -> str:
+        """The name of the score."""
+        return self.metric.label
+
+    @property
+    def column_plan(self) -> ColumnPlan:
+        """What is done with each column."""
+        return self.columns
+
+    @property
+    def report_path(self) -> Path | None:
+        """Where the page is; None when the study is not in a folder."""
+        return None if self.folder is None else self.folder / "report.html"
+
+    @property
+    def leaderboard(self) -> pl.DataFrame:
+        """The trials in order of their scores; `low` and `high` bound a trial's score as if it had not been chosen."""
+        shown = ("place", "number", "name", "score", "low", "high", "deviation", "epoch", "tied", "status")
+        columns = {name: [getattr(r, name) for r in self.results] for name in shown}
+        return pl.DataFrame(
+            {("trial" if name == "number" else name): values for name, values in columns.items()}
+        )
+
+    def predict(self, new: Any, trial: int | None = None) -> pl.DataFrame:
+        """Predict new rows with the ensemble of a trial's fold members (the winner's, when none is named).
+
+        Gives one row per new row: `prediction`, for classes also a probability per class (the mean over members),
+        and for numbers `spread`, the deviation between members.
+        """
+        frame = read_table(new, **self.source.reading) if isinstance(new, str | Path) else read_table(new)
+        return outcome.ensemble(self, frame, trial)
+
+    def open_test(self) -> Opening:
+        """Score the winner on the sealed test rows; every opening is recorded in the run folder."""
+        opening = outcome.open_test(self)
+        self.openings.append(opening.record())
+        if self.folder is not None:
+            self.save(self.folder, overwrite=True)
+        return opening
+
+    def replay(self, trial: int, fold: int, seed: int | None = None, data: Any = None) -> Replay:
+        """Train one member alone with the plain reference loop, and show how far it is from the stacked one.
+
+        `data` is the table that the study was made from; one that came from a file is found again by itself.
+        """
+        return recall.replay(self, trial, fold, self.plan.seeds[0] if seed is None else seed, data)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the page; into the run folder when no path is given."""
+        target = Path(path) if path is not None else self.report_path
+        if target is None:
+            raise StoreError("this study is in no folder.", hint='study.report("report.html")')
+        return write_text(target, render(content_of(self)))
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the run folder: study.json, weights, histories, predictions and the page."""
+        self.folder = claim(folder, overwrite)
+        write_study(self, self.folder)
+        self.report()
+        return self.folder
+
+    def keep(self, folder: Path) -> None:
+        """Save after training; when the folder fails, save elsewhere and warn rather than lose the study."""
+        try:
+            self.save(folder, overwrite=True)
+        except (OSError, StoreError) as error:
+            spare = spare_folder()
+            said = str(error).splitlines()[0]
+            try:
+                self.save(spare, overwrite=True)
+                self.warnings.append(
+                    f"the run could not be written to {folder} ({said}); it is in {spare} instead"
+                )
+            except (OSError, StoreError):
+                self.folder = None
+                self.warnings.append(f"the run could not be written to {folder} ({said}), nor anywhere else")
+
+    def __repr__(self) -> str:
+        lines = [self.headline, ""]
+        for r in self.results[:15]:
+            mark = "≈" if r.tied else " "
+            interval = f"({r.low:.4g}–{r.high:.4g})"
+            lines.append(
+                f"{r.place:3d} {mark} {r.name:<48} {r.score:.4g} {interval}  epoch {r.epoch}  {r.status}"
+            )
+        if any(r.tied for r in self.results):
+            lines.append("≈ not distinguishable from the first")
+        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        table = self.leaderboard.head(15)._repr_html_()
+        warned = "".join(f"<p>⚠ {escape(w)}</p>" for w in self.warnings)
+        return f"<p><b>{escape(self.headline)}</b></p>{warned}{table}"
+
+
+def load(folder: str | Path, net: Net | None = None) -> Study:
+    """Read a study from its run folder; `net` is the network of your own, when the study used one."""
+    return Study(**read_study(Path(folder), net), folder=Path(folder))

@@ -1,0 +1,270 @@
+"""The report page as a reader meets it: opened from disk in Chromium with the network off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .sample import (
+    SAMPLES,
+    hostile,
+    leave_one_out,
+    letters,
+    live,
+    many_trials,
+    regression,
+    three_classes,
+    tiny,
+)
+
+pytestmark = pytest.mark.browser
+
+Opens = Callable[..., Any]
+ALL = {"whiskers", "folds", "curve", "thumbs"}
+CHARTS = {
+    "regression": ALL | {"scatter", "errors"},
+    "three_classes": ALL | {"confusion"},
+    "letters": ALL | {"confusion"},
+    "tiny": {"whiskers"},
+    "hostile": ALL | {"confusion"},
+    "live": ALL,
+    "many_trials": ALL | {"scatter", "errors"},
+    "leave_one_out": ALL | {"scatter", "errors"},
+}
+
+
+def find(browser: Any, selector: str) -> list[Any]:
+    found: list[Any] = browser.find_elements("css selector", selector)
+    return found
+
+
+def texts(browser: Any, selector: str) -> list[str]:
+    script = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)"
+    found: list[str] = browser.execute_script(script, selector)
+    return found
+
+
+def drawn_charts(browser: Any) -> set[str]:
+    """The charts that hold a drawing of a visible size."""
+    script = """return [...document.querySelectorAll("[data-chart][data-drawn=yes]")]
+        .filter(box => [...box.querySelectorAll("svg")].some(s => s.getBoundingClientRect().width > 50))
+        .map(box => box.dataset.chart)"""
+    return set(browser.execute_script(script))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_chart_is_there_and_nothing_complains(open_page: Opens, requests: Opens, name: str) -> None:
+    browser = open_page(SAMPLES[name]())
+    assert browser.execute_script("return document.documentElement.dataset.charts") == "drawn"
+    assert drawn_charts(browser) == CHARTS[name]
+    assert browser.get_log("browser") == []
+    assert all(url.startswith(("file:", "data:")) for url in requests())
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("width", [390, 800])
+def test_page_fits_narrow_windows(open_page: Opens, name: str, width: int) -> None:
+    browser = open_page(SAMPLES[name](), width=width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert drawn_charts(browser) == CHARTS[name]
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("make", [regression, three_classes, many_trials])
+def test_leaderboard_shows_the_scores(open_page: Opens, make: Callable[[], Any]) -> None:
+    content = make()
+    browser = open_page(content)
+    headline = find(browser, "#headline")[0]
+    for key in ("value", "low", "high"):
+        assert float(headline.get_attribute(f"data-{key}")) == content["headline"][key]
+    assert texts(browser, "h1") == [content["headline"]["sentence"]]
+    trials = {str(t["number"]): t for t in content["trials"]}
+    rows = find(browser, "#leaderboard tbody tr")
+    assert len(rows) == len(trials)
+    for row in rows:
+        trial = trials[row.get_attribute("data-trial")]
+        cell = row.find_element("css selector", "td.score")
+        assert float(cell.get_attribute("data-value")) == trial["score"]
+        shown = cell.get_attribute("textContent").split()
+        assert shown == [f"{trial['score']:.3f}", f"{trial['low']:.3f}–{trial['high']:.3f}"]
+
+
+def whisker_dots(browser: Any) -> list[tuple[float, float]]:
+    """Score and horizontal position of the dot of each row that has one inside the axis."""
+    script = """return [...document.querySelectorAll("#leaderboard tbody tr")].flatMap(row => {
+        const dot = row.querySelector("td.whisker circle");
+        const score = Number(row.querySelector("td.score").dataset.value);
+        return dot ? [[score, dot.getBoundingClientRect().x]] : [];
+    })"""
+    return [(score, x) for score, x in browser.execute_script(script)]
+
+
+def test_dots_of_the_leaderboard_stand_on_one_linear_axis(open_page: Opens) -> None:
+    dots = whisker_dots(open_page(regression()))
+    assert len(dots) == 13  # all but the constant, which lies far beyond the axis
+    (first, left), (last, right) = min(dots), max(dots)
+    for score, x in dots:
+        assert x == pytest.approx(left + (score - first) / (last - first) * (right - left), abs=1)
+
+
+def test_far_baseline_is_an_arrow_and_is_explained(open_page: Opens) -> None:
+    browser = open_page(regression())
+    labels = [svg.get_attribute("aria-label") for svg in find(browser, "td.whisker svg")]
+    assert labels[-1].startswith("constant: 0.39")
+    assert "›" in texts(browser, "td.whisker")[-1]
+    assert find(browser, ".off")[0].is_displayed()
+
+
+def test_fold_table_shows_the_fold_scores(open_page: Opens) -> None:
+    content = regression()
+    browser = open_page(content)
+    trials = {str(t["number"]): t for t in content["trials"]}
+    for row in find(browser, "#fold-table tbody tr"):
+        cells = row.find_elements("css selector", "td[data-value]")
+        shown = [float(v) if (v := c.get_attribute("data-value")) else None for c in cells]
+        assert shown == trials[row.get_attribute("data-trial")]["fold_scores"]
+
+
+def test_every_fold_of_every_trial_is_a_dot(open_page: Opens) -> None:
+    content = leave_one_out()
+    browser = open_page(content)
+    dots = len(find(browser, "[data-chart=folds] circle"))
+    arrows = sum("›" in t for t in texts(browser, "[data-chart=folds] text"))
+    assert dots + arrows == sum(len(t["fold_scores"]) for t in content["trials"])
+    assert dots > 0.95 * (dots + arrows)
+
+
+def test_pointing_at_a_dot_shows_its_fold(open_page: Opens) -> None:
+    from selenium.webdriver import ActionChains
+
+    content = regression()
+    browser = open_page(content)
+    svg = find(browser, "[data-chart=folds] svg")[0]
+    lines = "return [...document.querySelectorAll('.paths path')].filter(p => p.style.display === '').length"
+    assert browser.execute_script(lines) == 0
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", svg)
+    ActionChains(browser).move_to_element(svg).perform()
+    assert browser.execute_script(lines) == 1
+    assert any(name in t for name in content["fold_names"] for t in texts(browser, "[data-chart=folds] svg"))
+
+
+def test_choosing_a_trial_shows_its_curve(open_page: Opens) -> None:
+    content = regression()
+    browser = open_page(content)
+    curved = [t for t in content["trials"] if t["curve"]]
+    assert [o.split(maxsplit=1)[1] for o in texts(browser, "#curve-trial option")] == [
+        t["name"] for t in curved
+    ]
+    find(browser, ".thumbs button")[4].click()
+    large = find(browser, "[data-chart=curve] svg")[0]
+    assert curved[4]["name"] in large.get_attribute("aria-label")
+    assert f"epoch {curved[4]['epoch']} chosen" in texts(browser, "[data-chart=curve] svg")[0]
+    assert find(browser, "#curve-trial")[0].get_attribute("value") == "4"
+    assert [b.get_attribute("aria-pressed") for b in find(browser, ".thumbs button")].index("true") == 4
+
+
+def test_first_epochs_do_not_flatten_the_curve(open_page: Opens) -> None:
+    content = regression()
+    browser = open_page(content)
+    ticks = texts(browser, "[data-chart=curve] [aria-label='y-axis tick label'] text")
+    losses = content["trials"][0]["curve"]["validation"]["median"]
+    assert max(map(float, ticks)) < 2 * losses[-1] < 0.1 * losses[0]
+
+
+def test_scatter_holds_the_drawn_rows(open_page: Opens) -> None:
+    content = regression()
+    browser = open_page(content)
+    assert len(find(browser, "[data-chart=scatter] circle")) == 2000
+    assert "2,000 of 2,930 rows" in texts(browser, "#outcome-note")[0]
+
+
+@pytest.mark.parametrize("make", [three_classes, letters])
+def test_confusion_matrix_shows_the_counts(open_page: Opens, make: Callable[[], Any]) -> None:
+    outcome = make()["outcome"]
+    browser = open_page(make())
+    shown = texts(browser, "[data-chart=confusion] [aria-label=text] text")
+    counts = [str(n) for row in outcome["confusion"] for n in row if n]
+    assert [t for t in shown if t.isdigit()] == counts
+    assert len(find(browser, "#confusion-table td")) == len(outcome["classes"]) ** 2
+
+
+def test_further_trials_are_drawn_when_opened(open_page: Opens) -> None:
+    browser = open_page(many_trials())
+    assert not find(browser, "#leaderboard-rest td.whisker svg")
+    find(browser, "#leaderboard-rest summary")[0].click()
+    time.sleep(0.2)  # the browser tells of the opening in its next frame
+    assert len(find(browser, "#leaderboard-rest td.whisker svg")) == 83
+
+
+def test_hostile_text_does_nothing(open_page: Opens) -> None:
+    content = hostile()
+    browser = open_page(content)
+    assert browser.execute_script("return window.pwned") is None
+    assert find(browser, "img") == []
+    assert texts(browser, "#columns .name")[0].startswith(content["columns"][0]["name"][:30])
+
+
+def test_foreign_script_cannot_run(open_page: Opens) -> None:
+    browser = open_page(tiny())
+    browser.execute_script("""const script = document.createElement("script");
+        script.textContent = "window.pwned = 1";
+        document.body.append(script)""")
+    assert browser.execute_script("return window.pwned") is None
+
+
+def test_live_page_keeps_the_readers_place(open_page: Opens) -> None:
+    browser = open_page(live())
+    assert find(browser, "#live")[0].is_displayed()
+    browser.execute_script("document.querySelector('#folds details').open = true; scrollTo(0, 1234)")
+    find(browser, ".thumbs button")[2].click()
+    top = browser.execute_script("return scrollY")
+    browser.refresh()
+    assert browser.execute_script("return scrollY") == top
+    assert browser.execute_script("return document.querySelector('#folds details').open")
+    assert find(browser, "#curve-trial")[0].get_attribute("value") == "2"
+
+
+def luminance(color: str) -> float:
+    red, green, blue = (int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3])
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_texts_have_contrast_in_light_and_dark(open_page: Opens, dark: bool) -> None:
+    """Contrast ratio of at least 4.5 (WCAG 2.2, 1.4.3) for page text, chart text and the two curve colors."""
+    browser = open_page(regression(), dark=dark)
+    style = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    paper = luminance(browser.execute_script(style, "body", "backgroundColor"))
+    assert (paper < 0.1) is dark
+    colors = [
+        browser.execute_script(style, selector, "color")
+        for selector in ("h1", ".read", "nav a", ".tag.status", ".warnings h2", "[data-chart=folds] svg")
+    ]
+    colors += [
+        browser.execute_script(style, f".key.{key}", "borderBottomColor") for key in ("validation", "train")
+    ]
+    for color in colors:
+        lighter, darker = sorted((luminance(color), paper), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, color
+
+
+def test_page_is_readable_by_keyboard_and_screen_reader(open_page: Opens) -> None:
+    browser = open_page(regression())
+    script = """const ids = [...document.querySelectorAll("[id]")].map(e => e.id);
+        return {
+        unnamed: [...document.querySelectorAll("svg")].filter(s => s.role !== "img" || !s.ariaLabel).length,
+        headings: [...document.querySelectorAll("h1, h2, h3")].map(h => h.tagName).join(" "),
+        links: [...document.querySelectorAll("nav a")].every(a => document.querySelector(a.hash)),
+        scrollable: [...document.querySelectorAll(".scroll")].filter(
+            s => s.scrollWidth > s.clientWidth && s.tabIndex < 0).length,
+        labels: [...document.querySelectorAll("select, button")].filter(
+            e => !e.closest("label") && !e.textContent).length,
+        ids: ids.length - new Set(ids).size}"""
+    found = browser.execute_script(script)
+    assert found.pop("headings").startswith("H1 H2 H2")
+    assert found.pop("links") is True
+    assert set(found.values()) == {0}
