@@ -1,17 +1,16 @@
-"""The command line: what it prints where, its exit codes, and what it does not do."""
+"""The command line: what it prints where, its exit codes, and what it refuses."""
 
 from __future__ import annotations
 
 import errno
 import inspect
-import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,11 @@ import pytest
 
 import foldwise
 from foldwise import cli
-from foldwise.arguments import free_folder, read_folds, read_kinds, read_search, replacing
-from foldwise.errors import FoldwiseError, SettingsError, StoreError
+from foldwise.arguments import free_folder, nothing_left_empty, read_kinds, read_search
+from foldwise.errors import SettingsError
 
-SMALL = {"network": "mlp", "width": [4, 8], "depth": 1, "epochs": 2}
+COMMANDS = ("fit", "predict", "report", "open-test", "replay")
+CONTROL = "color\x1b[31m"
 
 
 @dataclass
@@ -35,8 +35,11 @@ class Said:
     err: str
 
 
+Run = Callable[..., Said]
+
+
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command line in this process."""
 
     def call(*arguments: object) -> Said:
@@ -50,17 +53,387 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small table, and a run that was fitted to it."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small table, a small search and a run with sealed rows."""
     place = tmp_path_factory.mktemp("cli")
-    rows = range(80)
+    rows = range(90)
     table = pl.DataFrame(
         {
             "[red]size[/red]": [(n * 37 % 80) / 10 for n in rows],
-            "color\x1b[31m": [("red", "green", "blue")[n % 3] for n in rows],
+            CONTROL: [("red", "green", "blue")[n % 3] for n in rows],
             "price": [(n * 37 % 80) / 10 + n % 3 for n in rows],
         }
     )
     table.write_csv(place / "train.csv")
-    (place / "search.json").write_text(json.dumps(SMALL))
+    table.drop("price").head(4).write_csv(place / "new.csv")
+    search = {"network": "mlp", "width": [8], "depth": 1, "epochs": 3, "learning_rate": 0.03}
+    (place / "search.json").write_text(json.dumps(search), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "foldwise", *fit_arguments(place), "--test", "0.2", "--out", "run"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (place / "stdout").write_text(done.stdout, encoding="utf-8")
+    (place / "stderr").write_text(done.stderr, encoding="utf-8")
+    assert done.returncode in (0, 1), done.stderr
     return place
+
+
+def fit_arguments(place: Path) -> list[str]:
+    table, search = place / "train.csv", place / "search.json"
+    return ["fit", str(table), "--target", "price", "--folds", "2", "--search", str(search)]
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_real_examples(run: Run, command: str) -> None:
+    said = run(command, "--help")
+    assert said.code == 0
+    examples = [line.strip() for line in said.out.splitlines() if line.strip().startswith("foldwise ")]
+    assert all(shlex.split(example)[1] == command for example in examples)
+    assert examples
+
+
+def test_defaults_in_help_are_those_of_fit(run: Run) -> None:
+    real = {name: p.default for name, p in inspect.signature(foldwise.fit).parameters.items()}
+    assert {name: real[name] for name in cli.FIT_DEFAULTS} == cli.FIT_DEFAULTS
+    assert f"[default: {real['folds']}]" in run("fit", "--help").out
+
+
+def test_every_option_of_fit_is_a_parameter_of_fit() -> None:
+    typed = set(inspect.signature(cli.fit).parameters) - {"context", "quiet"}
+    assert typed <= set(inspect.signature(foldwise.fit).parameters)
+
+
+def test_no_arguments_show_the_help(run: Run) -> None:
+    assert "Usage: foldwise" in "".join(vars(run()).get(stream, "") for stream in ("out", "err"))
+
+
+@pytest.mark.parametrize("arguments", [["fit", "--fold", "5"], ["fitt"], ["fit", "--seeds", "many"]])
+def test_what_cannot_be_understood_exits_with_2(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments).code == 2
+
+
+# Fitting
+
+
+def test_stdout_is_the_path_of_the_report_and_nothing_else(place: Path) -> None:
+    assert (place / "stdout").read_text(encoding="utf-8") == f"{Path('run') / 'report.html'}\n"
+    assert (place / "run" / "report.html").is_file()
+
+
+def test_stderr_tells_the_story_and_no_cell_acts_on_the_terminal(place: Path) -> None:
+    said = (place / "stderr").read_text(encoding="utf-8")
+    for part in (
+        "[red]size[/red]",
+        r"color\x1b[31m",
+        "3 trials × 2 folds × 1 seed",
+        "training",
+        "price: ",
+        "trial",
+    ):
+        assert part in said
+    assert "\x1b" not in said
+
+
+def test_the_command_is_kept_as_it_was_typed(place: Path) -> None:
+    typed = shlex.join(["foldwise", *fit_arguments(place), "--test", "0.2", "--out", "run"])
+    assert typed in (place / "stderr").read_text(encoding="utf-8")
+    assert foldwise.load(place / "run").command == typed
+
+
+def test_a_run_is_not_written_over_unless_asked(run: Run, place: Path, tmp_path: Path) -> None:
+    fit = [*fit_arguments(place), "--quiet", "--out", tmp_path / "run"]
+    assert run(*fit).code in (0, 1)
+    before = (tmp_path / "run" / "study.json").read_bytes()
+    refused = run(*fit)
+    assert refused.code == 2
+    assert "--overwrite" in refused.err
+    assert (tmp_path / "run" / "study.json").read_bytes() == before
+    assert run(*fit, "--overwrite", "--seed", "7").code in (0, 1)
+    assert (tmp_path / "run" / "study.json").read_bytes() != before
+
+
+def test_quiet_says_nothing_but_the_path(
+    run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = run(*fit_arguments(place), "--quiet")
+    assert said.out == f"{Path('runs') / 'train' / 'report.html'}\n"
+    assert all(line.startswith("warning: ") for line in said.err.splitlines())
+    assert said.code == (1 if said.err else 0)
+
+
+def test_a_study_with_warnings_exits_with_1(run: Run, place: Path, tmp_path: Path) -> None:
+    """What is random cannot be learned: no trial is better than the constant."""
+    noise = pl.DataFrame(
+        {"x": [(n * 7919) % 101 for n in range(60)], "y": [(n * 104729) % 97 for n in range(60)]}
+    )
+    noise.write_csv(tmp_path / "noise.csv")
+    said = run(
+        "fit", tmp_path / "noise.csv", "--target", "y", "--folds", "3", "--search", place / "search.json",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert said.code == 1
+    assert "warning: " in said.err
+
+
+def test_options_reach_the_study(run: Run, place: Path, tmp_path: Path) -> None:
+    said = run(
+        *fit_arguments(place), "--drop", "[red]size[/red]", "--column", f"{CONTROL}=category", "--seeds", "2",
+        "--repeats", "2", "--dtype", "float64", "--metric", "mae", "--no-log-target", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert said.code in (0, 1)
+    assert "3 trials × 4 folds × 2 seeds" in said.err
+    study = foldwise.load(tmp_path / "run")
+    assert study.metric_label == "mean absolute error"
+    assert {c.name: c.kind for c in study.column_plan.columns}["[red]size[/red]"] == "drop"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "hint"),
+    [
+        ([], "nothing to fit", "foldwise fit train.csv --target price"),
+        (["missing.csv", "--target", "y"], "`missing.csv`", "check the path"),
+        (["--example", "wine", "train.csv"], "both a table", "leave one out"),
+        (["--example", "vine"], "vine", "wine"),
+        (["{table}", "--target", "prcie"], "prcie", "Did you mean `price`?"),
+        (["{table}", "--target", "price", "--folds", "five"], "five", "--folds 5"),
+        (["{table}", "--target", "price", "--folds", "1000"], "1000", ""),
+        (["{table}", "--target", "price", "--column", "size"], "NAME=KIND", "--column zip=category"),
+        (["{table}", "--target", "price", "--column", "size=number"], "`size`", "[red]size[/red]"),
+        (["{table}", "--target", "price", "--metric", "rsme"], "rsme", "rmse"),
+        (["{table}", "--target", "price", "--device", "cuda:99"], "cuda:99", "--device cpu"),
+        (["{table}", "--target", "price", "--search", "missing.json"], "missing.json", "check the path"),
+        (["{table}", "--target", "price", "--search", "search.yaml"], "search.yaml", "learning_rate"),
+    ],
+)
+def test_what_cannot_run_says_why_and_what_helps(
+    run: Run,
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    problem: str,
+    hint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = run("fit", *(a.replace("{table}", str(place / "train.csv")) for a in arguments))
+    assert said.code == 2
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    error = said.err[said.err.index("error: ") :]
+    assert problem in error
+    assert hint in error[error.find("hint: ") :]
+    assert not list(tmp_path.glob("runs/*")), "an empty run folder was left behind"
+
+
+def test_interrupted_training_keeps_what_is_finished(place: Path, tmp_path: Path) -> None:
+    search = tmp_path / "long.json"
+    search.write_text('{"width": 8, "epochs": 100000}', encoding="utf-8")
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "foldwise",
+        *fit_arguments(place)[:-1],
+        str(search),
+        "--out",
+        "run",
+    ]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as fit:
+        assert fit.stderr is not None
+        for line in fit.stderr:
+            if line.startswith("training") and "epoch 0 " not in line:
+                fit.send_signal(signal.SIGINT)
+                break
+        out, err = fit.communicate(timeout=300)
+    assert fit.returncode == 130, err
+    assert out == f"{Path('run') / 'report.html'}\n"
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert foldwise.load(tmp_path / "run").leaderboard.height == 3
+
+
+# Using a run
+
+
+def test_predictions_go_to_stdout_as_csv(run: Run, place: Path) -> None:
+    said = run("predict", place / "run", place / "new.csv")
+    assert said.code == 0
+    assert said.err == ""
+    assert pl.read_csv(said.out.encode())["prediction"].len() == 4
+
+
+@pytest.mark.parametrize(("name", "read"), [("p.csv", pl.read_csv), ("p.parquet", pl.read_parquet)])
+def test_predictions_go_to_a_file(
+    run: Run, place: Path, tmp_path: Path, name: str, read: Callable[[Path], pl.DataFrame]
+) -> None:
+    said = run("predict", place / "run", place / "new.csv", "-o", tmp_path / name)
+    assert (said.code, said.out) == (0, "")
+    assert read(tmp_path / name).height == 4
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["p.xlsx", "p"])
+def test_predictions_in_an_unknown_format_are_refused_at_once(run: Run, name: str) -> None:
+    said = run("predict", "no-run", "no-table.csv", "-o", name)
+    assert said.code == 2
+    assert ".parquet" in said.err
+
+
+def test_predictions_on_a_full_disk_end_with_a_message(place: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    command = [sys.executable, "-m", "foldwise", "predict", str(place / "run"), str(place / "new.csv")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no space left on device.")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_stops_early_is_no_problem(place: Path) -> None:
+    command = [sys.executable, "-m", "foldwise", "predict", str(place / "run"), str(place / "new.csv")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_report_is_written_again(run: Run, place: Path, tmp_path: Path) -> None:
+    page = place / "run" / "report.html"
+    page.unlink()
+    said = run("report", place / "run")
+    assert (said.code, said.out) == (0, f"{page}\n")
+    assert page.is_file()
+    assert run("report", place / "run", "-o", tmp_path / "page.html").out == f"{tmp_path / 'page.html'}\n"
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_a_second_opening_of_the_test_is_something_to_look_at(run: Run, place: Path) -> None:
+    first, second = run("open-test", place / "run"), run("open-test", place / "run")
+    assert (first.code, second.code) == (0, 1)
+    assert first.out.startswith("test: ")
+    assert "opened 2 times" in second.out
+
+
+def test_replay_shows_how_far_the_stack_is_from_plain_training(run: Run, place: Path) -> None:
+    said = run("replay", place / "run", "--trial", "3", "--fold", "2")
+    assert said.code == 0
+    assert "fold 2 · seed 0" in said.err
+    *_, predictions = said.out.splitlines()
+    assert predictions.startswith("predictions")
+    assert float(predictions.split()[-1]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["report"], ["open-test"], ["predict", "new.csv"], ["replay", "--trial", "1", "--fold", "1"]],
+)
+def test_a_folder_without_a_run_is_refused(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    command, *rest = arguments
+    said = run(command, tmp_path, *rest)
+    assert said.code == 2
+    assert "error: " in said.err
+    assert "hint: " in said.err
+
+
+# What was typed
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_searches_are_read_from_json_and_toml(tmp_path: Path) -> None:
+    grids = [{"network": "linear"}, {"network": "mlp", "width": [8, 16]}]
+    toml = '[[grid]]\nnetwork = "linear"\n[[grid]]\nnetwork = "mlp"\nwidth = [8, 16]'
+    assert read_search(write(tmp_path, "a.json", json.dumps(grids))) == grids
+    assert read_search(write(tmp_path, "a.toml", toml)) == grids
+    assert read_search(write(tmp_path, "b.toml", "width = [8, 16]")) == {"width": [8, 16]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", "{"),
+        ("a.toml", "width"),
+        ("a.json", "[]"),
+        ("a.json", "{}"),
+        ("a.json", "3"),
+        ("a.json", "[3]"),
+    ],
+)
+def test_a_search_that_makes_no_sense_names_the_file(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        read_search(write(tmp_path, name, text))
+
+
+def test_a_search_that_is_no_text_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=r"a\.json"):
+        read_search(tmp_path / "a.json")
+
+
+def test_a_column_cannot_be_of_two_kinds() -> None:
+    assert read_kinds(["a=number", "a=number"]) == {"a": "number"}
+    with pytest.raises(SettingsError, match="two kinds"):
+        read_kinds(["a=number", "a=category"])
+
+
+def test_a_free_folder_holds_nothing(tmp_path: Path) -> None:
+    assert free_folder(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    assert free_folder(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run" / "study.json").touch()
+    (tmp_path / "run-2").touch()
+    assert free_folder(tmp_path / "run") == tmp_path / "run-3"
+
+
+def test_only_new_and_empty_folders_are_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for name in ("old", "new", "full"):
+        with nothing_left_empty(tmp_path / name):
+            (tmp_path / name).mkdir(exist_ok=True)
+            if name == "full":
+                (tmp_path / name / "study.json").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "old"]
+
+
+# Problems
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOENT])
+def test_refusals_of_the_system_have_a_hint(number: int) -> None:
+    problem, hint = cli.explained(OSError(number, os.strerror(number), "runs/a"))
+    assert problem.startswith("`runs/a`: ")
+    assert hint
+
+
+def test_problems_are_shown_literally(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.fail("[bold]no[/bold] column \x1b[2J", "try\nthis")
+    said = capsys.readouterr().err
+    assert said == "error: [bold]no[/bold] column \\x1b[2J\nhint: try\nthis\n"
+
+
+def test_a_fault_of_foldwise_itself_exits_with_2_and_shows_where(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(foldwise, "load", broken, raising=False)
+    said = run("report", "x")
+    assert said.code == 2
+    assert "ZeroDivisionError" in said.err
+    assert "error: foldwise broke" in said.err

@@ -122,7 +122,7 @@ def table() -> pl.DataFrame:
 
 def shown_columns(table: pl.DataFrame, width: int = 120) -> str:
     plan = plan_columns(table, targets=["price"])
-    return text_of(columns_table(plan.columns, len(plan.features)), width)
+    return text_of(columns_table(plan.columns, len(plan.features), width), width)
 
 
 def test_column_names_are_shown_literally(table: pl.DataFrame) -> None:
@@ -283,20 +283,15 @@ def test_a_long_leaderboard_says_how_much_it_leaves_out() -> None:
     assert len(shown.splitlines()) == LEADERS + 2
 
 
-def test_the_best_of_each_baseline_is_always_there() -> None:
+@pytest.mark.parametrize(("leader", "shown"), [("mlp 0", ["linear,", "constant"]), ("linear", ["constant"])])
+def test_the_best_of_each_baseline_is_always_there(leader: str, shown: list[str]) -> None:
     rows = LEADERS + 5
-    names = [f"mlp {n}" for n in range(LEADERS)] + [
-        "mlp x",
-        "linear, rate 0.1",
-        "linear, rate 1",
-        "constant",
-        "mlp",
-    ]
-    lines = text_of(
-        leaderboard_table(Result("x", board(rows, name=names, tied=[False] * rows), []), 100)
-    ).splitlines()
-    assert [line.split()[1] for line in lines[LEADERS + 1 : -1]] == ["linear,", "constant"]
-    assert lines[-1] == "3 more trials in the report"
+    behind = ["mlp x", "linear, rate 0.1", "linear, rate 1", "constant", "mlp"]
+    names = [leader, *(f"mlp {n}" for n in range(1, LEADERS)), *behind]
+    study = Result("x", board(rows, name=names, tied=[False] * rows), [])
+    lines = text_of(leaderboard_table(study, 100)).splitlines()
+    assert [line.split()[1] for line in lines[LEADERS + 1 : -1]] == shown
+    assert lines[-1] == f"{5 - len(shown)} more trials in the report"
 
 
 def test_a_diverged_trial_says_so_beside_its_name() -> None:

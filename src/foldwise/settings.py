@@ -97,10 +97,14 @@ class Settings(BaseModel):
         """Collect what members must share to be in one stack."""
         return tuple(getattr(self, name) for name in SHAPING)
 
-    def differing_from(self, base: Settings) -> dict[str, Any]:
-        """List the settings whose values differ from those of `base`."""
-        ours, theirs = self.model_dump(), base.model_dump()
-        return {name: value for name, value in ours.items() if value != theirs[name]}
+    def effective(self) -> dict[str, Any]:
+        """List the settings that have an effect on this network and optimizer."""
+        idle = {name for name, _ in useless(self)} | ({"momentum"} if self.optimizer == "adamw" else set())
+        if self.hidden_layers == 0 and self.network != "custom":
+            idle.add("dropout")
+        if self.network == "constant":
+            return {"network": self.network}
+        return {name: value for name, value in self.model_dump().items() if name not in idle}
 
 
 def useless(s: Settings) -> list[tuple[str, str]]:

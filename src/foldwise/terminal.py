@@ -6,7 +6,6 @@ that comes from a file is read as markup, and no cell can send a control sequenc
 
 from __future__ import annotations
 
-import itertools
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -82,7 +81,7 @@ class TerminalDisplay(Display):
         self._take_down()
 
     def columns(self, plan: ColumnPlan) -> None:
-        self._say(columns_table(plan.columns, features=len(plan.features)))
+        self._say(columns_table(plan.columns, len(plan.features), self.console.width))
 
     def plan(self, summary: PlanSummary) -> None:
         self._say(plan_facts(summary))
@@ -100,6 +99,10 @@ class TerminalDisplay(Display):
         if self._last is not None:
             self._say(training_line(self._last))
         self._say(result(study, self.console.width))
+        if study.folder is not None:
+            for place in places(study):
+                self.console.print(place, soft_wrap=True)  # a command that is copied must have no line breaks
+            self.console.print()
 
     def _say(self, what: RenderableType) -> None:
         if self.console.is_interactive:
@@ -136,13 +139,13 @@ def _line_is_due(now: Progress, said: Progress | None) -> bool:
 # The column plan
 
 
-def columns_table(columns: Sequence[Column], features: int) -> RenderableType:
+def columns_table(columns: Sequence[Column], features: int, width: int) -> RenderableType:
     """Draw the column plan: roles, then features (grouped when there are many), then what is set aside."""
     used = [c for c in columns if c.role == "feature"]
     aside = [c for c in columns if c.role == "set aside"]
     others = [c for c in columns if c.role not in ("feature", "set aside")]
     table = _table(
-        ("column", {"max_width": NAME_WIDTH, "no_wrap": True, "overflow": "ellipsis"}),
+        ("column", {"max_width": min(NAME_WIDTH, width // 4), "no_wrap": True, "overflow": "ellipsis"}),
         ("kind", {}),
         ("missing", _RIGHT),
         ("distinct", _RIGHT),
@@ -285,8 +288,6 @@ def result(study: Any, width: int) -> RenderableType:
     parts: list[RenderableType] = [_bold(study.headline), Text(), leaderboard_table(study, width)]
     if study.warnings:
         parts += [Text(), *(warning_line(text) for text in study.warnings)]
-    if study.folder is not None:
-        parts += [Text(), _facts(_places(study))]
     return Group(*parts)
 
 
@@ -302,7 +303,8 @@ def leaderboard_table(study: Any, width: int) -> RenderableType:
     )  # here, because it costs seconds (torch) that an error must not
 
     rows = list(study.leaderboard.iter_rows(named=True))
-    drawn = rows[:LEADERS] + _baselines(rows[LEADERS:])
+    baselines = _baselines(rows)
+    drawn = [row for row in rows if row["place"] <= LEADERS or row in baselines]
     digits = decimals(*(drawn[0][name] for name in ("score", "low", "high")))
     table = _table(
         ("trial", _RIGHT),
@@ -320,8 +322,9 @@ def leaderboard_table(study: Any, width: int) -> RenderableType:
 
 
 def _baselines(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    best = {name: [row for row in rows if row["name"].partition(",")[0] == name][:1] for name in BASELINES}
-    return sorted(itertools.chain(*best.values()), key=lambda row: row["place"])
+    """Find the best trial of each baseline."""
+    best = (next((row for row in rows if row["name"].partition(",")[0] == name), None) for name in BASELINES)
+    return [row for row in best if row is not None]
 
 
 def _trial(row: dict[str, Any], digits: int) -> list[Text]:
@@ -337,12 +340,12 @@ def _trial(row: dict[str, Any], digits: int) -> list[Text]:
     ]
 
 
-def _places(study: Any) -> list[tuple[str, str]]:
-    folder = shlex.quote(str(study.folder))
+def places(study: Any) -> list[Text]:
+    """Say where the run is, what made it and how to go on: a line each."""
+    predict = f"foldwise predict {shlex.quote(str(study.folder))} NEW.csv"
+    facts = [("run", str(study.folder)), ("command", study.command), ("predict", predict)]
     return [
-        ("run", str(study.folder)),
-        ("command", study.command),
-        ("predict", f"foldwise predict {folder} NEW.csv"),
+        _dim(f"{label:<{LABEL_WIDTH + 2}}").append(visible(fact), style="not dim") for label, fact in facts
     ]
 
 

@@ -116,6 +116,12 @@ class TestCategories:
         assert inputs([True] * 6 + [False] * 5) == {"c = true": [1.0] * 6 + [0.0] * 5}
         assert inputs([True] * 5 + [False] * 6) == {"c = true": [1.0] * 5 + [0.0] * 6}
 
+    def test_categories_of_polars(self):
+        levels = pl.Enum(["x", "y", "z"])
+        frame = pl.DataFrame({"c": pl.Series(["x", "y", "z"] * 5, dtype=levels), "other": range(5, 20)})
+        plan = plan_columns(frame, targets=[], overrides={"other": "number"})
+        assert plan.encode(frame)[:3, :3].tolist() == np.eye(3).tolist()
+
     def test_missing_is_a_level(self):
         cells = ["a"] * 5 + [None] + ["b"] * 5 + ["?", " NA "]
         flags = inputs(cells)

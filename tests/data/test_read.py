@@ -1,8 +1,10 @@
 """Reading: every source gives the same table, and every bad one a message with the place and the cure."""
 
 import csv
+import datetime as dt
 import gzip
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -330,6 +332,17 @@ class TestMemory:
         assert frame.rows() == [(1, 0.5, "a", True), (None, None, None, False), (3, 2.0, "c", True)]
         assert fingerprint(frame) == fingerprint(read_table(CELLS))
 
+    def test_pandas_is_read_without_arrow(self):
+        code = (
+            "import sys; sys.modules['pyarrow'] = None\n"
+            "import pandas as pd; from foldwise.data.read import fingerprint, read_table\n"
+            "dates = pd.to_datetime(['2020-01-01', None])\n"
+            "print(fingerprint(read_table(pd.DataFrame({'n': [1, 2], 't': ['a', None], 'd': dates}))))"
+        )
+        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        cells = {"n": [1, 2], "t": ["a", None], "d": [dt.datetime(2020, 1, 1), None]}
+        assert told.strip() == fingerprint(read_table(cells))
+
     def test_categories_are_text(self):
         frame = read_table(pd.DataFrame({"c": pd.Categorical(["x", "y", None])}))
         assert frame["c"].to_list() == ["x", "y", None]
@@ -484,6 +497,18 @@ class TestProperties:
             csv.writer(file, delimiter=separator, quoting=quoting, lineterminator="\n").writerows(rows)
         frame = read_table(path, header=False, separator=separator)
         assert [list(row) for row in frame.rows()] == rows
+
+    @given(rows=text_tables(), separator=st.sampled_from(",;\t|"))
+    def test_a_quote_around_one_cell_changes_nothing(self, tmp_path_factory, rows, separator):
+        plain = [["x" + re.sub(r'[;,|\t"\n]', "", cell) + "x" for cell in row] for row in rows]
+        quoted = [[f'"{plain[0][0]}"', *plain[0][1:]], *plain[1:]]
+        path = tmp_path_factory.mktemp("csv") / "t.csv"
+        tables = []
+        for cells in (plain, quoted):
+            path.write_text("\n".join(separator.join(row) for row in cells), encoding="utf-8")
+            tables.append(read_table(path, header=False))
+        assert tables[0].equals(tables[1])
+        assert [list(row) for row in tables[0].rows()] == plain
 
     @given(
         st.lists(

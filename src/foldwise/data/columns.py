@@ -77,9 +77,9 @@ class ColumnPlan:
 def plan_columns(
     frame: pl.DataFrame,
     *,
-    targets: Sequence[str],
+    targets: Sequence[str | int],
     roles: Mapping[str, str] = {},
-    overrides: Mapping[str, Kind] = {},
+    overrides: Mapping[str, str] = {},
 ) -> ColumnPlan:
     """Decide what each column holds and what is done with it.
 
@@ -199,7 +199,7 @@ def _aside(cells: pl.Series, kind: Kind, why: str, **rest: Any) -> Column:
     return _column(cells, kind, role="set aside", use=f"set aside: {why}", **rest)
 
 
-def _plan_column(cells: pl.Series, override: Kind | None) -> Column:
+def _plan_column(cells: pl.Series, override: Any) -> Column:
     if override in SET_ASIDE:
         return _aside(cells, override, "as you asked")
     encode.refuse_nested(cells)

@@ -86,6 +86,8 @@ def encode_column(column: Column, cells: pl.Series) -> Float[np.ndarray, "rows i
 
 def with_gaps(cells: pl.Series) -> pl.Series:
     """Make every missing cell null, however the table writes it, and trim text."""
+    if cells.dtype in (pl.Categorical, pl.Enum):
+        cells = cells.cast(pl.String)
     if cells.dtype == pl.String:
         return cleaned(cells)
     return cells.fill_nan(None) if cells.dtype.is_float() else cells

@@ -59,7 +59,7 @@ class Task:
         ]
         return np.stack(coded, axis=1).astype(np.float64) if self.kind == "multilabel" else coded[0]
 
-    def decode_classes(self, numbers: Int[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+    def decode_classes(self, numbers: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
         """Give the labels of class numbers, in their original type; [rows, targets] for multilabel.
 
         >>> Task("multiclass", ("y",), (("a", "b", "c"),)).decode_classes(np.array([2, 0])).tolist()
@@ -67,9 +67,9 @@ class Task:
         """
         numbers = np.asarray(numbers).astype(np.int64)
         if self.kind != "multilabel":
-            return np.array(self.classes[0])[numbers]
+            return _labels(self.classes[0])[numbers]
         return np.stack(
-            [np.array(labels)[n] for labels, n in zip(self.classes, numbers.T, strict=True)], axis=1
+            [_labels(labels)[n] for labels, n in zip(self.classes, numbers.T, strict=True)], axis=1
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +83,9 @@ class Task:
         return cls(**{**written, "targets": tuple(written["targets"]), "classes": classes})
 
 
-def complete_targets(frame: pl.DataFrame, targets: Sequence[str], *, drop_missing: bool) -> pl.DataFrame:
+def complete_targets(
+    frame: pl.DataFrame, targets: Sequence[str | int], *, drop_missing: bool
+) -> pl.DataFrame:
     """Give the rows whose targets are all there.
 
     Raises DataError naming the rows (counted from 0) that miss a target, unless `drop_missing`, and those
@@ -115,7 +117,7 @@ def complete_targets(frame: pl.DataFrame, targets: Sequence[str], *, drop_missin
 
 
 def plan_target(
-    frame: pl.DataFrame, targets: Sequence[str], *, kind: str | None = None, log: bool | None = None
+    frame: pl.DataFrame, targets: Sequence[str | int], *, kind: str | None = None, log: bool | None = None
 ) -> Task:
     """Decide what is learned from the target columns.
 
@@ -320,6 +322,11 @@ def _refuse_no_probabilities(numbers: Float[np.ndarray, "rows classes"], names: 
             f"{listed(names)} are no class probabilities in {rows_named(rows)}: they must sum to 1.",
             hint='correct these rows, or task="multilabel" or "regression"',
         )
+
+
+def _labels(labels: Sequence[Label]) -> Shaped[np.ndarray, " classes"]:
+    # Text as objects: numpy's own text type drops zero bytes at the end.
+    return np.array(labels, dtype=object if isinstance(labels[0], str) else None)
 
 
 def _class_numbers(column: pl.Series, labels: Sequence[Label]) -> Int[np.ndarray, " rows"]:

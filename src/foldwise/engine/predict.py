@@ -51,10 +51,9 @@ def predict_outputs(
     }
     sample = torch.nan_to_num(features[:1]).expand(len(places), -1, -1)
     forward = choose_forward(module, parameters, {**buffers, **keyed}, sample, outputs)
+    own = constants.of(preparations)
     parts = [
-        forward.through(
-            parameters, {**buffers, **keyed}, constants.apply(some.expand(len(places), -1, -1), preparations)
-        )
+        forward.through(parameters, {**buffers, **keyed}, own.apply(some.expand(len(places), -1, -1)))
         for some in features.split(rows_at_once)
     ]
     return torch.cat(parts, dim=1)

@@ -33,13 +33,17 @@ class Constants:
             self.bounded,
         )
 
-    def apply(self, x: Float[Tensor, "streams batch features"], which: Int64[Tensor, " streams"]) -> Tensor:
-        """Fill, shift, scale and bound the rows of each stream with its own constants."""
-        own = [c[which].unsqueeze(1) for c in (self.fill, self.shift, self.scale, self.bound)]
-        z = (torch.where(torch.isnan(x), own[0], x) - own[1]) * own[2]
-        if not self.bounded:
-            return z
-        return z / torch.sqrt(1 + (z / own[3]).square())
+    def of(self, which: Int64[Tensor, " streams"]) -> Constants:
+        """Choose the constants of each stream, to be applied to its rows."""
+        fill, shift, scale, bound = (
+            c[which].unsqueeze(1) for c in (self.fill, self.shift, self.scale, self.bound)
+        )
+        return Constants(fill, shift, scale, bound, self.bounded)
+
+    def apply(self, x: Float[Tensor, "streams batch features"]) -> Float[Tensor, "streams batch features"]:
+        """Fill, shift, scale and bound the rows of each stream with its own constants (those of `of`)."""
+        z = (torch.where(torch.isnan(x), self.fill, x) - self.shift) * self.scale
+        return z / torch.sqrt(1 + (z / self.bound).square()) if self.bounded else z
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,12 @@ const charts = (() => {
   const padded = (from, to, share) => share * (to - from) || 0.1 * Math.max(Math.abs(from), Math.abs(to)) || 1;
 
   // The domain in which spans ([from, to] each) can be compared: all of them, but for the few (a constant predictor,
-  // a diverged trial) that lie three times as far from the middle as most and would squeeze the rest together.
+  // a diverged trial) that lie five times as far from the middle as most and would squeeze the rest together.
   function comparable(spans) {
     const ends = spans.map((s) => d3.extent(s.filter(known))).filter((s) => known(s[0]));
     if (!ends.length) return [0, 1];
     const middle = d3.median(ends, (s) => (s[0] + s[1]) / 2);
-    const reach = (far) => d3.max(far.filter((d) => d <= 3 * d3.quantile(far, 0.75))) ?? 0;
+    const reach = (far) => d3.max(far.filter((d) => d <= 5 * d3.quantile(far, 0.75))) ?? 0;
     const from = middle - reach(ends.map((s) => middle - s[0]));
     const to = middle + reach(ends.map((s) => s[1] - middle));
     const pad = padded(from, to, 0.05);

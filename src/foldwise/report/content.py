@@ -71,7 +71,7 @@ def _trial(r: TrialResult, curve: dict[str, Any] | None) -> dict[str, Any]:
         "number": r.number,
         "name": r.name,
         "network": r.settings.network,
-        "settings": r.settings.model_dump(),
+        "settings": r.settings.effective(),
         **{n: _known(getattr(r, n)) for n in ("score", "low", "high", "deviation")},
         "fold_scores": [_known(x) for x in r.fold_scores],
         "epoch": r.epoch,

@@ -21,7 +21,7 @@ from foldwise.engine.members import Nursery, tensors_of
 from foldwise.engine.optimizers import OPTIMIZERS
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.random import key, threshold
-from foldwise.engine.rows import padded
+from foldwise.engine.rows import Constants, padded
 from foldwise.engine.stacked.forward import OWNER, choose_forward
 from foldwise.engine.state import Layout, State, put, take
 from foldwise.plans.plan import Member
@@ -44,7 +44,7 @@ class Group:
     streams: list[tuple[int, int, int]]
     stream_of: Int64[Tensor, " members"]
     fold_of_stream: Int64[Tensor, " streams"]
-    preparation_of_stream: Int64[Tensor, " streams"]
+    constants: Constants
     settings: dict[str, Tensor]
     schedules: list[str]
     decay: Tensor | None
@@ -158,7 +158,7 @@ class StackedEngine:
         return groups
 
     def _step(self, group: Group, state: State, rows: Int64[Tensor, "streams batch"], keys: Tensor) -> Tensor:
-        features = self.rows.constants.apply(self.rows.features[rows], group.preparation_of_stream)
+        features = group.constants.apply(self.rows.features[rows])
         targets = self.rows.scaled_targets(rows, group.fold_of_stream)
         gradient, loss = self._gradient(group, state, group.handed(features), group.handed(targets), keys)
         now = Now(
@@ -232,7 +232,7 @@ class StackedEngine:
         buffers = {**state.buffers, **self._masks(group, still)}
         parts = []
         for some in rows.split(max(self.batch_size, 4096 // max(1, len(state) // 4)), dim=1):
-            x = self.rows.constants.apply(self.rows.features[some], group.preparation_of_stream)
+            x = group.constants.apply(self.rows.features[some])
             parts.append(self.forward.through(parameters, buffers, group.handed(x)))
         return torch.cat(parts, dim=1)
 
@@ -276,7 +276,7 @@ class StackedEngine:
             streams=streams,
             stream_of=torch.tensor([streams.index(s) for s in of], device=device),
             fold_of_stream=torch.tensor([fold for _, fold, _ in streams], device=device),
-            preparation_of_stream=torch.tensor([p for _, _, p in streams], device=device),
+            constants=self.rows.constants.of(torch.tensor([p for _, _, p in streams], device=device)),
             settings=settings,
             schedules=[m.settings.schedule for m in members],
             decay=settings["weight_decay"] * self.layout.decayed().to(device, dtype) if decays else None,

@@ -1,0 +1,138 @@
+"""The study of `adult` (5 folds × default search) against the same members trained one after the other.
+
+    python benchmarks/speed/adult.py [--members 10] [--pairs 3]
+
+The peer is the plain PyTorch loop of foldwise.reference with tensors in memory and no DataLoader, the best of one and
+two threads, with torch's own dropout (the keyed one is slower and would flatter us). Its time is measured on members
+drawn at random from the study, in pairs with a stacked run of the whole study's first epochs, and stated per member
+and epoch. That results are equal is checked on the same members with keyed dropout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from foldwise.data.table import open_table, read_source
+from foldwise.engine.dropout import KeyedDropout
+from foldwise.job import Job, targets_for
+from foldwise.judge.metrics import choose_metric
+from foldwise.plans.ask import ask
+from foldwise.plans.plan import Member
+from foldwise.reference import Alone, prepare_fold, train_alone
+from foldwise.study import folds_of
+
+HERE = Path(__file__).parent
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "adult" / "adult-train.csv"
+
+
+def make_job() -> Job:
+    """Make the study of `adult` ready, as `foldwise fit adult-train.csv --target column_14` does."""
+    frame, targets, source = read_source(str(DATA), None, "column_14", None, {})
+    table = open_table(frame, targets, source)
+    folds = folds_of(table, 5, 1, None, 0)
+    plan = ask(table.task.kind, len(table.features), None, None, len(folds), 1, 0)
+    return Job(table, plan, folds, choose_metric(None, table.task), None, torch.device("cpu"), torch.float32)
+
+
+def fold_data(job: Job, member: Member) -> Alone:
+    """Prepare one fold for the plain loop; not timed."""
+    table, s = job.table, member.settings
+    return prepare_fold(
+        table.features, targets_for(s.loss, table.targets), job.folds.train[member.fold],
+        job.folds.validation[member.fold], table.numbers, s.scaling, False, torch.float32,
+    )  # fmt: skip
+
+
+def with_native_dropout(module: nn.Module) -> nn.Module:
+    """Put torch's own dropout in place of the keyed one."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, KeyedDropout):
+            setattr(module, name, nn.Dropout(child.rate))
+    return module
+
+
+def plain_seconds(job: Job, member: Member, epochs: int, threads: int) -> float:
+    """Time the plain loop, per epoch (validation included, as in the study)."""
+    torch.set_num_threads(threads)
+    data = fold_data(job, member)
+    module = with_native_dropout(job.nursery(member.settings.loss).start(member))
+    start = time.perf_counter()
+    for epoch in train_alone(member, module, data):
+        if epoch.number == epochs:
+            break
+    return (time.perf_counter() - start) / epochs
+
+
+def stacked_seconds(job: Job, epochs: range) -> float:
+    """Time all members of the study together, per member and epoch (validation and choosing included)."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    trained = [s for s in job.stacks if s.epochs]
+    start = time.perf_counter()
+    for epoch in epochs:
+        for stack in trained:
+            stack.take_turn(epoch, job.measure, lambda rows: None)
+    return (time.perf_counter() - start) / len(epochs) / sum(len(s.members) for s in trained)
+
+
+def largest_difference(job: Job, member: Member) -> float:
+    """Compare outputs after one epoch, stacked and alone, on the member's validation rows."""
+    fresh = make_job()
+    stack = next(s for s in fresh.stacks if member in s.members)
+    stack.engine.advance(1)
+    place = stack.members.index(member)
+    data = fold_data(fresh, member)
+    alone = next(train_alone(member, fresh.nursery(member.settings.loss).start(member), data)).outputs
+    return float((stack.engine.validate(1)[place, : len(alone)] - alone).abs().max())
+
+
+def main() -> None:
+    """Measure in pairs and write the ratio down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--members", type=int, default=6)
+    parser.add_argument("--pairs", type=int, default=3)
+    given = parser.parse_args()
+    job = make_job()
+    for stack in job.stacks:
+        stack.take_turn(0, job.measure, lambda rows: None)
+    networks = [m for m in job.plan.members() if m.settings.network != "constant"]
+    random = np.random.default_rng(0)
+    drawn = [networks[i] for i in random.choice(len(networks), given.members, replace=False)]
+    pairs = []
+    for pair in range(given.pairs):
+        ours = stacked_seconds(job, range(1 + 2 * pair, 3 + 2 * pair))
+        one = statistics.mean(plain_seconds(job, m, 1, 1) for m in drawn)
+        two = statistics.mean(plain_seconds(job, m, 1, 2) for m in drawn)
+        pairs.append(
+            {"stacked": ours, "plain_1_thread": one, "plain_2_threads": two, "ratio": min(one, two) / ours}
+        )
+        print(pairs[-1], flush=True)
+    torch.set_num_threads(os.cpu_count() or 1)
+    difference = max(largest_difference(job, m) for m in drawn[:2])
+    assert difference < 1e-3, difference
+    found = {
+        "members": len(networks),
+        "pairs": pairs,
+        "ratio": statistics.median(p["ratio"] for p in pairs),
+        "largest_difference_after_one_epoch": difference,
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": platform.processor() or platform.machine(),
+            "torch": torch.__version__,
+        },
+    }
+    (HERE / "adult.json").write_text(json.dumps(found, indent=1))
+    print(f"ratio {found['ratio']:.1f}, largest difference of outputs after one epoch {difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()
