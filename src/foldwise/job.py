@@ -156,16 +156,16 @@ class Job:
     def _metric_targets(self) -> Tensor:
         return torch.tensor(self.table.targets, device=self.device)
 
-    def records(self) -> list[TrialRecord]:
-        """Collect, trial by trial, the losses of its kept epoch."""
+    def records(self, live: bool = False) -> list[TrialRecord]:
+        """Collect, trial by trial, the losses of its kept epoch; `live` while training goes on."""
         records: dict[int, TrialRecord] = {}
         for stack in self.stacks:
             outputs = stack.engine.rows.unscaled(stack.kept.outputs, stack.folds)
             for trial in stack.trials:
-                records[trial] = self._record(stack, trial, outputs)
+                records[trial] = self._record(stack, trial, outputs, live)
         return [records[t] for t in range(len(self.plan.trials))]
 
-    def _record(self, stack: Stack, trial: int, outputs: Tensor) -> TrialRecord:
+    def _record(self, stack: Stack, trial: int, outputs: Tensor, live: bool) -> TrialRecord:
         places = [p for p, m in enumerate(stack.members) if m.trial == trial]
         rows = self.folds.validation_rows
         losses = {}
@@ -178,16 +178,16 @@ class Job:
         epoch = int(stack.kept.epoch[places[0]])
         if epoch == 0 and self.plan.trials[trial].epochs:
             per_row, per_fold = np.full_like(per_row, np.inf), np.full_like(per_fold, np.inf)
-        return TrialRecord(per_row, per_fold, epoch, self._status(stack, places))
+        return TrialRecord(per_row, per_fold, epoch, self._status(stack, places, live))
 
-    def _status(self, stack: Stack, places: list[int]) -> str:
+    def _status(self, stack: Stack, places: list[int], live: bool) -> str:
         status = stack.engine.state.status.tolist()
         diverged = sorted({stack.members[p].fold + 1 for p in places if status[p] == DIVERGED})
         if diverged:
             return f"diverged: fold{'s' * (len(diverged) > 1)} {', '.join(map(str, diverged))}"
         if all(status[p] == FINISHED for p in places):
             return "finished"
-        return f"stopped at epoch {len(stack.score) - 1}"
+        return f"{'in' if live else 'stopped at'} epoch {len(stack.score) - 1}"
 
     def history(self) -> pl.DataFrame:
         """Lay out every member's curves: one row per member and epoch."""

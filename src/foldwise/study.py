@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time as time_module
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -130,10 +132,9 @@ def fit(
     job = Job(table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk)
     summary = job.summary()
     display.plan(summary)
-    completed = job.train(display.progress)
-    study = gather(
-        job, summary, completed, command or f"foldwise.fit({source.path or source.example or '…'})"
-    )
+    command = command or f"foldwise.fit({source.path or source.example or '…'})"
+    completed = job.train(display.progress, LivePage(job, summary, command, folder).refresh)
+    study = gather(job, summary, command, completed=completed)
     if folder is not None:
         study.keep(folder)
     display.finished(study)
@@ -178,10 +179,32 @@ def dtype_of(name: str) -> torch.dtype:
     return known[name]
 
 
-def gather(job: Job, summary: PlanSummary, completed: bool, command: str) -> Study:
-    """Judge a finished job and collect what is worth keeping."""
+class LivePage:
+    """The page while training: written anew now and then, at no more than a twentieth of the time."""
+
+    def __init__(self, job: Job, summary: PlanSummary, command: str, folder: Path | None) -> None:
+        self.job, self.summary, self.command, self.folder = job, summary, command, folder
+        self.due = time_module.monotonic() + 3
+
+    def refresh(self) -> None:
+        """Write the page when it is due; a folder that fails is no reason to stop training."""
+        started = time_module.monotonic()
+        if self.folder is None or started < self.due:
+            return
+        study = gather(self.job, self.summary, self.command, live=True)
+        with contextlib.suppress(StoreError):
+            write_text(self.folder / "report.html", render(content_of(study, live=True)))
+        ended = time_module.monotonic()
+        self.due = ended + max(5.0, 20 * (ended - started))
+
+
+def gather(
+    job: Job, summary: PlanSummary, command: str, *, completed: bool = True, live: bool = False
+) -> Study:
+    """Judge a job and collect what is worth keeping; while it is `live`, without intervals."""
     title = " and ".join(job.task.targets)
-    results, headline = judge(job.plan.trials, job.records(), job.folds, job.metric, title)
+    records = job.records(live)
+    results, headline = judge(job.plan.trials, records, job.folds, job.metric, title, thorough=not live)
     predictions = job.predictions()
     winner = predictions.filter(pl.col("trial") == results[0].number)
     scale = job.stacks[0].engine.rows
@@ -198,7 +221,7 @@ def gather(job: Job, summary: PlanSummary, completed: bool, command: str) -> Stu
         history=job.history(),
         predictions=predictions,
         outcome=outcome.outcome_of(job.table, winner),
-        worst_rows=outcome.worst_rows(job.table, job.records()[results[0].number - 1].losses, winner),
+        worst_rows=outcome.worst_rows(job.table, records[results[0].number - 1].losses, winner),
         models=job.models(),
         constants=scale.constants.to("cpu"),
         scalings=scale.scalings,

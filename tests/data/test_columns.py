@@ -276,6 +276,8 @@ class TestSetAside:
         [
             (list(range(1990, 2020)), "year"),
             (list(range(9)), "c"),
+            (list(range(30)), "x0"),
+            (list(range(30)), "t"),
             ([float(i) for i in range(30)], "c"),
             (list(range(30, 0, -1)), "c"),
             ([i * i for i in range(30)], "c"),
@@ -441,7 +443,7 @@ def tables(draw) -> pl.DataFrame:
         gaps = st.none() | cells if draw(st.booleans()) else cells
         made[name] = draw(st.lists(gaps, min_size=rows, max_size=rows))
     made["always"] = [0.5 * i for i in range(rows)]
-    return read_table(made)
+    return pl.DataFrame(made)
 
 
 class TestProperties:

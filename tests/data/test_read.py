@@ -74,6 +74,7 @@ class TestText:
     @pytest.mark.parametrize("separator", ["\\t", "tab", "\t"])
     def test_separator_can_be_said(self, write, separator):
         assert read_table(write("a b\tc,d\n1\t2\n"), separator=separator).columns == ["a b", "c,d"]
+        assert read_table(write("a§b\n1§2\n"), separator="§").columns == ["a", "b"]
 
     def test_quotes(self, write):
         frame = read_table(write('name,n\n"a, ""b""\nc",1\n12" vinyl,2\n'))
@@ -89,6 +90,7 @@ class TestText:
 
     def test_byte_order_mark(self, write):
         assert read_table(write("\ufeffa,b\n1,2\n")).columns == ["a", "b"]
+        assert read_table(write("\ufeffa,b\n1,2\n"), encoding="utf-8").columns == ["a", "b"]
 
     def test_encoding(self, write):
         path = write("name,n\nZoë,1\nx,2\n".encode("latin-1"))

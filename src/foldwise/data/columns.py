@@ -36,7 +36,21 @@ ROLES = {
     "weight": "how much a row counts",
 }
 ID_WORDS = {"id", "ids", "uuid", "guid", "pid", "uid", "rowname", "rownames", "rowid", "identifier"}
-TIME_WORDS = {"year", "yr", "month", "day", "week", "hour", "minute", "second", "time", "date", "age"}
+MEANT_WORDS = {
+    "year",
+    "yr",
+    "month",
+    "day",
+    "week",
+    "hour",
+    "minute",
+    "second",
+    "time",
+    "date",
+    "age",
+    "t",
+    "x",
+}
 
 
 @dataclass(frozen=True)
@@ -244,7 +258,7 @@ def _counts_rows(filled: pl.Series, name: str) -> str:
     words = _words(name)
     if words & ID_WORDS or name.lower() == "index":
         return "an identifier by its name, different in every row"
-    counts = len(filled) >= LEAST_COUNTED_ROWS and not words & TIME_WORDS and _rises_evenly(filled)
+    counts = len(filled) >= LEAST_COUNTED_ROWS and not words & MEANT_WORDS and _rises_evenly(filled)
     return "it numbers the rows" if counts else ""
 
 

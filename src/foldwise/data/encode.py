@@ -108,11 +108,9 @@ def as_text(cells: pl.Series) -> pl.Series:
 
 
 def as_numbers(cells: pl.Series, form: str = PLAIN) -> Float[np.ndarray, " rows"]:
-    """Turn cells into float64: NaN where missing.
+    """Turn cells into float64, NaN where missing.
 
-    Truth values are 0 and 1, durations seconds, dates days since 1970.
-
-    Raises DataError naming the first rows whose text is no number, or that are infinite.
+    Truth values become 0 and 1, durations seconds, dates days since 1970. Raises DataError naming the first rows whose text is no number, or that are infinite.
     """
     refuse_nested(cells)
     values = _text_numbers(cells, form) if cells.dtype == pl.String else _typed_numbers(cells)
@@ -132,7 +130,9 @@ def as_moments(cells: pl.Series, form: str = "") -> pl.Series:
     if cells.dtype == pl.Null:
         return cells.cast(pl.Datetime("us"))
     text = as_text(with_gaps(cells))
-    form = form or getattr(dates.find_form(text), "form", "%Y-%m-%d")
+    if not form:
+        found = dates.find_form(text)
+        form = found.form if found else "%Y-%m-%d"
     when = dates.parse(text, form)
     bad = (when.is_null() & text.is_not_null()).to_numpy()
     if bad.any():

@@ -172,12 +172,20 @@ def _read_file(path: Path, separator: str | None, encoding: str | None, header: 
 def _check_path(path: Path) -> None:
     if len(str(path)) > LONGEST_PATH or "\n" in str(path) or "\0" in str(path):
         raise DataError("this is no path but a long text.", hint="write it to a file and give its path")
-    if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in TEXT_ENDINGS + FRAME_ENDINGS)
-        hint = f"name one file in it: {listed(inside)}" if inside else "name a file"
-        raise DataError(f"`{path}` is a directory.", hint=hint)
-    if not path.exists():
-        raise DataError(f"there is no file `{path}`.", hint=_neighbor(path))
+    try:
+        if path.is_dir():
+            raise DataError(f"`{path}` is a directory.", hint=_files_in(path))
+        if not path.exists():
+            raise DataError(f"there is no file `{path}`.", hint=_neighbor(path))
+    except OSError as error:
+        raise DataError(
+            f"`{path}` cannot be read: {error}.", hint="check the path and who may read it"
+        ) from error
+
+
+def _files_in(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in TEXT_ENDINGS + FRAME_ENDINGS)
+    return f"name one file in it: {listed(names)}" if names else "name a file"
 
 
 def _neighbor(path: Path) -> str:
