@@ -289,7 +289,7 @@ def mixed(network: Network, target: Target, optimizer: str, *, batch_size: int =
         if values["initialization"] == "normal":
             values["initial_deviation"] = 0.3
         if network.name == "constant":
-            del values["initialization"]
+            values = {n: v for n, v in values.items() if not n.startswith("initial")}
         values |= network.settings
         if values.get("initialization") == "own":
             values.pop("initial_deviation", None)

@@ -114,8 +114,8 @@ def fit(
         FoldwiseError: something about the data, settings or folder is wrong; the message says what and where.
 
     >>> study = fit(example="iris", search={"width": [8], "epochs": 5}, folds=3)
-    >>> study.leaderboard.height
-    3
+    >>> study.leaderboard.height  # a constant, two linear models, and the one asked for
+    4
     """
     display = display or Display()
     folder = claim(out, overwrite) if out is not None else None

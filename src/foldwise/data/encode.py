@@ -110,7 +110,9 @@ def as_text(cells: pl.Series) -> pl.Series:
 def as_numbers(cells: pl.Series, form: str = PLAIN) -> Float[np.ndarray, " rows"]:
     """Turn cells into float64, NaN where missing.
 
-    Truth values become 0 and 1, durations seconds, dates days since 1970. Raises DataError naming the first rows whose text is no number, or that are infinite.
+    Truth values become 0 and 1, durations seconds, dates days since 1970.
+
+    Raises DataError naming the first rows whose text is no number, or that are infinite.
     """
     refuse_nested(cells)
     values = _text_numbers(cells, form) if cells.dtype == pl.String else _typed_numbers(cells)

@@ -44,8 +44,8 @@ class KeyedDropout(nn.Module):
 def masked(x: Tensor, key: Tensor, limit: Tensor, scale: Tensor, owner: Tensor | None = None) -> Tensor:
     """Drop entries of `x`, whose leading axes are those of `limit` and `scale`.
 
-    `key` is `[2]` for one network. A stack gives `[seeds, 2]` and `owner [members]`: members of one seed share
-    their draws (though not their rates), so these are made once for each seed.
+    `key` is `[2]` for one network. A stack gives `[draws, 2]` and `owner [members]`: members of one seed share
+    their draws (though not their rates), so these are made once.
     """
     own = x.shape[limit.ndim :]
     position = torch.arange(own.numel(), dtype=torch.int32, device=x.device).view(own)
@@ -58,10 +58,14 @@ def masked(x: Tensor, key: Tensor, limit: Tensor, scale: Tensor, owner: Tensor |
 
 def key_dropouts(module: nn.Module) -> list[str]:
     """Replace every `nn.Dropout` inside a module by the keyed one, in place; give their names in order."""
+    keyed: dict[nn.Module, KeyedDropout] = {}
     for parent_name, parent in list(module.named_modules()):
-        for name, child in list(parent.named_children()):
+        # not named_children(), which leaves out the second place of a layer that stands at two
+        for name, child in list(parent._modules.items()):
             if type(child) is nn.Dropout:
-                setattr(parent, name, KeyedDropout(child.p).train(child.training))
+                if child not in keyed:
+                    keyed[child] = KeyedDropout(child.p).train(child.training)
+                setattr(parent, name, keyed[child])
             elif isinstance(child, UNKEYED):
                 where = f"{parent_name}.{name}".lstrip(".")
                 raise NotImplementedError(f"{where} is a {type(child).__name__}")

@@ -17,7 +17,7 @@ LOSS_OF_TASK = {
 
 def base_settings(task: str, rows: int) -> dict[str, Any]:
     """Give what all trials share unless the search says otherwise: the loss, and sizes that suit the rows."""
-    batch_size = 32 if rows < 2_000 else 64 if rows < 10_000 else 128
+    batch_size = 32 if rows < 1_000 else 64 if rows < 10_000 else 128
     return {
         "loss": LOSS_OF_TASK[task],
         "optimizer": "adamw",
@@ -27,16 +27,16 @@ def base_settings(task: str, rows: int) -> dict[str, Any]:
     }
 
 
-def _epochs(rows: int, batch_size: int, steps: int = 4_000) -> int:
-    # about the same number of steps for every table: few rows need many passes
-    return min(100, max(20, round(steps * batch_size / max(1, rows))))
+def _epochs(rows: int, batch_size: int, steps: int = 1_000) -> int:
+    # about the same number of steps for every table, within reason: few rows need many passes
+    return min(60, max(15, round(steps * batch_size / max(1, rows))))
 
 
 def baselines() -> list[dict[str, Any]]:
     """Give the trials that every study has, so that the network can be compared: a constant and a linear model."""
     return [
         {"network": "constant", "epochs": 0},
-        {"network": "linear", "learning_rate": 1e-2, "initialization": "normal"},
+        *({"network": "linear", "learning_rate": rate, "initialization": "normal"} for rate in (0.01, 0.1)),
     ]
 
 

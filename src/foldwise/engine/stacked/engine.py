@@ -50,8 +50,8 @@ class Group:
     decay: Tensor | None
     total_steps: Int64[Tensor, " members"]
     dropout: dict[str, Tensor]
-    seeds: list[int]
-    owner: Int64[Tensor, " members"]  # which of the seeds is a member's
+    draws: list[tuple[int, int]]  # distinct (seed, steps per epoch): members of one draw share their masks
+    owner: Int64[Tensor, " members"]  # which of the draws is a member's
 
     def handed(self, by_stream: Tensor) -> Tensor:
         """Give each member the rows of its stream."""
@@ -129,19 +129,21 @@ class StackedEngine:
         whole = self._group(chunk)
         orders = self.orders.padded(epoch, [(seed, fold) for seed, fold, _ in whole.streams])
         steps = math.ceil(max(self.lengths[m] for m in chunk) / self.batch_size)
-        keys = self._dropout_keys(whole, int(self.state.step[chunk[0]]), steps)
+        keys = self._dropout_keys(whole, epoch, steps)
         total = torch.zeros(len(chunk), dtype=torch.float64, device=self.rows.device)
         stream_at = {stream: i for i, stream in enumerate(whole.streams)}
+        draw_at = {draw: i for i, draw in enumerate(whole.draws)}
         for k in range(steps):
             first = k * self.batch_size
             for size, places in self._by_batch_length(chunk, first).items():
                 everyone = len(places) == len(chunk)
                 group = whole if everyone else self._group([chunk[p] for p in places])
-                rows = orders[:, first : first + size]
+                rows, own = orders[:, first : first + size], keys[k]
                 if not everyone:
                     rows = rows[[stream_at[s] for s in group.streams]]
+                    own = own[:, [draw_at[d] for d in group.draws]]
                 state = take(self.state, group.place)
-                loss = self._step(group, state, rows, keys[k])
+                loss = self._step(group, state, rows, own)
                 if not isinstance(group.place, slice):
                     put(self.state, group.place, state)
                 total[slice(None) if everyone else places] += loss * size
@@ -182,14 +184,16 @@ class StackedEngine:
         )
         return self.layout.join(list(gradients)), loss.detach().double()
 
-    def _dropout_keys(self, group: Group, step: int, steps: int) -> Int32[Tensor, "steps layers seeds 2"]:
-        """Give the keys of all masks of an epoch; members of one seed share theirs."""
-        layers = torch.arange(len(self.dropouts), device=self.rows.device)[None, :, None]
-        step_numbers = torch.arange(step, step + steps, device=self.rows.device)[:, None, None]
-        seeds = torch.tensor(group.seeds, device=self.rows.device).expand(steps, len(self.dropouts), -1)
-        return key(seeds, "dropout", layers, step_numbers)
+    def _dropout_keys(self, group: Group, epoch: int, steps: int) -> Int32[Tensor, "steps layers draws 2"]:
+        """Give the keys of all masks of an epoch, by seed, layer and the steps that a member has done."""
+        device = self.rows.device
+        layers = torch.arange(len(self.dropouts), device=device)[None, :, None]
+        seeds, steps_per_epoch = torch.tensor(group.draws, device=device).T
+        # folds differ in length, so members of one seed may have done different numbers of steps before this epoch
+        done = (epoch - 1) * steps_per_epoch + torch.arange(steps, device=device)[:, None, None]
+        return key(seeds.expand(steps, len(self.dropouts), -1), "dropout", layers, done)
 
-    def _masks(self, group: Group, keys: Int32[Tensor, "layers seeds 2"]) -> dict[str, Tensor]:
+    def _masks(self, group: Group, keys: Int32[Tensor, "layers draws 2"]) -> dict[str, Tensor]:
         if not self.dropouts:
             return {}
         if self.forward.chain:
@@ -228,7 +232,7 @@ class StackedEngine:
 
     def _evaluate(self, group: Group, state: State, rows: Int64[Tensor, "streams rows"]) -> Tensor:
         parameters = self.layout.split(state.parameters)
-        still = torch.zeros(len(self.dropouts), len(group.seeds), 2, dtype=torch.int32, device=rows.device)
+        still = torch.zeros(len(self.dropouts), len(group.draws), 2, dtype=torch.int32, device=rows.device)
         buffers = {**state.buffers, **self._masks(group, still)}
         parts = []
         for some in rows.split(max(self.batch_size, 4096 // max(1, len(state) // 4)), dim=1):
@@ -256,7 +260,9 @@ class StackedEngine:
         members = [self.members[p] for p in places]
         of = [(m.seed, m.fold, self.rows.preparation(m.settings.scaling, m.fold)) for m in members]
         streams = list(dict.fromkeys(of))
-        seeds = sorted({m.seed for m in members})
+        steps_per_epoch = [math.ceil(self.lengths[p] / self.batch_size) for p in places]
+        drawn = [(m.seed, steps) for m, steps in zip(members, steps_per_epoch, strict=True)]
+        draws = sorted(set(drawn))
         consecutive = places == list(range(places[0], places[0] + len(places)))
         settings = {
             name: torch.tensor([[getattr(m.settings, name)] for m in members], dtype=dtype, device=device)
@@ -266,10 +272,7 @@ class StackedEngine:
         if not settings["label_smoothing"].any():
             del settings["label_smoothing"]
         decays = bool(settings["weight_decay"].any())
-        steps = [
-            m.settings.epochs * math.ceil(self.lengths[p] / self.batch_size)
-            for p, m in zip(places, members, strict=True)
-        ]
+        steps = [m.settings.epochs * each for m, each in zip(members, steps_per_epoch, strict=True)]
         return Group(
             place=slice(places[0], places[-1] + 1) if consecutive else torch.tensor(places, device=device),
             members=members,
@@ -282,8 +285,8 @@ class StackedEngine:
             decay=settings["weight_decay"] * self.layout.decayed().to(device, dtype) if decays else None,
             total_steps=torch.tensor(steps, device=device),
             dropout=self._dropout_buffers(members),
-            seeds=seeds,
-            owner=torch.tensor([seeds.index(m.seed) for m in members], device=device),
+            draws=draws,
+            owner=torch.tensor([draws.index(d) for d in drawn], device=device),
         )
 
     def _dropout_buffers(self, members: list[Member]) -> dict[str, Tensor]:
@@ -349,7 +352,7 @@ class StackedEngine:
         state = take(self.state, torch.tensor(chunk, device=self.rows.device))
         orders = self.orders.padded(1, [(seed, fold) for seed, fold, _ in group.streams])
         size = min(self.batch_size, *(self.lengths[m] for m in chunk))
-        keys = self._dropout_keys(group, 0, 1)[0]
+        keys = self._dropout_keys(group, 1, 1)[0]
         taken = []
         for _ in range(tries):
             start = time.perf_counter()

@@ -115,12 +115,18 @@ BATCHED: dict[type[nn.Module], Callable[[str, nn.Module, Named, Tensor], Tensor]
 
 def is_chain(module: nn.Module) -> bool:
     """Tell whether a network is one layer after another, all of them known here."""
-    layers = list(module.children()) if type(module) is nn.Sequential else [module]
+    layers = list(module) if type(module) is nn.Sequential else [module]
     return all(type(layer) in BATCHED for layer in layers)
 
 
 def _chained(skeleton: nn.Module) -> Through:
-    layers = list(skeleton.named_children()) if type(skeleton) is nn.Sequential else [("", skeleton)]
+    # A layer may stand at two places (children() would give it once); its tensors have the name of the first.
+    first_names = {layer: name for name, layer in skeleton.named_children()}
+    layers = (
+        [(first_names[layer], layer) for layer in skeleton]
+        if type(skeleton) is nn.Sequential
+        else [("", skeleton)]
+    )
 
     def through(parameters: Named, buffers: Named, x: Tensor) -> Tensor:
         tensors = {**buffers, **parameters}
