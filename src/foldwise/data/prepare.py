@@ -35,28 +35,48 @@ def learn_preparation(
     Number features are scaled by `scaling`; flags stay 0 and 1. A feature that does not vary among the training
     rows of a fold gets scale 0, so that what the network never saw vary cannot move its outputs.
     """
-    folds, width = len(train), features.shape[1]
-    fill, shift, scale = np.zeros((3, folds, width))
+    fill, shift, scale = np.zeros((3, len(train), features.shape[1]))
     for fold, rows in enumerate(train):
-        known = features[rows]
-        varies = np.nanmin(known, axis=0, initial=np.inf) < np.nanmax(known, axis=0, initial=-np.inf)
-        center, unit = SCALINGS[scaling](np.where(varies & numbers, known, 0.0))
-        fill[fold] = shift[fold] = np.where(numbers & varies, center, 0.0)
-        scale[fold] = np.where(numbers, varies * unit, varies)
-    bound = np.broadcast_to(np.where(numbers & (scaling == "robust"), BOUND, np.inf), (folds, width))
-    return Preparation(fill, shift, scale, bound.copy())
+        center, unit = SCALINGS[scaling](features[np.ix_(rows, numbers)])
+        fill[fold, numbers] = shift[fold, numbers] = center
+        scale[fold, numbers] = unit
+        flags = features[np.ix_(rows, ~numbers)]
+        scale[fold, ~numbers] = flags.min(axis=0, initial=1) < flags.max(axis=0, initial=0)
+    bound = np.where(numbers & (scaling == "robust"), BOUND, np.inf)
+    return Preparation(fill, shift, scale, np.tile(bound, (len(train), 1)))
 
 
-def _standard(x: Float[np.ndarray, "rows features"]) -> tuple[np.ndarray, np.ndarray]:
-    deviation = np.nanstd(x, axis=0)
-    return np.nanmean(x, axis=0), _inverse(deviation)
+Columns = Float[np.ndarray, "rows columns"]
 
 
-def _robust(x: Float[np.ndarray, "rows features"]) -> tuple[np.ndarray, np.ndarray]:
-    low, middle, high = np.nanquantile(x, [0.25, 0.5, 0.75], axis=0)
-    spread = np.nanmax(x, axis=0) - np.nanmin(x, axis=0)
-    # a feature with most rows at one value has no quartile distance; its full range stands in
-    return middle, _inverse(np.where(high > low, high - low, spread / 2))
+def _standard(x: Columns) -> tuple[np.ndarray, np.ndarray]:
+    def each(known: Columns) -> np.ndarray:
+        return np.stack([known.mean(axis=0), known.std(axis=0)])
+
+    center, deviation = _by_column(each, x, 2)
+    return center, _inverse(deviation)
+
+
+def _robust(x: Columns) -> tuple[np.ndarray, np.ndarray]:
+    def each(known: Columns) -> np.ndarray:
+        return np.quantile(known, [0, 0.25, 0.5, 0.75, 1], axis=0)
+
+    least, low, middle, high, most = _by_column(each, x, 5)
+    # a column with most rows at one value has no quartile distance; half its range stands in
+    return middle, _inverse(np.where(high > low, high - low, (most - least) / 2))
+
+
+def _by_column(measure: Callable[[Columns], np.ndarray], x: Columns, count: int) -> np.ndarray:
+    """Measure all columns at once, and those with missing cells one by one; zeros for a column without cells."""
+    missing = np.isnan(x).any(axis=0)
+    out = np.zeros((count, x.shape[1]))
+    if not missing.all():
+        out[:, ~missing] = measure(x[:, ~missing])
+    for column in np.flatnonzero(missing):
+        known = x[~np.isnan(x[:, column]), column]
+        if len(known):
+            out[:, column] = measure(known[:, None])[:, 0]
+    return out
 
 
 def _inverse(unit: np.ndarray) -> np.ndarray:

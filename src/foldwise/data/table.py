@@ -12,6 +12,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from foldwise.data.columns import ColumnPlan, plan_columns
+from foldwise.data.dates import find_form, parse
 from foldwise.data.examples import load_example
 from foldwise.data.folds import seal
 from foldwise.data.read import find_columns, fingerprint, from_arrays, read_table
@@ -102,8 +103,8 @@ def open_table(
     seed: int = 0,
 ) -> Table:
     """Set test rows apart, then plan and encode the development rows alone."""
-    frame = complete_targets(frame.with_row_index(ROW), targets, drop_missing=drop_missing_targets)
     roles = _roles(frame, groups, time, fold_column)
+    frame = complete_targets(frame.with_row_index(ROW), targets, drop_missing=drop_missing_targets)
     sealed = None
     if test is not None:
         sealed_rows = _seal(frame, targets, task, roles, test, seed)
@@ -124,7 +125,7 @@ def open_table(
         features=plan.encode(frame),
         targets=found.encode(frame),
         groups=by_role.get("group"),
-        time=by_role.get("time"),
+        time=_moments(frame, roles),
         fold_numbers=by_role.get("fold"),
         source=source,
     )
@@ -152,9 +153,27 @@ def _seal(
         share,
         task.encode(frame) if task.kind in ("binary", "multiclass") and not task.soft else None,
         _cells(frame, names["group"]) if "group" in names else None,
-        _cells(frame, names["time"]) if "time" in names else None,
+        _moments(frame, roles),
         seed,
     )
+
+
+def _moments(frame: pl.DataFrame, roles: Mapping[str, str]) -> np.ndarray | None:
+    """Read the time column as numbers that rise with time: dates, dates written as text, or numbers."""
+    name = next((name for name, role in roles.items() if role == "time"), None)
+    if name is None:
+        return None
+    _cells(frame, name)
+    cells = frame[name]
+    if cells.dtype == pl.String:
+        found = find_form(cells)
+        if found is None:
+            raise DataError(
+                f"column `{name}` gives the time, and its text is no date: `{cells[0]}`.",
+                hint="dates such as 2024-01-31, or numbers that rise with time",
+            )
+        cells = parse(cells, found.form)
+    return cells.to_physical().to_numpy()
 
 
 def _cells(frame: pl.DataFrame, name: str) -> np.ndarray:

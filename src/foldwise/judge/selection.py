@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 
@@ -33,10 +34,8 @@ def corrected_winner(
     """
     chosen_among = np.ascontiguousarray(losses[candidates].T)
     rows, trials = chosen_among.shape
-    random = np.random.default_rng(seed)
     scores = np.full(resamples, np.nan)
-    for i in range(resamples):
-        counts = np.bincount(random.integers(0, rows, rows), minlength=rows)
+    for i, counts in enumerate(_drawn(rows, resamples, seed)):
         outside = counts == 0
         if outside.any():
             best = np.argmin(counts @ chosen_among) if trials > 1 else 0
@@ -49,11 +48,17 @@ def bootstrap_intervals(
     losses: Float[np.ndarray, "trials rows"], resamples: int = 1000, seed: int = 0
 ) -> list[Interval]:
     """Give each trial's mean loss and the 2.5 % and 97.5 % points of its mean over rows drawn with replacement."""
-    rows = losses.shape[1]
-    counts = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=resamples)
-    means = counts @ losses.T / rows  # resamples, trials
+    by_row = np.ascontiguousarray(losses.T)
+    means = np.stack([counts @ by_row for counts in _drawn(len(by_row), resamples, seed)]) / len(by_row)
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
     return [Interval(*map(float, v)) for v in zip(losses.mean(axis=1), low, high, strict=True)]
+
+
+def _drawn(rows: int, resamples: int, seed: int) -> Iterator[Int[np.ndarray, " rows"]]:
+    """Draw rows with replacement, and say how often each was drawn."""
+    random = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.bincount(random.integers(0, rows, rows), minlength=rows)
 
 
 def corrected_p_value(

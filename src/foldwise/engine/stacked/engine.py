@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from foldwise.engine.dropout import KeyedDropout
 from foldwise.engine.links import Now
@@ -24,6 +25,7 @@ from foldwise.engine.random import key, threshold
 from foldwise.engine.rows import Constants, padded
 from foldwise.engine.stacked.forward import OWNER, choose_forward
 from foldwise.engine.state import Layout, State, put, take
+from foldwise.errors import NetworkError
 from foldwise.plans.plan import Member
 from foldwise.settings import FREE, Settings
 
@@ -75,6 +77,7 @@ class StackedEngine:
         self.layout = Layout.of(self.skeleton)
         self.state = nursery.initial_state(members)
         self.outputs = nursery.outputs[shared.loss]
+        self._refuse_single_rows()
         self._mode(training=True)
         self.forward = choose_forward(self.skeleton, *self._sample(), self.outputs)
         # Only chains may run in several threads: torch's functional_call swaps tensors inside the shared module.
@@ -82,6 +85,16 @@ class StackedEngine:
         self.workers = torch.get_num_threads() if several else 1
         self.chunk = chunk or self._chunk_that_fits()
         self.groups: dict[tuple[int, ...], Group] = {}
+
+    def _refuse_single_rows(self) -> None:
+        # batch normalization has no variance over one row, and would fail in the middle of the training
+        single = [n for n in self.lengths if n % self.batch_size == 1 or self.batch_size == 1]
+        if single and any(isinstance(m, _BatchNorm) for m in self.skeleton.modules()):
+            raise NetworkError(
+                f"{single[0]} training rows in batches of {self.batch_size} leave a batch of one row, "
+                "over which batch normalization has no variance.",
+                hint=f"another batch_size, such as {self.batch_size + 1 if self.batch_size > 1 else 32}",
+            )
 
     def advance(
         self, epoch: int, done: Callable[[int], None] = lambda rows: None
