@@ -177,7 +177,8 @@ class Job:
         per_row, per_fold = row_losses(len(self.table.features), losses, rows)
         epoch = int(stack.kept.epoch[places[0]])
         if epoch == 0 and self.plan.trials[trial].epochs:
-            per_row, per_fold = np.full_like(per_row, np.inf), np.full_like(per_fold, np.inf)
+            per_row = np.where(np.isnan(per_row), np.nan, np.inf)  # rows of no fold stay without a loss
+            per_fold = np.full_like(per_fold, np.inf)
         return TrialRecord(per_row, per_fold, epoch, self._status(stack, places, live))
 
     def _status(self, stack: Stack, places: list[int], live: bool) -> str:

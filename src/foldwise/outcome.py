@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foldwise.data.table import Table
 from foldwise.data.target import Task
+from foldwise.engine.initialize import seeded
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.predict import predict_outputs
 from foldwise.errors import DataError, NetworkError, PlanError
@@ -80,7 +81,7 @@ def member_outputs(
     preparations = study.scalings.index(settings.scaling) * len(study.folds) + folds
 
     def make(member: Member) -> torch.nn.Module:
-        return build(member.settings, features.shape[1], outputs, study.net)
+        return seeded(lambda: build(member.settings, features.shape[1], outputs, study.net), member.seed)
 
     x = torch.tensor(features, dtype=models.parameters.dtype)
     raw = predict_outputs(models, places, make, study.constants, preparations, x, outputs)

@@ -95,7 +95,9 @@ class Settings(BaseModel):
 
     def shape(self) -> tuple[Any, ...]:
         """Collect what members must share to be in one stack."""
-        return tuple(getattr(self, name) for name in SHAPING)
+        # a user's constructor may do anything with the rate: many leave the layer out when it is zero
+        own_use = self.dropout if self.network == "custom" else None
+        return (*(getattr(self, name) for name in SHAPING), own_use)
 
     def effective(self) -> dict[str, Any]:
         """List the settings that have an effect on this network and optimizer."""

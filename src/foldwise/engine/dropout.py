@@ -32,13 +32,18 @@ class KeyedDropout(nn.Module):
         self.rate = rate
         self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
         self.register_buffer("limit", torch.tensor(threshold(rate), dtype=torch.int32), persistent=False)
-        self.register_buffer("scale", torch.tensor(1 / (1 - rate), dtype=torch.float64), persistent=False)
+        self.register_buffer("scale", torch.tensor(rescale(rate), dtype=torch.float64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the mask of the present key; `x` is one member's `[batch, …]`."""
         if not self.training:
             return x
         return masked(x, self.key, self.limit, self.scale)
+
+
+def rescale(rate: float) -> float:
+    """Give the factor 1/(1−rate) that keeps the expectation; 0 where everything is dropped."""
+    return 1 / (1 - rate) if rate < 1 else 0.0
 
 
 def masked(x: Tensor, key: Tensor, limit: Tensor, scale: Tensor, owner: Tensor | None = None) -> Tensor:

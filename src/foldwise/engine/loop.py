@@ -107,6 +107,8 @@ class Stack:
         losses = engine.advance(epoch, done) if epoch else torch.full_like(self.rows_of, torch.nan)
         outputs = engine.validate(epoch)
         scores = measure(engine.rows.unscaled(outputs, self.folds), self.folds)
+        # a broken or finished member has no score, though some metrics (accuracy) make a number of NaN
+        scores = scores.where(torch.isfinite(outputs).flatten(1).all(1), torch.nan)
         self._note_status(epoch, losses, outputs)
         self._keep(epoch, outputs, scores)
         self.training_loss.append(losses.cpu().numpy())

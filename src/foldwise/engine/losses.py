@@ -7,21 +7,12 @@ They work on the last axis and leave the axes before it alone, so one function s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 PerRow = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A loss, and the tasks that it is for."""
-
-    per_row: PerRow
-    tasks: tuple[str, ...]
 
 
 def squared_error(
@@ -64,9 +55,9 @@ def binary_cross_entropy(outputs: Tensor, targets: Tensor, knobs: Mapping[str, T
     return (F.softplus(outputs) - outputs * targets).mean(-1)
 
 
-LOSSES: dict[str, Loss] = {
-    "squared_error": Loss(squared_error, ("regression",)),
-    "half_squared_error": Loss(half_squared_error, ("regression",)),
-    "cross_entropy": Loss(cross_entropy, ("binary", "multiclass")),
-    "binary_cross_entropy": Loss(binary_cross_entropy, ("binary", "multilabel")),
+LOSSES: dict[str, PerRow] = {
+    "squared_error": squared_error,
+    "half_squared_error": half_squared_error,
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
 }

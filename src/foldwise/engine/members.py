@@ -31,8 +31,10 @@ class Nursery:
         return self.rows.features.shape[1]
 
     def skeleton(self, member: Member) -> nn.Module:
-        """Build a member's network with keyed dropout; its weights are whatever the constructor draws."""
-        module = build(member.settings, self.inputs, self.outputs[member.settings.loss], self.net)
+        """Build a member's network with keyed dropout; its weights are what the constructor draws for the seed."""
+        s = member.settings
+        # under a generator of its own, so that the caller's is left as it was
+        module = seeded(lambda: build(s, self.inputs, self.outputs[s.loss], self.net), member.seed)
         try:
             key_dropouts(module)
         except NotImplementedError as error:
@@ -45,7 +47,7 @@ class Nursery:
     def start(self, member: Member) -> nn.Module:
         """Build a member's network with its initial weights, bit-equal wherever the member trains."""
         s = member.settings
-        module = seeded(lambda: self.skeleton(member), member.seed)
+        module = self.skeleton(member)
         if s.network == "constant":
             with torch.no_grad():
                 module.prior.copy_(prior(self.rows, member.fold, s.loss))  # type: ignore[operator]
@@ -80,8 +82,8 @@ class Nursery:
 
     def dropout_rates(self, member: Member) -> list[float]:
         """List the rates of a member's dropout layers, in the order of the layers."""
-        with torch.device("meta"):
-            module = build(member.settings, self.inputs, self.outputs[member.settings.loss], self.net)
+        s = member.settings
+        module = seeded(lambda: build(s, self.inputs, self.outputs[s.loss], self.net), member.seed)
         return [child.p for child in module.modules() if type(child) is nn.Dropout]
 
 

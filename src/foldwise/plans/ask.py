@@ -7,7 +7,7 @@ from typing import Any
 
 from foldwise.errors import PlanError, SettingsError
 from foldwise.nets.build import Net, own_options
-from foldwise.plans.defaults import base_settings, baselines, default_grid
+from foldwise.plans.defaults import LOSSES_OF_TASK, base_settings, baselines, default_grid
 from foldwise.plans.plan import Plan
 from foldwise.plans.search import Grid, as_grid, grid_trials
 from foldwise.settings import Settings, make_settings
@@ -25,7 +25,17 @@ def ask(task: str, rows: int, search: Any, net: Net | None, folds: int, seeds: i
         trials += _own_trials(net, search, base)
     else:
         trials += grid_trials(default_grid() if search is None else as_grid(search), base)
+    _refuse_wrong_loss(trials, task)
     return Plan("cross-validation", tuple(dict.fromkeys(trials)), folds, tuple(range(seed, seed + seeds)))
+
+
+def _refuse_wrong_loss(trials: list[Settings], task: str) -> None:
+    fitting = LOSSES_OF_TASK[task]
+    wrong = [s.loss for s in trials if s.loss not in fitting]
+    if wrong:
+        raise SettingsError(
+            f"loss `{wrong[0]}` is not for a {task} target.", hint=f"loss: {' or '.join(fitting)}"
+        )
 
 
 def _own_trials(net: Net, search: Any, base: Mapping[str, Any]) -> list[Settings]:

@@ -7,19 +7,20 @@ from typing import Any
 
 from foldwise.plans.search import Grid
 
-LOSS_OF_TASK = {
-    "regression": "squared_error",
-    "binary": "binary_cross_entropy",
-    "multiclass": "cross_entropy",
-    "multilabel": "binary_cross_entropy",
+LOSSES_OF_TASK = {
+    "regression": ("squared_error", "half_squared_error"),
+    "binary": ("binary_cross_entropy", "cross_entropy"),
+    "multiclass": ("cross_entropy",),
+    "multilabel": ("binary_cross_entropy",),
 }
+"""The losses that a task can be learnt with; the first is the default."""
 
 
 def base_settings(task: str, rows: int) -> dict[str, Any]:
     """Give what all trials share unless the search says otherwise: the loss, and sizes that suit the rows."""
     batch_size = 32 if rows < 1_000 else 64 if rows < 10_000 else 128
     return {
-        "loss": LOSS_OF_TASK[task],
+        "loss": LOSSES_OF_TASK[task][0],
         "optimizer": "adamw",
         "schedule": "cosine",
         "batch_size": batch_size,

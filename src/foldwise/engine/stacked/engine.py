@@ -15,7 +15,7 @@ from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from foldwise.engine.dropout import KeyedDropout
+from foldwise.engine.dropout import KeyedDropout, rescale
 from foldwise.engine.links import Now
 from foldwise.engine.losses import LOSSES
 from foldwise.engine.members import Nursery, tensors_of
@@ -69,7 +69,7 @@ class StackedEngine:
         shared: Settings = members[0].settings
         self.members, self.rows, self.nursery, self.orders = members, nursery.rows, nursery, orders
         self.batch_size = shared.batch_size
-        self.loss = LOSSES[shared.loss].per_row
+        self.loss = LOSSES[shared.loss]
         self.optimizer = OPTIMIZERS[shared.optimizer]
         self.skeleton = nursery.skeleton(members[0])
         self.dropouts = [name for name, m in self.skeleton.named_modules() if isinstance(m, KeyedDropout)]
@@ -310,7 +310,7 @@ class StackedEngine:
             limits = [threshold(r[i]) for r in rates]
             buffers[f"{name}.limit"] = torch.tensor(limits, dtype=torch.int32, device=device)
             buffers[f"{name}.scale"] = torch.tensor(
-                [1 / (1 - r[i]) for r in rates], dtype=dtype, device=device
+                [rescale(r[i]) for r in rates], dtype=dtype, device=device
             )
         return buffers
 
