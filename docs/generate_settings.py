@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from foldwise.plans.defaults import base_settings, baselines, default_grid
+from foldwise.plans.defaults import LOSSES_OF_TASK, base_settings, baselines, default_grid
 from foldwise.settings import SHAPING, Settings, useless
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -38,11 +38,12 @@ def page() -> str:
             "A search gives each setting one value or a list of values: `foldwise.Grid(width=[32, 64], epochs=50)`, or",
             "a file for `--search`. An unknown name, a value out of range or a combination that has no effect is "
             "refused,",
-            "with the number of the combination.",
+            "with the number of the combination, counted from 0.",
             "",
             "**In one stack** says whether members that differ in a setting still train together. If not, the setting",
             "decides the shape of their tensors or the operations, and they go into different stacks of the same "
             "study.",
+            "In a network of your own, `dropout` does too: a constructor may do anything with it.",
             "",
             *table(
                 ("setting", "values", "default", "in one stack", "what it is"),
@@ -68,7 +69,13 @@ def page() -> str:
             "it",
             "applies the search, because they depend on the target and on the number of rows:",
             "",
-            *table(("target", "`loss`"), ((task, code(base(task)["loss"])) for task in LOSS_ORDER)),
+            *table(
+                ("target", "`loss`", "also possible"),
+                (
+                    (task, code(base(task)["loss"]), ", ".join(map(code, losses[1:])) or "–")
+                    for task, losses in LOSSES_OF_TASK.items()
+                ),
+            ),
             "",
             *table(
                 ("rows", "`batch_size`", "`epochs`"),
@@ -99,9 +106,6 @@ def page() -> str:
             "",
         ]
     )
-
-
-LOSS_ORDER = ("regression", "binary", "multiclass", "multilabel")
 
 
 def base(task: str = "regression", rows: int = 1_000) -> dict[str, Any]:

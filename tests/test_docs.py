@@ -5,11 +5,13 @@ import importlib.util
 import itertools
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 import typer
 
 from foldwise.arguments import read_search
@@ -48,7 +50,16 @@ def commands(page: Path) -> list[list[str]]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def one_thread() -> Iterator[None]:
+    """Hold torch to one thread: on tables this small, a second one only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Path:
     """Stand in a folder with the tables that the documentation names; they are tiny."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

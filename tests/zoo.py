@@ -5,10 +5,9 @@ Tests run over these lists; `tests/test_zoo.py` fails when the package has somet
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,8 @@ from foldwise.nets.build import Net
 from foldwise.plans.plan import Member
 from foldwise.reference import Alone, prepare_fold
 from foldwise.settings import Settings
+
+torch.set_num_threads(1)  # the test processes share the cores; and how many there are changes the last bits
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "scaled_sigmoid", "gelu", "silu")
 INITIALIZATIONS = ("xavier", "kaiming", "normal", "own")
@@ -103,7 +104,14 @@ def reusing(inputs: int, outputs: int, width: int, dropout: float = 0.25) -> nn.
     """Chain layers of which some stand at two places, as users write it."""
     activation, drop, square = nn.Tanh(), nn.Dropout(dropout), nn.Linear(width, width)
     return nn.Sequential(
-        nn.Linear(inputs, width), activation, drop, square, activation, drop, square, nn.Linear(width, outputs)
+        nn.Linear(inputs, width),
+        activation,
+        drop,
+        square,
+        activation,
+        drop,
+        square,
+        nn.Linear(width, outputs),
     )
 
 
@@ -119,7 +127,12 @@ class Network:
     @property
     def drops(self) -> bool:
         """Tell whether the setting `dropout` has an effect."""
-        return "dropout" not in self.settings and self.name not in ("linear", "constant", "Residual", "Partly")
+        return "dropout" not in self.settings and self.name not in (
+            "linear",
+            "constant",
+            "Residual",
+            "Partly",
+        )
 
 
 CUSTOM = {"network": "custom", "width": 6, "initialization": "own"}
@@ -214,7 +227,7 @@ class World:
         """All features are numbers but the last, which is a flag."""
         return np.arange(FEATURES) < FEATURES - 1
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """Place the rows as a study would."""
         train = self.folds.train
@@ -228,7 +241,7 @@ class World:
             dtype=self.dtype,
         )
 
-    @property
+    @cached_property
     def nursery(self) -> Nursery:
         """Make what makes networks."""
         return Nursery(self.rows, {self.target.loss: self.target.outputs}, self.net)
@@ -256,7 +269,9 @@ class World:
         return replace(self, features=features, targets=targets)
 
 
-def world(target: Target, net: Net | None = None, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> World:
+def world(
+    target: Target, net: Net | None = None, *, dtype: torch.dtype = torch.float64, seed: int = 0
+) -> World:
     """Draw a small world."""
     random = np.random.default_rng(seed)
     features = random.normal(size=(ROWS, FEATURES)) * [1.0, 30.0, 0.01, 2.0, 1.0]
@@ -295,10 +310,3 @@ def mixed(network: Network, target: Target, optimizer: str, *, batch_size: int =
             values.pop("initial_deviation", None)
         trials.append(Settings(**values))
     return [Member(trial, fold, seed, trials[trial]) for trial, fold, seed in PLACES]
-
-
-def combinations(*lists: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Pair the lists so that each entry of one meets each entry of the next, the others going round."""
-    first, second, *rest = lists
-    pairs = itertools.product(first, second)
-    return [(*pair, *(r[(n + n // len(second)) % len(r)] for r in rest)) for n, pair in enumerate(pairs)]

@@ -95,7 +95,8 @@ def train_alone(member: Member, module: nn.Module, data: Alone) -> Iterator[Epoc
 def outputs_of(module: nn.Module, data: Alone) -> Float[Tensor, "validation_rows outputs"]:
     """Evaluate on the validation rows."""
     module.eval()
-    return module(data.features[torch.from_numpy(data.validation)])
+    outputs = module(data.features[torch.from_numpy(data.validation)])
+    return outputs.clone()  # a network may give a view of its weights, which training goes on to change
 
 
 def loss_of(s: Settings) -> Callable[[Tensor, Tensor], Tensor]:

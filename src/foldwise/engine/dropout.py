@@ -47,18 +47,18 @@ def rescale(rate: float) -> float:
 
 
 def masked(x: Tensor, key: Tensor, limit: Tensor, scale: Tensor, owner: Tensor | None = None) -> Tensor:
-    """Drop entries of `x`, whose leading axes are those of `limit` and `scale`.
+    """Drop entries of `x`.
 
-    `key` is `[2]` for one network. A stack gives `[draws, 2]` and `owner [members]`: members of one seed share
-    their draws (though not their rates), so these are made once.
+    One network has `x [batch, …]`, `key [2]` and scalars `limit` and `scale`. A stack has `x [members, batch, …]`
+    and one mask for each distinct seed and rate, `key [masks, 2]`, `limit [masks]`, `scale [masks]`; `owner
+    [members]` says which mask is a member's.
     """
-    own = x.shape[limit.ndim :]
+    own = x.shape[1:] if owner is not None else x.shape
     position = torch.arange(own.numel(), dtype=torch.int32, device=x.device).view(own)
     ones = (...,) + (None,) * len(own)
     draws = (bits(key[..., 0][ones], key[..., 1][ones], position) >> 8) & 0xFFFFFF
-    if owner is not None and len(draws) > 1:
-        draws = draws[owner]
-    return x * torch.where(draws >= limit[ones], scale.to(x.dtype)[ones], 0)
+    mask = torch.where(draws >= limit[ones], scale.to(x.dtype)[ones], 0)
+    return x * (mask if owner is None or len(mask) == 1 else mask.index_select(0, owner))
 
 
 def key_dropouts(module: nn.Module) -> list[str]:

@@ -62,6 +62,10 @@ class Rows:
         """Give the place of a scaling and fold among the constants."""
         return self.scalings.index(scaling) * len(self.folds) + fold
 
+    def gathered(self, index: Int64[Tensor, "streams batch"]) -> Float[Tensor, "streams batch features"]:
+        """Gather rows, not yet prepared."""
+        return self.features.index_select(0, index.reshape(-1)).view(*index.shape, -1)
+
     def scaled_targets(
         self, index: Int64[Tensor, "streams batch"], folds: Int64[Tensor, " streams"]
     ) -> Tensor:

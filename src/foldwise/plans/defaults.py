@@ -18,7 +18,7 @@ LOSSES_OF_TASK = {
 
 def base_settings(task: str, rows: int) -> dict[str, Any]:
     """Give what all trials share unless the search says otherwise: the loss, and sizes that suit the rows."""
-    batch_size = 32 if rows < 1_000 else 64 if rows < 10_000 else 128
+    batch_size = 32 if rows < 1_000 else 64 if rows < 50_000 else 256
     return {
         "loss": LOSSES_OF_TASK[task][0],
         "optimizer": "adamw",
@@ -30,7 +30,7 @@ def base_settings(task: str, rows: int) -> dict[str, Any]:
 
 def _epochs(rows: int, batch_size: int, steps: int = 1_000) -> int:
     # about the same number of steps for every table, within reason: few rows need many passes
-    return min(60, max(15, round(steps * batch_size / max(1, rows))))
+    return min(60, max(12, round(steps * batch_size / max(1, rows))))
 
 
 def baselines() -> list[dict[str, Any]]:

@@ -29,8 +29,11 @@ from foldwise.errors import NetworkError
 from foldwise.plans.plan import Member
 from foldwise.settings import FREE, Settings
 
-CACHE_BYTES = 16 << 20  # what a chunk may touch in a step on a CPU; measured in benchmarks/chunks.py
+CACHE_BYTES = 64 << 20  # what the chunks at work on a CPU may touch in a step; see benchmarks/chunks.py
 DEVICE_BYTES = 4 << 30
+
+Draw = tuple[int, int, tuple[float, ...]]
+"""Seed, steps per epoch, and rates of the dropout layers: members that agree in them have the same masks."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,14 @@ class Group:
     decay: Tensor | None
     total_steps: Int64[Tensor, " members"]
     dropout: dict[str, Tensor]
-    draws: list[tuple[int, int]]  # distinct (seed, steps per epoch): members of one draw share their masks
+    draws: list[Draw]
     owner: Int64[Tensor, " members"]  # which of the draws is a member's
 
     def handed(self, by_stream: Tensor) -> Tensor:
         """Give each member the rows of its stream."""
-        return by_stream if len(self.streams) == len(self.members) else by_stream[self.stream_of]
+        if len(self.streams) == len(self.members):
+            return by_stream
+        return by_stream.index_select(0, self.stream_of)
 
 
 class StackedEngine:
@@ -118,7 +123,7 @@ class StackedEngine:
     ) -> Iterator[tuple[list[int], Tensor]]:
         # One chunk per core, each held to one thread, beats two threads that share every small operation: nobody
         # waits at a barrier, and each chunk stays in its core's cache.
-        if self.workers == 1 or len(chunks) == 1:
+        if self.workers == 1:
             yield from ((chunk, work(chunk)) for chunk in chunks)
             return
         with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -173,7 +178,7 @@ class StackedEngine:
         return groups
 
     def _step(self, group: Group, state: State, rows: Int64[Tensor, "streams batch"], keys: Tensor) -> Tensor:
-        features = group.constants.apply(self.rows.features[rows])
+        features = group.constants.apply(self.rows.gathered(rows))
         targets = self.rows.scaled_targets(rows, group.fold_of_stream)
         gradient, loss = self._gradient(group, state, group.handed(features), group.handed(targets), keys)
         now = Now(
@@ -201,7 +206,8 @@ class StackedEngine:
         """Give the keys of all masks of an epoch, by seed, layer and the steps that a member has done."""
         device = self.rows.device
         layers = torch.arange(len(self.dropouts), device=device)[None, :, None]
-        seeds, steps_per_epoch = torch.tensor(group.draws, device=device).T
+        seeds = torch.tensor([seed for seed, _, _ in group.draws], device=device)
+        steps_per_epoch = torch.tensor([each for _, each, _ in group.draws], device=device)
         # folds differ in length, so members of one seed may have done different numbers of steps before this epoch
         done = (epoch - 1) * steps_per_epoch + torch.arange(steps, device=device)[:, None, None]
         return key(seeds.expand(steps, len(self.dropouts), -1), "dropout", layers, done)
@@ -209,13 +215,10 @@ class StackedEngine:
     def _masks(self, group: Group, keys: Int32[Tensor, "layers draws 2"]) -> dict[str, Tensor]:
         if not self.dropouts:
             return {}
+        masks = {**group.dropout, **{f"{n}.key": keys[i] for i, n in enumerate(self.dropouts)}}
         if self.forward.chain:
-            return {
-                **group.dropout,
-                **{f"{n}.key": keys[i] for i, n in enumerate(self.dropouts)},
-                OWNER: group.owner,
-            }
-        return {**group.dropout, **{f"{n}.key": keys[i][group.owner] for i, n in enumerate(self.dropouts)}}
+            return {**masks, OWNER: group.owner}
+        return {name: tensor[group.owner] for name, tensor in masks.items()}
 
     def validate(self, epoch: int) -> Float[Tensor, "members validation_rows outputs"]:
         """Give outputs on each member's own validation rows (padded to the longest); NaN for members not in turn."""
@@ -249,7 +252,7 @@ class StackedEngine:
         buffers = {**state.buffers, **self._masks(group, still)}
         parts = []
         for some in rows.split(max(self.batch_size, 4096 // max(1, len(state) // 4)), dim=1):
-            x = group.constants.apply(self.rows.features[some])
+            x = group.constants.apply(self.rows.gathered(some))
             parts.append(self.forward.through(parameters, buffers, group.handed(x)))
         return torch.cat(parts, dim=1)
 
@@ -274,7 +277,10 @@ class StackedEngine:
         of = [(m.seed, m.fold, self.rows.preparation(m.settings.scaling, m.fold)) for m in members]
         streams = list(dict.fromkeys(of))
         steps_per_epoch = [math.ceil(self.lengths[p] / self.batch_size) for p in places]
-        drawn = [(m.seed, steps) for m, steps in zip(members, steps_per_epoch, strict=True)]
+        drawn: list[Draw] = [
+            (m.seed, each, tuple(self.rates[m.trial]))
+            for m, each in zip(members, steps_per_epoch, strict=True)
+        ]
         draws = sorted(set(drawn))
         consecutive = places == list(range(places[0], places[0] + len(places)))
         settings = {
@@ -297,14 +303,14 @@ class StackedEngine:
             schedules=[m.settings.schedule for m in members],
             decay=settings["weight_decay"] * self.layout.decayed().to(device, dtype) if decays else None,
             total_steps=torch.tensor(steps, device=device),
-            dropout=self._dropout_buffers(members),
+            dropout=self._dropout_buffers(draws),
             draws=draws,
             owner=torch.tensor([draws.index(d) for d in drawn], device=device),
         )
 
-    def _dropout_buffers(self, members: list[Member]) -> dict[str, Tensor]:
+    def _dropout_buffers(self, draws: list[Draw]) -> dict[str, Tensor]:
         device, dtype = self.rows.device, self.rows.features.dtype
-        rates = [self.rates[m.trial] for m in members]
+        rates = [own for _, _, own in draws]
         buffers = {}
         for i, name in enumerate(self.dropouts):
             limits = [threshold(r[i]) for r in rates]

@@ -1,0 +1,283 @@
+"""Alone = stacked: a member of any stack equals the same network trained by the plain PyTorch loop."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import zoo
+from foldwise.engine.dropout import KeyedDropout, masked
+from foldwise.engine.members import tensors_of
+from foldwise.engine.orders import RowOrders
+from foldwise.engine.random import key
+from foldwise.engine.stacked import forward as ways
+from foldwise.engine.stacked.engine import StackedEngine
+from foldwise.plans.plan import Member
+from foldwise.reference import Epoch, train_alone
+
+TOLERANCE = 1e-10  # in float64, of the largest weight
+TOLERANCE_32 = 2e-5  # in float32: about 10 steps, each wrong by some units in the last place
+FIRST, STOP, LAST = 1, 4, 10  # the members of the third trial stop after four epochs
+ALL_ROWS = 64  # a batch that holds them all: then an epoch is one step
+
+
+def weights(module: nn.Module) -> Tensor:
+    """Put a network's trainable weights into one vector."""
+    return torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """Give the largest difference, as a share of the largest entry (of 0.001, where all are smaller)."""
+    return float((one - other).abs().max() / other.abs().max().clamp_min(1e-3))
+
+
+def train_stack(engine: StackedEngine, epochs: int) -> Iterator[tuple[int, Tensor]]:
+    """Advance a stack, and give the mean training losses of each epoch."""
+    for epoch in range(1, epochs + 1):
+        yield epoch, engine.advance(epoch)
+
+
+def compare(
+    world: zoo.World,
+    members: list[Member],
+    tolerance: float,
+    *,
+    chunk: int | None = None,
+    last: int = LAST,
+) -> None:
+    """Train members stacked and alone; compare them before any step, and after some epochs up to the last."""
+    engine = world.engine(members, chunk)
+    start = engine.state.parameters.clone()
+    stacked: dict[int, tuple[Tensor, dict[str, Tensor], Tensor, Tensor]] = {}
+    for epoch, losses in train_stack(engine, last):
+        if epoch in (FIRST, STOP, LAST):
+            buffers = {name: b.clone() for name, b in engine.state.buffers.items()}
+            stacked[epoch] = (engine.state.parameters.clone(), buffers, losses, engine.validate(epoch))
+    for place, member in enumerate(members):
+        module, data = world.alone(member)
+        assert torch.equal(start[place], weights(module))
+        for now in itertools.islice(train_alone(member, module, data), last):
+            if now.number in stacked:
+                _compare_epoch(place, module, now, stacked[now.number], tolerance)
+
+
+def _compare_epoch(
+    place: int,
+    module: nn.Module,
+    alone: Epoch,
+    stacked: tuple[Tensor, dict[str, Tensor], Tensor, Tensor],
+    tolerance: float,
+) -> None:
+    parameters, buffers, losses, outputs = stacked
+    assert difference(parameters[place], weights(module)) < tolerance
+    assert abs(losses[place] - alone.training_loss) < tolerance * max(1, alone.training_loss)
+    assert difference(outputs[place, : len(alone.outputs)], alone.outputs) < 10 * tolerance
+    for name, buffer in buffers.items():
+        torch.testing.assert_close(buffer[place], tensors_of(module)[name], rtol=tolerance, atol=tolerance)
+
+
+def check(network: str, target: str, optimizer: str, batch_size: int, last: int = LAST) -> None:
+    """Compare the mixed stack of one combination."""
+    net, what = zoo.NETWORKS[network], zoo.TARGETS[target]
+    members = zoo.mixed(net, what, optimizer, batch_size=batch_size)
+    compare(zoo.world(what, net.net), members, TOLERANCE, last=last)
+
+
+def paired(names: Collection[str], *others: Collection[str]) -> list[tuple[str, ...]]:
+    """Put each name together with one of each of the others, going round."""
+    return list(zip(names, *(itertools.cycle(o) for o in others), strict=False))
+
+
+# The constant already stands at the optimum of all rows, where only rounding would move it; batches do.
+MOVING = [name for name in zoo.NETWORKS if name != "constant"]
+
+
+@pytest.mark.parametrize(("network", "target", "optimizer"), paired(MOVING, zoo.TARGETS, zoo.OPTIMIZERS))
+def test_every_network_after_one_and_ten_steps(network: str, target: str, optimizer: str) -> None:
+    check(network, target, optimizer, ALL_ROWS)
+
+
+@pytest.mark.parametrize("optimizer", zoo.OPTIMIZERS)
+@pytest.mark.parametrize("target", zoo.TARGETS)
+def test_every_loss_after_one_and_ten_steps(target: str, optimizer: str) -> None:
+    check("mlp tanh", target, optimizer, ALL_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("network", "target", "optimizer"),
+    paired(
+        ["constant", "mlp relu", "Normalized", "Branching", "reusing"], ["two numbers", "classes"], ["adamw", "sgd"]
+    ),
+)
+def test_in_batches_of_unequal_length(network: str, target: str, optimizer: str) -> None:
+    check(network, target, optimizer, zoo.BATCH, last=STOP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", zoo.OPTIMIZERS)
+@pytest.mark.parametrize("target", zoo.TARGETS)
+@pytest.mark.parametrize("network", zoo.NETWORKS)
+def test_every_combination(network: str, target: str, optimizer: str) -> None:
+    check(network, target, optimizer, zoo.BATCH)
+
+
+@pytest.mark.parametrize(
+    ("network", "optimizer"), paired(["mlp gelu", "Normalized", "Branching", "linear"], zoo.OPTIMIZERS)
+)
+def test_in_float32(network: str, optimizer: str) -> None:
+    net, what = zoo.NETWORKS[network], zoo.TARGETS["classes"]
+    world = zoo.world(what, net.net, dtype=torch.float32)
+    compare(world, zoo.mixed(net, what, optimizer), TOLERANCE_32)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("network", ["mlp tanh", "Normalized"])
+def test_in_chunks(network: str, chunk: int) -> None:
+    # chunks of 4 hold members of several seeds, of which the longest fold trains alone in the last step
+    net, what = zoo.NETWORKS[network], zoo.TARGETS["labels"]
+    compare(zoo.world(what, net.net), zoo.mixed(net, what, "adamw"), TOLERANCE, chunk=chunk, last=STOP)
+
+
+@pytest.mark.parametrize("network", zoo.NETWORKS)
+def test_each_network_goes_the_way_that_the_zoo_says(network: str) -> None:
+    net, what = zoo.NETWORKS[network], zoo.TARGETS["classes"]
+    forward = zoo.world(what, net.net).engine(zoo.mixed(net, what, "sgd")).forward
+    way = "chain" if forward.chain else "vmap" if forward.how == "stacked" else forward.how
+    assert way == net.way
+    assert ("cannot be stacked" in forward.why) == (way == "one by one")
+
+
+@pytest.mark.parametrize(
+    "network", ["linear", "mlp relu", "mlp scaled_sigmoid", "Residual", "Normalized", "Partly"]
+)
+def test_all_ways_through_a_network_agree(network: str) -> None:
+    net, what = zoo.NETWORKS[network], zoo.TARGETS["two numbers"]
+    engine = zoo.world(what, net.net).engine(zoo.mixed(net, what, "sgd"))
+    engine._mode(training=False)
+    parameters = engine.layout.split(engine.state.parameters)
+    buffers = {**engine.state.buffers, **engine._dropout_buffers(engine.members)}
+    for name in engine.dropouts:
+        buffers[f"{name}.key"] = torch.zeros(len(engine.members), 2, dtype=torch.int32)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(len(engine.members), 7, zoo.FEATURES)))
+    alone = ways._one_by_one(engine.skeleton)(parameters, buffers, x)
+    others = [ways._vmapped(engine.skeleton)]
+    if ways.is_chain(engine.skeleton):
+        others.append(ways._chained(engine.skeleton))
+    for through in others:
+        torch.testing.assert_close(through(parameters, buffers, x), alone, rtol=1e-13, atol=1e-13)
+
+
+def test_a_layer_that_stands_at_two_places_is_used_twice() -> None:
+    layer, activation = nn.Linear(1, 1, bias=False), nn.ReLU()
+    with torch.no_grad():
+        layer.weight.fill_(3.0)
+    chain = nn.Sequential(layer, activation, layer, activation)
+    through = ways._chained(chain)
+    x = torch.tensor([[[2.0], [-1.0]]])
+    assert through({"0.weight": torch.tensor([[[3.0]]])}, {}, x).flatten().tolist() == [18.0, 0.0]
+
+
+# Bit for bit: starts, orders, masks
+
+
+@pytest.mark.parametrize("scheme", zoo.INITIALIZATIONS)
+def test_starts_do_not_depend_on_companions(scheme: str) -> None:
+    what = zoo.TARGETS["classes"]
+    own = {"initial_deviation": 0.5} if scheme == "normal" else {}
+    world = zoo.world(what)
+    trials = zoo.mixed(zoo.NETWORKS["mlp relu"], what, "adamw")
+    changed = {"initialization": scheme, **own, "loss": what.loss, "width": 6}
+    members = [
+        replace(m, settings=type(m.settings)(**changed, learning_rate=0.1 * (n + 1)))
+        for n, m in enumerate(trials)
+    ]
+    together = world.nursery.initial_state(members).parameters
+    for place, member in enumerate(members):
+        assert torch.equal(world.nursery.initial_state([member]).parameters[0], together[place])
+        assert torch.equal(weights(world.nursery.start(member)), together[place])
+    by_seed = {m.seed: together[p] for p, m in enumerate(members)}
+    assert not torch.equal(by_seed[0], by_seed[1])
+
+
+def test_orders_do_not_depend_on_companions() -> None:
+    folds = zoo.world(zoo.TARGETS["classes"]).folds
+    orders, fresh = (RowOrders(folds, torch.device("cpu")) for _ in range(2))
+    streams = [(seed, fold) for seed in (0, 1, 5) for fold in range(len(folds))]
+    for epoch in (1, 2, 10, 2):
+        side_by_side = orders.padded(epoch, streams)
+        for line, (seed, fold) in zip(side_by_side, streams, strict=True):
+            own = fresh.of(epoch, seed, fold)
+            assert torch.equal(line[: len(own)], own)
+            assert sorted(own.tolist()) == np.flatnonzero(folds.train[fold]).tolist()
+    first, second = (orders.of(epoch, 0, 0).tolist() for epoch in (1, 2))
+    assert first != second
+    assert orders.of(1, 0, 0).tolist() != orders.of(1, 1, 0).tolist()
+
+
+def test_orders_of_the_folds_of_a_seed_are_one_order() -> None:
+    folds = zoo.world(zoo.TARGETS["classes"]).folds
+    orders = RowOrders(folds, torch.device("cpu"))
+    common = folds.train[0] & folds.train[1]
+    first, second = (orders.of(3, 7, fold) for fold in (0, 1))
+    assert first[common[first]].tolist() == second[common[second]].tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_masks_of_a_stack_are_those_of_each_network_alone(dtype: torch.dtype) -> None:
+    rates, seeds = [0.0, 0.5, 0.1, 0.9], [3, 3, 8, 8]
+    layers = [KeyedDropout(rate).to(dtype) for rate in rates]
+    draws = sorted(set(seeds))
+    keys = key(torch.tensor(draws), "dropout", 0, 4)
+    x = torch.rand(4, 9, 7, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    stacked = masked(
+        x,
+        keys,
+        torch.stack([layer.limit for layer in layers]),
+        torch.stack([layer.scale for layer in layers]),
+        owner=torch.tensor([draws.index(s) for s in seeds]),
+    )
+    for place, (layer, seed) in enumerate(zip(layers, seeds, strict=True)):
+        layer.key = key(torch.tensor(seed), "dropout", 0, 4)
+        assert torch.equal(layer(x[place]), stacked[place])
+
+
+@pytest.mark.parametrize("network", ["mlp tanh", "Normalized", "Branching"])
+def test_masks_that_the_engine_draws_are_those_of_the_plain_loop(network: str) -> None:
+    net, what = zoo.NETWORKS[network], zoo.TARGETS["classes"]
+    world = zoo.world(what, net.net)
+    members = zoo.mixed(net, what, "sgd")
+    engine, seen = world.engine(members), []
+    forward = engine.forward
+
+    def spying(parameters: ways.Named, buffers: ways.Named, x: Tensor) -> Tensor:
+        seen.append({name: b.clone() for name, b in buffers.items()})
+        return forward.through(parameters, buffers, x)
+
+    engine.forward = replace(forward, through=spying)
+    for _ in train_stack(engine, 3):
+        pass
+    alone = {key_bits for m in members for key_bits in keys_alone(world, m, len(engine.dropouts), 3)}
+    assert {key_bits for step in seen for key_bits in keys_stacked(engine, step)} == alone
+
+
+def keys_alone(world: zoo.World, member: Member, layers: int, epochs: int) -> Iterator[tuple[int, ...]]:
+    """List the dropout keys of a member, counted by hand: seed, layer and its own steps."""
+    steps = epochs * -(-int(world.folds.train[member.fold].sum()) // member.settings.batch_size)
+    for step in range(steps):
+        for layer in range(layers):
+            yield (layer, *key(torch.tensor(member.seed), "dropout", layer, step).tolist())
+
+
+def keys_stacked(engine: StackedEngine, buffers: ways.Named) -> Iterator[tuple[int, ...]]:
+    """List the dropout keys that a step of the engine used."""
+    for layer, name in enumerate(engine.dropouts):
+        owned = buffers[f"{name}.key"]
+        if ways.OWNER in buffers:
+            owned = owned[buffers[ways.OWNER]]
+        yield from ((layer, *own) for own in owned.tolist())
