@@ -26,7 +26,14 @@ from foldwise.engine.stacked.engine import StackedEngine
 from foldwise.plans.plan import Member
 from foldwise.settings import Settings
 
-SHAPES = [(10, 32, 2, 32), (64, 64, 10, 64), (64, 128, 10, 64), (100, 64, 2, 128), (100, 128, 2, 128), (100, 256, 2, 256)]
+SHAPES = [
+    (10, 32, 2, 32),
+    (64, 64, 10, 64),
+    (64, 128, 10, 64),
+    (100, 64, 2, 128),
+    (100, 128, 2, 128),
+    (100, 256, 2, 256),
+]
 
 
 def engine(inputs: int, width: int, outputs: int, batch: int, chunk: int | None) -> StackedEngine:
@@ -39,7 +46,9 @@ def engine(inputs: int, width: int, outputs: int, batch: int, chunk: int | None)
     placed = place_rows(X, y, folds, preparation, None, device=torch.device("cpu"), dtype=torch.float32)
     settings = Settings(loss="cross_entropy", width=width, dropout=0.1, batch_size=batch, epochs=99)
     members = [Member(trial, fold, 0, settings) for trial in range(8) for fold in range(5)]
-    return StackedEngine(members, Nursery(placed, {"cross_entropy": outputs}), RowOrders(folds, placed.device), chunk)
+    return StackedEngine(
+        members, Nursery(placed, {"cross_entropy": outputs}), RowOrders(folds, placed.device), chunk
+    )
 
 
 def microseconds(made: StackedEngine, epochs: int = 5) -> float:
@@ -60,7 +69,9 @@ def main() -> None:
     for shape in SHAPES:
         default = engine(*shape, None)
         times = {chunk: round(microseconds(engine(*shape, chunk)), 1) for chunk in (1, 2, 4, 7, 10, 20, 40)}
-        found.append({"shape": shape, "bytes": default.bytes_per_member(), "default": default.chunk, "times": times})
+        found.append(
+            {"shape": shape, "bytes": default.bytes_per_member(), "default": default.chunk, "times": times}
+        )
         print(found[-1], flush=True)
     Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=1))
 

@@ -112,7 +112,9 @@ def test_every_loss_after_one_and_ten_steps(target: str, optimizer: str) -> None
 @pytest.mark.parametrize(
     ("network", "target", "optimizer"),
     paired(
-        ["constant", "mlp relu", "Normalized", "Branching", "reusing"], ["two numbers", "classes"], ["adamw", "sgd"]
+        ["constant", "mlp relu", "Normalized", "Branching", "reusing"],
+        ["two numbers", "classes"],
+        ["adamw", "sgd"],
     ),
 )
 def test_in_batches_of_unequal_length(network: str, target: str, optimizer: str) -> None:
@@ -161,9 +163,10 @@ def test_all_ways_through_a_network_agree(network: str) -> None:
     engine = zoo.world(what, net.net).engine(zoo.mixed(net, what, "sgd"))
     engine._mode(training=False)
     parameters = engine.layout.split(engine.state.parameters)
-    buffers = {**engine.state.buffers, **engine._dropout_buffers(engine.members)}
-    for name in engine.dropouts:
-        buffers[f"{name}.key"] = torch.zeros(len(engine.members), 2, dtype=torch.int32)
+    group = engine._group(list(range(len(engine.members))))
+    each = {name: tensor[group.owner] for name, tensor in group.dropout.items()}
+    keys = {f"{name}.key": torch.zeros(len(engine.members), 2, dtype=torch.int32) for name in engine.dropouts}
+    buffers = {**engine.state.buffers, **each, **keys}
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(len(engine.members), 7, zoo.FEATURES)))
     alone = ways._one_by_one(engine.skeleton)(parameters, buffers, x)
     others = [ways._vmapped(engine.skeleton)]

@@ -51,10 +51,16 @@ Columns = Float[np.ndarray, "rows columns"]
 
 def _standard(x: Columns) -> tuple[np.ndarray, np.ndarray]:
     def each(known: Columns) -> np.ndarray:
-        return np.stack([known.mean(axis=0), known.std(axis=0)])
+        return np.stack([known.mean(axis=0), _deviation(known)])
 
     center, deviation = _by_column(each, x, 2)
     return center, _inverse(deviation)
+
+
+def _deviation(known: Columns) -> np.ndarray:
+    # equal numbers may have a deviation in their last digits, where their mean is rounded
+    varies = known.min(axis=0) < known.max(axis=0)
+    return np.where(varies, known.std(axis=0), 0.0)
 
 
 def _robust(x: Columns) -> tuple[np.ndarray, np.ndarray]:
@@ -112,5 +118,5 @@ def learn_target_scale(
 ) -> TargetScale:
     """Learn mean and deviation of the targets from each fold's training rows; constant targets get scale 1."""
     shift = np.stack([targets[rows].mean(axis=0) for rows in train])
-    deviation = np.stack([targets[rows].std(axis=0) for rows in train])
+    deviation = np.stack([_deviation(targets[rows]) for rows in train])
     return TargetScale(shift, np.where(deviation > 0, deviation, 1.0))
