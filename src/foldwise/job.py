@@ -224,7 +224,6 @@ class Job:
             outputs = stack.engine.rows.unscaled(stack.kept.outputs, stack.folds)
             shown = (
                 (natural if self.task.kind == "regression" else probabilities)(outputs, self.task)
-                .float()
                 .cpu()
                 .numpy()
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.data.read import fingerprint, read_table
@@ -28,14 +29,28 @@ if TYPE_CHECKING:
     from foldwise.study import Study
 
 
+TOLERANCE = 10  # how many times what rounding does a difference may be
+SMALLEST = {
+    torch.float32: 1e-5,
+    torch.float64: 1e-10,
+}  # differences, relative to the size, that are none at all
+
+
 @dataclass(frozen=True)
 class Difference:
-    """One quantity of a member, trained in the stack and alone; `difference` is the largest over its entries."""
+    """One quantity of a member, trained in the stack and alone.
+
+    `stacked` and `alone` are root mean squares; `difference` is the largest between their entries, and `rounding`
+    the largest between the member alone in the study's precision and alone in double precision: what rounding by
+    itself does to this training.
+    """
 
     what: str
     stacked: float
     alone: float
     difference: float
+    rounding: float
+    matches: bool
 
 
 @dataclass(frozen=True)
@@ -53,22 +68,64 @@ class Replay:
         """The largest difference of any prediction on the validation rows."""
         return next(r.difference for r in self.rows if r.what == "predictions")
 
+    @property
+    def matches(self) -> bool:
+        """Whether no quantity differs by more than ten times what rounding does to it."""
+        return all(r.matches for r in self.rows)
+
+    @property
+    def sentence(self) -> str:
+        """The result in one sentence."""
+        verdict = "matches" if self.matches else "DIFFERS FROM"
+        return (
+            f"the stacked member {verdict} its plain re-training "
+            f"(largest difference of predictions {self.largest:.1e})"
+        )
+
     def table(self) -> pl.DataFrame:
         """Lay the comparison out."""
         return pl.DataFrame([vars(r) for r in self.rows])
 
 
+@dataclass(frozen=True)
+class Trace:
+    """What one plain training left."""
+
+    losses: np.ndarray
+    weights: np.ndarray
+    predictions: np.ndarray
+
+
 def replay(study: Study, trial: int, fold: int, seed: int, data: Any) -> Replay:
-    """Train one member alone up to the epoch that its trial kept, and compare curves, weights, predictions, score."""
+    """Train one member alone up to the epoch that its trial kept, and compare curves, weights and predictions."""
     member, models, place = _find(study, trial, fold, seed)
     if member.settings.network == "custom" and study.net is None:
         raise NetworkError("this study used a network of your own.", hint="foldwise.load(folder, net=MyNet)")
     features, targets = _rows_again(study, data)
     dtype = models.parameters.dtype
-    loss = member.settings.loss
+    result = next(r for r in study.results if r.number == trial)
+    start = _nursery(study, features, targets, member.settings.loss, dtype).start(member)
+    alone = _trace(study, member, features, targets, copy.deepcopy(start), dtype, result.epoch)
+    exact = _trace(study, member, features, targets, start, torch.float64, result.epoch)
+    rows = _compare(
+        _stacked_trace(study, member, models.parameters[place], result.epoch), alone, exact, dtype
+    )
+    return Replay(result.name, fold, seed, result.epoch, rows)
+
+
+def _trace(
+    study: Study,
+    member: Member,
+    features: np.ndarray,
+    targets: np.ndarray,
+    module: nn.Module,
+    dtype: torch.dtype,
+    epochs: int,
+) -> Trace:
+    module.to(dtype)
     own = prepare_fold(
         features,
-        targets_for(loss, targets),
+        targets_for(member.settings.loss, targets),
         study.folds.train[member.fold],
         study.folds.validation[member.fold],
         np.array([f.kind == "number" for f in study.columns.features]),
@@ -76,19 +133,49 @@ def replay(study: Study, trial: int, fold: int, seed: int, data: Any) -> Replay:
         study.task.kind == "regression",
         dtype,
     )
-    module = _nursery(study, features, targets, loss, dtype).start(member)
-    result = next(r for r in study.results if r.number == trial)
-    outputs, losses = outputs_of(module, own), [float("nan")]
-    for epoch in itertools.islice(train_alone(member, module, own), result.epoch):
-        outputs, losses = epoch.outputs, [*losses, epoch.training_loss]
-    alone = torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
-    return Replay(
-        result.name,
-        fold,
-        seed,
-        result.epoch,
-        _compare(study, member, models.parameters[place], alone, outputs, losses),
+    outputs, losses = outputs_of(module, own), []
+    for epoch in itertools.islice(train_alone(member, module, own), epochs):
+        outputs = epoch.outputs
+        losses.append(epoch.training_loss)
+    if study.target_scale is not None:
+        outputs = outputs * study.target_scale[1][member.fold] + study.target_scale[0][member.fold]
+    shown = (natural if study.task.kind == "regression" else probabilities)(outputs, study.task)
+    weights = torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
+    return Trace(np.array(losses), weights.double().numpy(), shown.double().numpy())
+
+
+def _stacked_trace(study: Study, member: Member, weights: Tensor, epochs: int) -> Trace:
+    where = (
+        (pl.col("trial") == member.trial + 1)
+        & (pl.col("fold") == member.fold + 1)
+        & (pl.col("seed") == member.seed)
     )
+    curve = study.history.filter(where & pl.col("epoch").is_between(1, epochs)).sort("epoch")["training_loss"]
+    shown = study.predictions.filter(where).sort("row").drop("trial", "seed", "fold", "row").to_numpy()
+    return Trace(curve.to_numpy(), weights.double().numpy(), shown.astype(np.float64))
+
+
+def _compare(stacked: Trace, alone: Trace, exact: Trace, dtype: torch.dtype) -> list[Difference]:
+    pairs = [("weights", "weights", slice(None)), ("predictions", "predictions", slice(None))]
+    if len(alone.losses):
+        pairs = [
+            ("training loss, first epoch", "losses", slice(1)),
+            ("training loss, kept epoch", "losses", slice(-1, None)),
+            *pairs,
+        ]
+    return [
+        _difference(what, *(getattr(t, name)[part] for t in (stacked, alone, exact)), dtype)
+        for what, name, part in pairs
+    ]
+
+
+def _difference(
+    what: str, stacked: np.ndarray, alone: np.ndarray, exact: np.ndarray, dtype: torch.dtype
+) -> Difference:
+    difference, rounding = float(np.abs(stacked - alone).max()), float(np.abs(alone - exact).max())
+    least = SMALLEST[dtype] * max(1e-30, float(np.abs(alone).max()))
+    sizes = [float(np.sqrt(np.mean(np.square(x)))) for x in (stacked, alone)]
+    return Difference(what, *sizes, difference, rounding, difference <= max(TOLERANCE * rounding, least))
 
 
 def _find(study: Study, trial: int, fold: int, seed: int) -> tuple[Member, Models, int]:
@@ -141,38 +228,3 @@ def _nursery(
         dtype=dtype,
     )
     return Nursery(rows, outputs_by_loss(study.task), study.net)
-
-
-def _compare(
-    study: Study, member: Member, stacked: Tensor, alone: Tensor, outputs: Tensor, losses: list[float]
-) -> list[Difference]:
-    where = (
-        (pl.col("trial") == member.trial + 1)
-        & (pl.col("fold") == member.fold + 1)
-        & (pl.col("seed") == member.seed)
-    )
-    curve = study.history.filter(where & pl.col("epoch").is_between(1, len(losses) - 1)).sort("epoch")[
-        "training_loss"
-    ]
-    task = study.task
-    if study.target_scale is not None:
-        outputs = outputs * study.target_scale[1][member.fold] + study.target_scale[0][member.fold]
-    shown = (natural if task.kind == "regression" else probabilities)(outputs, task).double().numpy()
-    theirs = study.predictions.filter(where).sort("row").drop("trial", "seed", "fold", "row").to_numpy()
-    rows: list[Difference] = []
-    if len(losses) > 1:
-        ours = np.array(losses[1:])
-        rows.append(_difference("training loss, first epoch", curve.to_numpy()[:1], ours[:1]))
-        rows.append(_difference("training loss, kept epoch", curve.to_numpy()[-1:], ours[-1:]))
-    rows.append(_difference("weights", stacked.double().numpy(), alone.double().numpy()))
-    rows.append(_difference("predictions", theirs, shown))
-    return rows
-
-
-def _difference(what: str, stacked: np.ndarray, alone: np.ndarray) -> Difference:
-    """Compare entry by entry; the two numbers shown are root mean squares."""
-
-    def size(x: np.ndarray) -> float:
-        return float(np.sqrt(np.mean(np.square(x))))
-
-    return Difference(what, size(stacked), size(alone), float(np.abs(stacked - alone).max()))

@@ -44,7 +44,10 @@ class Settings(BaseModel):
     depth: int = shaping(2, "number of hidden layers; 0 gives the linear network", ge=0, le=1000)
     activation: Activation = shaping("relu", "nonlinearity after each hidden layer; never on the output")
     dropout: float = free(0.0, "share of hidden units set to zero in each training step", ge=0, lt=1)
-    options: tuple[tuple[str, Option], ...] = shaping((), "arguments for a network of the user's own")
+    takes: tuple[str, ...] = shaping(
+        (), "those of width, depth, activation, dropout that a network of one's own is given"
+    )
+    options: tuple[tuple[str, Option], ...] = shaping((), "other arguments for a network of one's own")
 
     initialization: Initialization = free(
         "kaiming",

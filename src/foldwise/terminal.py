@@ -354,10 +354,12 @@ def places(study: Any) -> list[Text]:
 
 def replay_table(replayed: Any) -> RenderableType:
     """Draw how far a stacked member is from its twin that was trained alone."""
-    numbers = [(name, _RIGHT) for name in ("stacked", "alone", "largest difference")]
+    numbers = [(name, _RIGHT) for name in ("stacked", "alone", "largest difference", "by rounding")]
     table = _table(("root mean square of", {}), *numbers)
     for row in replayed.rows:
-        table.add_row(row.what, f"{row.stacked:.7g}", f"{row.alone:.7g}", f"{row.difference:.1e}")
+        table.add_row(
+            row.what, f"{row.stacked:.7g}", f"{row.alone:.7g}", f"{row.difference:.1e}", f"{row.rounding:.1e}"
+        )
     return table
 
 

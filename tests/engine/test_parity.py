@@ -233,21 +233,19 @@ def test_orders_of_the_folds_of_a_seed_are_one_order() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_masks_of_a_stack_are_those_of_each_network_alone(dtype: torch.dtype) -> None:
-    rates, seeds = [0.0, 0.5, 0.1, 0.9], [3, 3, 8, 8]
-    layers = [KeyedDropout(rate).to(dtype) for rate in rates]
-    draws = sorted(set(seeds))
-    keys = key(torch.tensor(draws), "dropout", 0, 4)
-    x = torch.rand(4, 9, 7, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    stacked = masked(
-        x,
-        keys,
-        torch.stack([layer.limit for layer in layers]),
-        torch.stack([layer.scale for layer in layers]),
-        owner=torch.tensor([draws.index(s) for s in seeds]),
-    )
-    for place, (layer, seed) in enumerate(zip(layers, seeds, strict=True)):
+    members = [(3, 0.0), (3, 0.5), (8, 0.1), (8, 0.9), (3, 0.5)]  # seeds and rates
+    distinct = sorted(set(members))
+    layers = {own: KeyedDropout(own[1]).to(dtype) for own in distinct}
+    for (seed, _), layer in layers.items():
         layer.key = key(torch.tensor(seed), "dropout", 0, 4)
-        assert torch.equal(layer(x[place]), stacked[place])
+    x = torch.rand(len(members), 9, 7, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    together = {
+        name: torch.stack([getattr(layer, name) for layer in layers.values()])
+        for name in ("key", "limit", "scale")
+    }
+    stacked = masked(x, **together, owner=torch.tensor([distinct.index(own) for own in members]))
+    for place, own in enumerate(members):
+        assert torch.equal(layers[own](x[place]), stacked[place])
 
 
 @pytest.mark.parametrize("network", ["mlp tanh", "Normalized", "Branching"])

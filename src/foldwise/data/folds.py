@@ -65,7 +65,7 @@ def make_folds(
         return _numbered(numbers)
     if time is not None:
         return _ordered(time, _count(asked, rows))
-    if hasattr(asked, "split"):
+    if _is_splitter(asked):
         return _split(asked, rows, classes, groups, f"{type(asked).__name__} of scikit-learn")
     if asked == "loo":
         return _leave_one_out(rows)
@@ -77,7 +77,7 @@ def make_folds(
 def _refuse_contradictions(
     asked: FoldsAsked, repeats: int, groups: object, time: object, numbers: object, holdout: float | None
 ) -> None:
-    if not hasattr(asked, "split") and not isinstance(asked, int) and asked != "loo":
+    if not _is_splitter(asked) and not isinstance(asked, int) and asked != "loo":
         raise PlanError(
             f"`folds` must be a number, 'loo' or a scikit-learn splitter; got {asked!r}.",
             hint="a column that holds each row's fold is given as fold_column",
@@ -91,7 +91,7 @@ def _refuse_contradictions(
             ("a fold column", numbers is not None),
             ("holdout", holdout is not None),
             ("folds='loo'", isinstance(asked, str) and asked == "loo"),
-            ("a splitter", hasattr(asked, "split")),
+            ("a splitter", _is_splitter(asked)),
         )
         if given
     ]
@@ -105,6 +105,10 @@ def _refuse_contradictions(
         )
     if groups is not None and schemes and schemes[0] not in ("holdout", "a splitter"):
         raise PlanError(f"groups cannot be combined with {schemes[0]}.", hint="choose one of them")
+
+
+def _is_splitter(asked: FoldsAsked) -> bool:
+    return hasattr(asked, "split") and not isinstance(asked, str)
 
 
 def _count(asked: Any, rows: int) -> int:

@@ -110,6 +110,8 @@ class Stack:
         # a broken or finished member has no score, though some metrics (accuracy) make a number of NaN
         scores = scores.where(torch.isfinite(outputs).flatten(1).all(1), torch.nan)
         self._note_status(epoch, losses, outputs)
+        # a member that diverged stays among its companions, whose results may not depend on it, but counts no more
+        scores = torch.where(self.engine.state.status == DIVERGED, torch.nan, scores)
         self._keep(epoch, outputs, scores)
         self.training_loss.append(losses.cpu().numpy())
         self.validation_loss.append(engine.training_loss(outputs, epoch).cpu().numpy())

@@ -77,7 +77,7 @@ SHORT = {
 
 def _name(settings: Settings, family: Sequence[Settings]) -> str:
     head = f"mlp {settings.width}×{settings.depth}" if settings.network == "mlp" else settings.network
-    told = {"network", "options", *(("width", "depth") if settings.network == "mlp" else ())}
+    told = {"network", "takes", "options", *(("width", "depth") if settings.network == "mlp" else ())}
     varying = [
         name
         for name in Settings.model_fields

@@ -19,7 +19,7 @@ def build(settings: Settings, inputs: int, outputs: int, net: Net | None = None)
     """Make the network that maps `[batch, inputs]` to `[batch, outputs]`.
 
     `net` is the user's own: a class or function that returns an `nn.Module`. It is called with those of `inputs`,
-    `outputs`, its settings (width, depth, activation, dropout) and its own options that its signature names.
+    `outputs` that its signature names, and with the arguments that the search sets; others keep its own defaults.
 
     >>> build(Settings(network="linear"), 4, 3)
     Sequential(
@@ -55,7 +55,7 @@ def _build_own(settings: Settings, inputs: int, outputs: int, net: Net | None) -
             "network `custom` needs a network of your own.", hint="foldwise.fit(..., net=MyNet)"
         )
     arguments: dict[str, object] = {"inputs": inputs, "outputs": outputs}
-    arguments |= {name: getattr(settings, name) for name in ("width", "depth", "activation", "dropout")}
+    arguments |= {name: getattr(settings, name) for name in settings.takes}
     arguments |= dict(settings.options)
     wanted = inspect.signature(net).parameters
     try:

@@ -50,4 +50,10 @@ def _own_trials(net: Net, search: Any, base: Mapping[str, Any]) -> list[Settings
             )
     options = [name for name in takes if name not in Settings.model_fields]
     defaults = {"network": "custom", "initialization": "own", **base}
-    return grid_trials(grid, defaults, options)
+    return [
+        settings
+        for values in grid.grids
+        for settings in grid_trials(
+            Grid(values), {**defaults, "takes": tuple(n for n in STRUCTURE if n in values)}, options
+        )
+    ]

@@ -75,7 +75,7 @@ def as_grid(search: Any) -> Grid:
 def grid_trials(grid: Grid, base: Values, options: Sequence[str] = ()) -> list[Settings]:
     """Make settings of every combination over a base; `options` are names that the user's own network takes."""
     trials = []
-    for number, values in enumerate(grid.combinations()):
+    for number, values in enumerate(grid.combinations(), start=1):
         own = tuple((name, value) for name, value in values.items() if name in options)
         known = {name: value for name, value in values.items() if name not in options}
         merged = {**base, **known, **({"options": own} if own else {})}

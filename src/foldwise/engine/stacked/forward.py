@@ -52,10 +52,20 @@ def choose_forward(
             with torch.enable_grad():
                 leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
                 stacked.through(leaves, trial, sample).sum().backward()
+            _in_evaluation(skeleton, lambda: stacked.through(parameters, trial, sample))
     except Exception as error:  # whatever vmap cannot take: the loop is always right, and the user is told
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return Forward(one_by_one.through, "one by one", f"the network cannot be stacked: {reason}")
     return stacked
+
+
+def _in_evaluation(skeleton: nn.Module, look: Callable[[], Tensor]) -> None:
+    modes = {module: module.training for module in skeleton.modules()}
+    skeleton.eval()
+    with torch.no_grad():
+        look()
+    for module, training in modes.items():
+        module.training = training
 
 
 def _check_outputs(

@@ -1,0 +1,139 @@
+"""The record of members: slices are taken, put back and joined without touching the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import zoo
+from foldwise.engine.members import kept_buffers, prior
+from foldwise.engine.rows import Constants, padded
+from foldwise.engine.state import Layout, State, concatenate, put, take
+
+
+def state() -> State:
+    """Draw a state of four members."""
+    return zoo.world(zoo.TARGETS["classes"], zoo.Normalized).nursery.initial_state(
+        zoo.mixed(zoo.NETWORKS["Normalized"], zoo.TARGETS["classes"], "adamw")[:4]
+    )
+
+
+def test_a_slice_shares_memory_and_an_index_copies() -> None:
+    whole = state()
+    take(whole, slice(1, 3)).parameters.fill_(7)
+    take(whole, torch.tensor([0])).parameters.fill_(9)
+    assert whole.parameters[1:3].eq(7).all()
+    assert not whole.parameters[0].eq(9).any()
+
+
+def test_put_writes_every_tensor_of_some_members() -> None:
+    whole, before = state(), state()
+    members = torch.tensor([3, 1])
+    part = take(whole, members)
+    for tensor in (part.parameters, part.step, *part.moments.values(), *part.buffers.values()):
+        tensor.fill_(5)
+    put(whole, members, part)
+    for mine, old in zip(tensors(whole), tensors(before), strict=True):
+        assert torch.equal(mine[[0, 2]], old[[0, 2]])
+    for tensor in (whole.parameters, whole.step, *whole.moments.values(), *whole.buffers.values()):
+        assert tensor[members].eq(5).all()
+
+
+def test_slices_joined_are_the_whole() -> None:
+    whole = state()
+    joined = concatenate(
+        [take(whole, slice(0, 1)), take(whole, torch.tensor([1, 2])), take(whole, slice(3, 4))]
+    )
+    assert all(map(torch.equal, tensors(joined), tensors(whole)))
+    assert len(joined) == 4
+
+
+def tensors(record: State) -> list[torch.Tensor]:
+    """List all tensors of a state."""
+    return [
+        record.parameters, *record.buffers.values(), *record.moments.values(), record.step, record.seed, record.status
+    ]  # fmt: skip
+
+
+def test_a_layout_splits_and_joins_without_loss() -> None:
+    module = zoo.Normalized(3, 2, 4)
+    layout = Layout.of(module)
+    flat = torch.arange(2.0 * layout.size).view(2, -1)
+    parts = layout.split(flat)
+    assert {name: tuple(p.shape[1:]) for name, p in parts.items()} == {
+        n: tuple(p.shape) for n, p in module.named_parameters()
+    }
+    assert torch.equal(layout.join(list(parts.values())), flat)
+
+
+def test_only_weights_decay() -> None:
+    layout = Layout.of(zoo.Normalized(3, 2, 4))
+    decayed = layout.split(layout.decayed()[None])
+    assert {name for name, mask in decayed.items() if mask.all()} == {
+        n for n in decayed if "weight" in n and n != "layers.1.weight"
+    }
+    assert not decayed["layers.1.weight"].any()
+
+
+def test_frozen_parameters_and_running_statistics_are_kept_but_not_trained() -> None:
+    assert kept_buffers(zoo.Partly(3, 2, 4)) == ["frozen.weight", "frozen.bias"]
+    assert Layout.of(zoo.Partly(3, 2, 4)).names == ("twice.weight", "head.weight", "head.bias")
+    assert kept_buffers(zoo.Normalized(3, 2, 4)) == [
+        f"layers.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")
+    ]
+
+
+@pytest.mark.parametrize("target", zoo.TARGETS)
+def test_the_prior_is_the_best_constant(target: str) -> None:
+    what = zoo.TARGETS[target]
+    world = zoo.world(what)
+    rows = world.rows
+    for fold, train in enumerate(world.folds.train):
+        ours = prior(rows, fold, what.loss)
+        targets = world.targets[train]
+        if what.kind == "regression":
+            expected = np.zeros(what.outputs)
+        elif targets.ndim == 1:
+            expected = np.log(np.bincount(targets, minlength=what.outputs) / len(targets))
+        elif what.kind == "multiclass":
+            expected = np.log(targets.mean(axis=0))
+        else:
+            expected = np.log(targets.mean(axis=0) / (1 - targets.mean(axis=0)))
+        np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_class_that_a_fold_never_saw_has_a_finite_prior() -> None:
+    world = zoo.world(zoo.TARGETS["classes"])
+    targets = np.where(world.folds.train[0], world.targets % 2, 2)
+    found = prior(world.with_rows(world.features, targets).rows, 0, "cross_entropy")
+    assert torch.isfinite(found).all()
+    assert found[2] == pytest.approx(np.log(0.5 / world.folds.train[0].sum()))
+
+
+def test_unequal_rows_are_padded_with_a_row_of_their_own() -> None:
+    index, real = padded([np.array([4, 6, 9]), np.array([7])], torch.device("cpu"))
+    assert index.tolist() == [[4, 6, 9], [7, 7, 7]]
+    assert real.tolist() == [[True, True, True], [True, False, False]]
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_constants_fill_shift_scale_and_bound(bounded: bool) -> None:
+    bound = torch.tensor([[3.0]]) if bounded else torch.tensor([[torch.inf]])
+    one = Constants(torch.tensor([[1.0]]), torch.tensor([[2.0]]), torch.tensor([[4.0]]), bound, bounded)
+    z = one.of(torch.tensor([0])).apply(torch.tensor([[[torch.nan], [5.0]]]))
+    expected = torch.tensor([-4.0, 12.0])
+    if bounded:
+        expected = expected / torch.sqrt(1 + (expected / 3) ** 2)
+    torch.testing.assert_close(z.flatten(), expected)
+
+
+def test_a_frozen_layer_is_left_alone_by_training() -> None:
+    engine = zoo.world(zoo.TARGETS["classes"], zoo.Partly).engine(
+        zoo.mixed(zoo.NETWORKS["Partly"], zoo.TARGETS["classes"], "adamw")
+    )
+    before = {name: b.clone() for name, b in engine.state.buffers.items()}
+    engine.advance(1)
+    assert all(torch.equal(before[name], b) for name, b in engine.state.buffers.items())
+    assert isinstance(engine.skeleton, nn.Module)
