@@ -49,7 +49,7 @@ def fold_data(job: Job, member: Member) -> Alone:
     table, s = job.table, member.settings
     return prepare_fold(
         table.features, targets_for(s.loss, table.targets), job.folds.train[member.fold],
-        job.folds.validation[member.fold], table.numbers, s.scaling, False, torch.float32,
+        job.folds.validation[member.fold], table.numbers, s.scaling, False, job.dtype,
     )  # fmt: skip
 
 

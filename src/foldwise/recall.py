@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,16 +157,16 @@ def _stacked_trace(study: Study, member: Member, weights: Tensor, epochs: int) -
 
 
 def _compare(stacked: Trace, alone: Trace, exact: Trace, dtype: torch.dtype) -> list[Difference]:
-    pairs = [("weights", "weights", slice(None)), ("predictions", "predictions", slice(None))]
-    if len(alone.losses):
-        pairs = [
-            ("training loss, first epoch", "losses", slice(1)),
-            ("training loss, kept epoch", "losses", slice(-1, None)),
-            *pairs,
-        ]
+    def of(what: str, quantity: Callable[[Trace], np.ndarray]) -> Difference:
+        return _difference(what, quantity(stacked), quantity(alone), quantity(exact), dtype)
+
+    found = [of("weights", lambda trace: trace.weights), of("predictions", lambda trace: trace.predictions)]
+    if len(alone.losses) == 0:
+        return found
     return [
-        _difference(what, *(getattr(t, name)[part] for t in (stacked, alone, exact)), dtype)
-        for what, name, part in pairs
+        of("training loss, first epoch", lambda trace: trace.losses[:1]),
+        of("training loss, kept epoch", lambda trace: trace.losses[-1:]),
+        *found,
     ]
 
 
@@ -174,8 +175,14 @@ def _difference(
 ) -> Difference:
     difference, rounding = float(np.abs(stacked - alone).max()), float(np.abs(alone - exact).max())
     least = SMALLEST[dtype] * max(1e-30, float(np.abs(alone).max()))
-    sizes = [float(np.sqrt(np.mean(np.square(x)))) for x in (stacked, alone)]
-    return Difference(what, *sizes, difference, rounding, difference <= max(TOLERANCE * rounding, least))
+    return Difference(
+        what=what,
+        stacked=float(np.sqrt(np.mean(np.square(stacked)))),
+        alone=float(np.sqrt(np.mean(np.square(alone)))),
+        difference=difference,
+        rounding=rounding,
+        matches=difference <= max(TOLERANCE * rounding, least),
+    )
 
 
 def _find(study: Study, trial: int, fold: int, seed: int) -> tuple[Member, Models, int]:

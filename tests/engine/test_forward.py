@@ -93,7 +93,10 @@ def test_batch_normalization_over_one_row_is_refused(batch_size: int) -> None:
 
 
 def test_one_layer_alone_is_a_chain() -> None:
-    made = engine(lambda inputs, outputs: nn.Linear(inputs, outputs))
+    def net(inputs: int, outputs: int) -> nn.Module:
+        return nn.Linear(inputs, outputs)
+
+    made = engine(net)
     assert made.forward.chain
     assert torch.isfinite(made.advance(1)).all()
 

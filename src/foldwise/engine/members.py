@@ -125,7 +125,7 @@ def prior(rows: Rows, fold: int, loss: str) -> Tensor:
         shares = targets.double().mean(0)
     else:
         classes = int(rows.targets.max()) + 1
-        shares = torch.bincount(targets, minlength=classes) / len(targets)
+        shares = torch.bincount(targets, minlength=classes).double() / len(targets)
     floor = 0.5 / len(targets)  # a class that the fold never saw must keep a finite score
     shares = shares.clamp(floor, 1 - floor)
     return shares.log() if loss == "cross_entropy" else (shares / (1 - shares)).log()
