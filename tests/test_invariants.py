@@ -341,7 +341,7 @@ def test_the_generators_of_the_caller_are_left_alone() -> None:
     job = studies.job(
         studies.table("binary"),
         "binary",
-        [{"network": "custom", "initialization": "own"}],
+        [zoo.NETWORKS["Normalized"].settings],
         net=zoo.Normalized,
     )
     before = torch.get_rng_state()

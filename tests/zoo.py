@@ -135,7 +135,8 @@ class Network:
         )
 
 
-CUSTOM = {"network": "custom", "width": 6, "initialization": "own"}
+CUSTOM = {"network": "custom", "width": 6, "initialization": "own", "takes": ("width",)}
+DROPPING = {**CUSTOM, "takes": ("width", "dropout")}
 NETWORKS = {
     n.name: n
     for n in (
@@ -146,10 +147,10 @@ NETWORKS = {
             for a in ACTIVATIONS
         ),
         Network("Residual", CUSTOM, "vmap", Residual),
-        Network("Normalized", CUSTOM, "vmap", Normalized),
+        Network("Normalized", DROPPING, "vmap", Normalized),
         Network("Partly", CUSTOM, "vmap", Partly),
-        Network("Branching", CUSTOM, "one by one", Branching),
-        Network("reusing", CUSTOM, "chain", reusing),
+        Network("Branching", DROPPING, "one by one", Branching),
+        Network("reusing", DROPPING, "chain", reusing),
     )
 }
 

@@ -185,7 +185,7 @@ among them), as a process from start to saved report; its score is corrected for
 interval. The peers are **one** setting each, scikit-learn's defaults, on the same folds, pooled the same way, both
 cores over the folds; their scores need no such correction. Accuracy: higher is better; RMSE: lower.
 
-| set | rows × features | metric | foldwise (95 %) | linear | constant | HGB | sklearn MLP | foldwise: members, time | HGB | MLP |
+| set | rows × features | metric | foldwise (95 %) | linear | constant | HGB | sklearn MLP | members, time | HGB | MLP |
 |---|---|---|---|---|---|---|---|---|---|---|
 """
 

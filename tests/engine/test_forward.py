@@ -20,9 +20,8 @@ from foldwise.settings import Settings
 def engine(net: object, *, batch_size: int = zoo.BATCH, target: str = "classes") -> StackedEngine:
     """Put two members of a user's network into a stack."""
     what = zoo.TARGETS[target]
-    settings = Settings(
-        network="custom", initialization="own", loss=what.loss, batch_size=batch_size, width=4
-    )
+    own = {"network": "custom", "initialization": "own", "takes": ("width",), "width": 4}
+    settings = Settings(**own, loss=what.loss, batch_size=batch_size)
     return zoo.world(what, net).engine([Member(0, fold, 0, settings) for fold in range(2)])  # type: ignore[arg-type]
 
 
@@ -155,7 +154,8 @@ def test_a_rate_of_zero_may_leave_the_layer_out() -> None:
             nn.Linear(inputs, 4), *([nn.Dropout(dropout)] if dropout else []), nn.Linear(4, outputs)
         )
 
-    made = [Settings(network="custom", initialization="own", dropout=rate) for rate in (0, 0.5)]
+    own = {"network": "custom", "initialization": "own", "takes": ("dropout",)}
+    made = [Settings(**own, dropout=rate) for rate in (0, 0.5)]
     assert made[0].shape() != made[1].shape()  # so they are in stacks of their own
     what = zoo.TARGETS["one number"]
     for settings in made:

@@ -1,8 +1,8 @@
 """The links of a training step: each turns a gradient into a better one, or into the step to take.
 
 A link names the moments it keeps and is a function of the direction so far, its moments and the present
-(`Now`). It may update its moments in place; it touches nothing else. An optimizer is a chain of links; a new
-regularizer or rule is one more link, never an edit to the loop.
+(`Now`). It may overwrite the direction and its own moments; it touches nothing else. An optimizer is a chain of
+links; a new regularizer or rule is one more link, never an edit to the loop.
 """
 
 from __future__ import annotations
@@ -54,28 +54,29 @@ def chain(*links: Link) -> Link:
 
 
 def _add_decay(direction: Direction, moments: Mapping[str, Tensor], now: Now) -> Direction:
-    return direction if now.decay is None else torch.addcmul(direction, now.parameters, now.decay)
+    return direction if now.decay is None else direction.addcmul_(now.parameters, now.decay)
 
 
 def _accelerate(direction: Direction, moments: Mapping[str, Tensor], now: Now) -> Direction:
-    velocity = moments["velocity"]
-    return velocity.mul_(now.settings["momentum"]).add_(direction)
+    velocity = moments["velocity"].mul_(now.settings["momentum"]).add_(direction)
+    return direction.copy_(velocity)  # the moment itself is not handed on: the next link may overwrite it
 
 
 def _scale_by_adam(gradient: Direction, moments: Mapping[str, Tensor], now: Now) -> Direction:
     first, second = moments["first"], moments["second"]
     beta1, beta2 = now.settings["beta1"], now.settings["beta2"]
     first.lerp_(gradient, 1 - beta1)
-    second.mul_(beta2).addcmul_(gradient, gradient * (1 - beta2))
+    second.lerp_(gradient.square_(), 1 - beta2)
     times = (now.step + 1).double().unsqueeze(1)
-    shrunk1, shrunk2 = 1 - beta1.double() ** times, 1 - beta2.double() ** times
-    spread = (second.sqrt() / shrunk2.sqrt().to(second)).add_(now.settings["epsilon"])
-    return (first / spread).div_(shrunk1.to(first))
+    bias1, bias2 = 1 - beta1.double() ** times, (1 - beta2.double() ** times).sqrt()
+    # m̂/(√v̂ + ε) with both corrections moved to vectors over members, which saves passes over the parameters
+    spread = torch.sqrt(second, out=gradient).add_((now.settings["epsilon"] * bias2).to(gradient))
+    return torch.div(first, spread, out=spread).mul_((bias2 / bias1).to(gradient))
 
 
 def _scale_by_rate(direction: Direction, moments: Mapping[str, Tensor], now: Now) -> Direction:
     factor = schedules.factors(now.schedules, now.step, now.total_steps).unsqueeze(1)
-    return direction * (-now.settings["learning_rate"] * factor.to(direction))
+    return direction.mul_(-now.settings["learning_rate"] * factor.to(direction))
 
 
 add_decay = Link((), _add_decay)
