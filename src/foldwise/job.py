@@ -62,6 +62,15 @@ class Job:
     chunk: int | None = None
 
     @property
+    def caveat(self) -> str:
+        """Say what the intervals do not know about these rows."""
+        if self.table.groups is not None:
+            return "Rows of one group are alike, which the interval does not know: the truth is less certain."
+        if self.table.time is not None:
+            return "Rows near in time are alike, which the interval does not know: the truth is less certain."
+        return ""
+
+    @property
     def task(self) -> Task:
         """Tell what is learnt."""
         return self.table.task
@@ -147,10 +156,10 @@ class Job:
 
     def measure(self, outputs: Tensor, folds: Tensor) -> Tensor:
         """Average the metric's loss over each member's validation rows."""
-        engine = self.stacks[0].engine
-        index, real = engine.validation
-        per_row = self.metric.per_row(outputs, self._metric_targets[index[folds]], self.task)
-        return torch.where(real[folds], per_row, 0).sum(1) / real[folds].sum(1)
+        index, weight = self.stacks[0].engine.validation
+        per_row = self.metric.per_row(outputs, self._metric_targets[index[folds]], self.task).double()
+        own = weight[folds]
+        return torch.where(own > 0, per_row * own, 0).sum(1) / own.sum(1)
 
     @cached_property
     def _metric_targets(self) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from foldwise.engine.loop import PlanSummary
 from foldwise.engine.predict import predict_outputs
 from foldwise.errors import DataError, NetworkError, PlanError
 from foldwise.job import named_outputs, outputs_by_loss
-from foldwise.judge.metrics import Metric, natural, probabilities
+from foldwise.judge.metrics import Metric, class_scores, natural, probabilities
 from foldwise.judge.selection import bootstrap_intervals
 from foldwise.judge.verdict import TrialResult, decimals
 from foldwise.nets.build import build
@@ -83,17 +84,32 @@ def member_outputs(
     def make(member: Member) -> torch.nn.Module:
         return seeded(lambda: build(member.settings, features.shape[1], outputs, study.net), member.seed)
 
-    x = torch.tensor(features, dtype=models.parameters.dtype)
+    x = torch.tensor(features)
     raw = predict_outputs(models, places, make, study.constants, preparations, x, outputs)
     if study.target_scale is None:
         return raw
     shift, scale = study.target_scale
-    return raw * scale[folds].unsqueeze(1) + shift[folds].unsqueeze(1)
+    return raw.double() * scale[folds].unsqueeze(1) + shift[folds].unsqueeze(1)
 
 
 def combined(outputs: Float[Tensor, "members rows outputs"], task: Task) -> Tensor:
     """Average over members: numbers as they are learnt (a logarithm stays one), classes as probabilities."""
+    outputs = outputs.double()  # the probability of a sure class would round to 1, and of the others to 0
     return outputs.mean(0) if task.kind == "regression" else probabilities(outputs, task).mean(0)
+
+
+def combined_outputs(outputs: Float[Tensor, "members rows outputs"], task: Task) -> Tensor:
+    """Give the outputs of a single network that would say what `combined` says, as a metric wants them.
+
+    Probabilities p̄ are averaged as logarithms, log p̄ = logsumexp(log p) − log members, so that none becomes zero
+    and no score infinite; the output of a label is log p̄ − log(1 − p̄).
+    """
+    outputs = outputs.double()
+    if task.kind == "regression":
+        return outputs.mean(0)
+    if task.kind == "multilabel":
+        return F.logsigmoid(outputs).logsumexp(0) - F.logsigmoid(-outputs).logsumexp(0)
+    return F.log_softmax(class_scores(outputs, task), dim=-1).logsumexp(0) - math.log(len(outputs))
 
 
 def ensemble(study: Study, frame: pl.DataFrame, trial: int | None) -> pl.DataFrame:
@@ -102,12 +118,12 @@ def ensemble(study: Study, frame: pl.DataFrame, trial: int | None) -> pl.DataFra
     task = study.task
     mean = combined(outputs, task)
     if task.kind == "regression":
-        numbers = natural(mean.double(), task).numpy()
+        numbers = natural(mean, task).numpy()
         spread = natural(outputs.double(), task).std(0, unbiased=len(outputs) > 1).numpy()
         columns = named_outputs(numbers, task)
         suffix = [""] if len(task.targets) == 1 else [f" of {t}" for t in task.targets]
         return pl.DataFrame({**columns, **{f"spread{s}": spread[:, i] for i, s in enumerate(suffix)}})
-    shares = named_outputs(mean.double().numpy(), task)
+    shares = named_outputs(mean.numpy(), task)
     if task.kind == "multilabel":
         labels = task.decode_classes((mean > 0.5).long().numpy())
         return pl.DataFrame(
@@ -122,12 +138,7 @@ def open_test(study: Study) -> Opening:
         raise PlanError("no test rows were sealed in this study.", hint="--test 0.2 when fitting")
     targets = torch.tensor(study.task.encode(study.sealed))
     outputs = member_outputs(study, study.sealed, None)
-    mean = combined(outputs, study.task)
-    if study.task.kind == "multilabel":
-        mean = torch.logit(mean, eps=1e-12)
-    elif study.task.kind != "regression":
-        mean = mean.double().clamp_min(1e-300).log()
-    losses = study.metric.per_row(mean, targets, study.task).double().numpy()
+    losses = study.metric.per_row(combined_outputs(outputs, study.task), targets, study.task).numpy()
     interval = bootstrap_intervals(losses[None])[0]
     ends = sorted(study.metric.finish(x) for x in (interval.low, interval.high))
     return Opening(
@@ -147,7 +158,7 @@ def winner_means(predictions: pl.DataFrame) -> pl.DataFrame:
 
 
 def outcome_of(table: Table, predictions: pl.DataFrame) -> dict[str, Any]:
-    """Compare the winner's out-of-fold predictions with the truth: points, or a confusion matrix."""
+    """Compare the winner's out-of-fold predictions with the truth: a confusion matrix, or points of the first target."""
     task = table.task
     means = winner_means(predictions)
     at = np.searchsorted(table.row, means["row"].to_numpy())
@@ -157,6 +168,7 @@ def outcome_of(table: Table, predictions: pl.DataFrame) -> dict[str, Any]:
         truth = natural(torch.tensor(table.targets[at]), task).numpy()[:, 0]
         return {
             "kind": "regression",
+            "target": task.targets[0],
             "truth": [float(x) for x in truth[chosen]],
             "prediction": [float(x) for x in values[chosen, 0]],
             "row": [int(x) for x in means["row"].to_numpy()[chosen]],

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from foldwise.data.prepare import learn_preparation, learn_target_scale
-from foldwise.data.read import fingerprint, read_table
-from foldwise.data.table import ROW, read_source
+from foldwise.data.read import fingerprint
+from foldwise.data.table import ROW, is_path, read_again, read_source
 from foldwise.engine.members import Nursery
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import place_rows
@@ -199,13 +199,16 @@ def _find(study: Study, trial: int, fold: int, seed: int) -> tuple[Member, Model
 
 def _rows_again(study: Study, data: Any) -> tuple[np.ndarray, np.ndarray]:
     source = study.source
-    if data is not None:
-        frame = read_table(data, **source.reading) if isinstance(data, str | Path) else read_table(data)
+    if isinstance(data, tuple) and len(data) == 2:
+        frame, _, _ = read_source(*data, None, None, source.reading if is_path(data[0]) else {})
+    elif data is not None:
+        frame = read_again(data, source, lambda table: fingerprint(table) == source.fingerprint)
     elif source.path is None and source.example is None:
         raise DataError(
-            "this study was made from a table in memory.", hint="give it again: replay(…, data=table)"
+            "this study was made from a table in memory.",
+            hint="give it again: replay(…, data=table), or data=(X, y)",
         )
-    elif source.path is not None and not Path(source.path).exists():
+    elif source.path is not None and not Path(source.path).expanduser().exists():
         raise DataError(
             f"the table {source.path} is not there any more.", hint="--data FILE says where it is now"
         )

@@ -1,7 +1,7 @@
 """One member trained alone, by a plain PyTorch loop: the oracle that every engine must agree with.
 
-It shares with the engines only what defines a member: its start, its row orders and its dropout keys. Optimizers,
-schedules, losses and the forward pass are those of torch, one network and one batch at a time.
+It shares with the engines what defines a member (its start, row orders, dropout keys) and what a fold learns to
+prepare its rows. Optimizers, schedules, losses and the forward pass are those of torch, one batch at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from foldwise.data.prepare import apply_preparation, learn_preparation, learn_target_scale
-from foldwise.engine.dropout import KeyedDropout
+from foldwise.engine.dropout import KeyedDropout, begin_pass
 from foldwise.engine.orders import epoch_order
 from foldwise.engine.random import key
 from foldwise.plans.plan import Member
@@ -81,6 +81,7 @@ def train_alone(member: Member, module: nn.Module, data: Alone) -> Iterator[Epoc
         for batch in order.split(s.batch_size):
             for number, layer in enumerate(layers):
                 layer.key = key(torch.tensor(member.seed), "dropout", number, step)
+            begin_pass(module)
             optimizer.zero_grad()
             loss = loss_function(module(data.features[batch]), data.targets[batch])
             loss.backward()

@@ -135,10 +135,11 @@ def useless(s: Settings) -> list[tuple[str, str]]:
         (s.optimizer == "sgd", name, f"`{name}` has no effect with optimizer sgd")
         for name in ("beta1", "beta2", "epsilon")
     ]
-    if s.network in ("constant", "linear"):
+    if s.network != "custom" and s.hidden_layers == 0:
+        fixed = ("width", "activation") if s.network == "mlp" else ("width", "depth", "activation")
         none += [
-            (True, name, f"`{name}` has no effect on a {s.network} network, which has no hidden layer")
-            for name in ("width", "depth", "activation")
+            (True, name, f"`{name}` has no effect on a {s.network} network without a hidden layer")
+            for name in fixed
         ]
     if s.network != "custom" and s.hidden_layers == 0:
         none += [(s.dropout != 0, "dropout", "`dropout` has no effect without a hidden layer")]

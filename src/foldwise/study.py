@@ -204,7 +204,9 @@ def gather(
     """Judge a job and collect what is worth keeping; while it is `live`, without intervals."""
     title = " and ".join(job.task.targets)
     records = job.records(live)
-    results, headline = judge(job.plan.trials, records, job.folds, job.metric, title, thorough=not live)
+    results, headline = judge(
+        job.plan.trials, records, job.folds, job.metric, title, thorough=not live, caveat=job.caveat
+    )
     predictions = job.predictions()
     winner = predictions.filter(pl.col("trial") == results[0].number)
     scale = job.stacks[0].engine.rows
@@ -329,10 +331,11 @@ class Study:
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the run folder: study.json, weights, histories, predictions and the page."""
-        self.folder = claim(folder, overwrite)
-        write_study(self, self.folder)
+        folder = claim(folder, overwrite)
+        write_study(self, folder)
+        self.folder = folder
         self.report()
-        return self.folder
+        return folder
 
     def keep(self, folder: Path) -> None:
         """Save after training; when the folder fails, save elsewhere and warn rather than lose the study."""

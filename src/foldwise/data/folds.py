@@ -77,7 +77,7 @@ def make_folds(
 def _refuse_contradictions(
     asked: FoldsAsked, repeats: int, groups: object, time: object, numbers: object, holdout: float | None
 ) -> None:
-    if not _is_splitter(asked) and not isinstance(asked, int) and asked != "loo":
+    if not _is_splitter(asked) and not isinstance(asked, int | np.integer) and asked != "loo":
         raise PlanError(
             f"`folds` must be a number, 'loo' or a scikit-learn splitter; got {asked!r}.",
             hint="a column that holds each row's fold is given as fold_column",
@@ -124,12 +124,14 @@ def _count(asked: Any, rows: int) -> int:
     return int(asked)
 
 
-def _split(splitter: Any, rows: int, classes: Any, groups: Any, how: str) -> Folds:
+def _split(
+    splitter: Any, rows: int, classes: Any, groups: Any, how: str, fails: str = "the folds cannot be made"
+) -> Folds:
     nothing = np.zeros((rows, 1))
     try:
         pairs = list(splitter.split(nothing, classes if classes is not None else np.zeros(rows), groups))
     except ValueError as error:
-        raise PlanError(f"the folds cannot be made: {error}") from error
+        raise PlanError(f"{fails}: {error}") from error
     train, validation = np.zeros((2, len(pairs), rows), dtype=bool)
     for fold, (learnt, scored) in enumerate(pairs):
         train[fold, learnt] = True
@@ -180,14 +182,18 @@ def _enough_groups(groups: np.ndarray, k: int) -> None:
 
 
 def _enough_of_each_class(classes: np.ndarray, names: Sequence[object], k: int) -> None:
-    numbers, counts = np.unique(classes, return_counts=True)
-    few = [(names[n] if n < len(names) else n, c) for n, c in zip(numbers, counts, strict=True) if c < k]
-    if few:
+    if few := _rarer_than(k, classes, names):
         said = listed([f"{name}: {count} row{'s' * (count != 1)}" for name, count in few])
         raise PlanError(
             f"{'these classes have' if len(few) > 1 else 'this class has'} fewer rows than the {k} folds: {said}.",
             hint=f"--folds {max(2, min(c for _, c in few))}, or join or leave out rare classes",
         )
+
+
+def _rarer_than(k: int, classes: np.ndarray, names: Sequence[object]) -> list[tuple[object, int]]:
+    numbers, counts = np.unique(classes, return_counts=True)
+    counted = zip(numbers.tolist(), counts.tolist(), strict=True)
+    return [(names[n] if n < len(names) else n, c) for n, c in counted if c < k]
 
 
 def _leave_one_out(rows: int) -> Folds:
@@ -198,7 +204,14 @@ def _leave_one_out(rows: int) -> Folds:
 
 
 def _hold_out(
-    rows: int, share: float, repeats: int, classes: Any, class_names: Sequence[object], groups: Any, seed: int
+    rows: int,
+    share: float,
+    repeats: int,
+    classes: Any,
+    class_names: Sequence[object],
+    groups: Any,
+    seed: int,
+    fails: str = "the folds cannot be made",
 ) -> Folds:
     if not 0 < share < 1:
         raise PlanError(f"`holdout` must be a share between 0 and 1; got {share}.", hint="--holdout 0.2")
@@ -206,13 +219,15 @@ def _hold_out(
     options = {"n_splits": repeats, "test_size": share, "random_state": seed}
     if groups is not None:
         _enough_groups(groups, 2)
-        return _split(model_selection.GroupShuffleSplit(**options), rows, None, groups, f"grouped {how}")
+        return _split(
+            model_selection.GroupShuffleSplit(**options), rows, None, groups, f"grouped {how}", fails
+        )
     if classes is not None:
         _enough_of_each_class(classes, class_names, 2)
         return _split(
-            model_selection.StratifiedShuffleSplit(**options), rows, classes, None, f"stratified {how}"
+            model_selection.StratifiedShuffleSplit(**options), rows, classes, None, f"stratified {how}", fails
         )
-    return _split(model_selection.ShuffleSplit(**options), rows, None, None, how)
+    return _split(model_selection.ShuffleSplit(**options), rows, None, None, how, fails)
 
 
 def _ordered(time: np.ndarray, k: int) -> Folds:
@@ -242,13 +257,51 @@ def _numbered(numbers: np.ndarray) -> Folds:
 
 
 def seal(
-    rows: int, share: float, classes: Any, groups: Any, time: Any, seed: int
+    rows: int,
+    share: float,
+    classes: Any,
+    groups: Any,
+    time: Any,
+    seed: int,
+    class_names: Sequence[object] = (),
 ) -> Bool[np.ndarray, " rows"]:
     """Choose the test rows: a random share (stratified, or whole groups), or the latest when there is a time."""
     if not 0 < share < 1:
         raise PlanError(f"`test` must be a share between 0 and 1; got {share}.", hint="--test 0.2")
     if time is not None:
-        moments = np.sort(time)
-        return time >= moments[min(rows - 1, int(np.ceil(rows * (1 - share))))]
-    names: Sequence[object] = ()
-    return _hold_out(rows, share, 1, classes, names, groups, seed).validation[0]
+        return _latest(rows, share, time)
+    if groups is not None and len(np.unique(groups)) < 2:
+        raise PlanError("the test rows must be whole groups, and all rows are of one group.", hint=NO_TEST)
+    if groups is None and classes is not None:
+        _enough_classes_to_seal(rows, share, classes, class_names)
+    return _hold_out(
+        rows, share, 1, classes, class_names, groups, seed, fails="no test rows can be sealed"
+    ).validation[0]
+
+
+NO_TEST = "leave out --test"
+
+
+def _latest(rows: int, share: float, time: np.ndarray) -> Bool[np.ndarray, " rows"]:
+    moments = np.sort(time)
+    if moments[0] == moments[-1]:
+        raise PlanError(
+            "the latest rows cannot be sealed: all rows are of one time.", hint="leave out --time or --test"
+        )
+    start = moments[min(rows - 1, int(np.ceil(rows * (1 - share))))]
+    # of the earliest rows some must be left, and rows of one moment stay together: then fewer are sealed
+    return time >= start if start > moments[0] else time > start
+
+
+def _enough_classes_to_seal(rows: int, share: float, classes: np.ndarray, names: Sequence[object]) -> None:
+    if single := _rarer_than(2, classes, names):
+        raise PlanError(
+            f"the test rows need a share of each class, and of {listed([n for n, _ in single])} there is one row only.",
+            hint="join or leave out rare classes, or leave out --test",
+        )
+    sealed, count = int(np.ceil(rows * share)), len(np.unique(classes))
+    if min(sealed, rows - sealed) < count:
+        raise PlanError(
+            f"the test rows need a share of each class: {sealed} of {rows} rows cannot be divided so for {count} classes.",
+            hint=f"--test {max(0.2, round(count / rows + 0.005, 2)):g}, or leave it out",
+        )

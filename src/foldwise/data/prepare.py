@@ -102,7 +102,7 @@ def apply_preparation(
     p = preparation
     x = np.where(np.isnan(features), p.fill[fold], features)
     z = (x - p.shift[fold]) * p.scale[fold]
-    return z / np.sqrt(1 + (z / p.bound[fold]) ** 2)
+    return z / np.hypot(1, z / p.bound[fold])
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from foldwise.data.columns import ColumnPlan, plan_columns
 from foldwise.data.dates import find_form, parse
 from foldwise.data.examples import load_example
 from foldwise.data.folds import seal
-from foldwise.data.read import find_columns, fingerprint, from_arrays, read_table
+from foldwise.data.read import FRAME_ENDINGS, find_columns, fingerprint, from_arrays, read_table
 from foldwise.data.target import Task, complete_targets, plan_target
-from foldwise.errors import DataError
+from foldwise.errors import DataError, listed
 
 ROW = "__foldwise_row__"  # the place of a row in the table as it was read
 
@@ -26,7 +27,7 @@ ROW = "__foldwise_row__"  # the place of a row in the table as it was read
 class Source:
     """Where the rows came from, so that they can be found again, and a fingerprint to know them by."""
 
-    path: str | None
+    path: str | None  # absolute; None for rows from memory
     example: str | None
     fingerprint: str
     reading: dict[str, Any]
@@ -64,22 +65,70 @@ def read_source(
             hint='foldwise.fit("train.csv", target="price")',
         )
     if example is not None:
+        _refuse_beside_example(y, reading)
         frame, name = load_example(example)
         targets = [name] if target is None else _names(target)
     elif y is not None:
         if target is not None:
             raise DataError("`y` and `target` are two ways to say the same.", hint="give one of them")
-        frame, targets = from_arrays(data, y)
+        frame, targets = from_arrays(read_table(data, **reading), y)
     else:
         if target is None:
             raise DataError("no target was named.", hint="--target COLUMN, or foldwise.fit(X, y)")
         frame, targets = read_table(data, **reading), _names(target)
-    path = str(data) if isinstance(data, str | Path) else None
+    path = str(Path(data).expanduser().absolute()) if is_path(data) and y is None else None
     return (
         frame,
         find_columns(frame, targets, what="target"),
         Source(path, example, fingerprint(frame), dict(reading)),
     )
+
+
+def read_again(
+    data: Any,
+    source: Source,
+    fits: Callable[[pl.DataFrame], bool],
+    *,
+    separator: str | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
+) -> pl.DataFrame:
+    """Read another table, as `source` was read when that `fits`, else by what is found out.
+
+    What is given here wins over how `source` was read, which says nothing about tables that are no text.
+    """
+    given = {"separator": separator, "encoding": encoding, "header": header}
+    before = {name: source.reading.get(name) if value is None else value for name, value in given.items()}
+    is_text = is_path(data) and Path(data).suffix.lower() not in FRAME_ENDINGS
+    if not is_text or before == given:
+        return read_table(data, **given)
+    tried: list[pl.DataFrame | DataError] = []
+    for options in (before, given):
+        try:
+            tried.append(frame := read_table(data, **options))
+        except DataError as error:
+            tried.append(error)
+        else:
+            if fits(frame):
+                return frame
+    read = [result for result in tried if isinstance(result, pl.DataFrame)]
+    if not read:
+        raise next(result for result in tried if isinstance(result, DataError))
+    return read[0]
+
+
+def is_path(data: Any) -> bool:
+    """Tell whether a table is a file."""
+    return isinstance(data, str | os.PathLike)
+
+
+def _refuse_beside_example(y: Any, reading: Mapping[str, Any]) -> None:
+    given = {"y": y, **reading}
+    if useless := [name for name, value in given.items() if value is not None]:
+        raise DataError(
+            f"{listed(useless)} cannot be used with an example, which is read as it is.",
+            hint="leave it out, or give a table instead of the example",
+        )
 
 
 def _names(target: str | int | Sequence[str]) -> list[Any]:
@@ -94,7 +143,7 @@ def open_table(
     task: str | None = None,
     log_target: bool | None = None,
     columns: Mapping[str, Any] | None = None,
-    drop: Sequence[str] = (),
+    drop: str | Sequence[str] = (),
     drop_missing_targets: bool = False,
     groups: str | None = None,
     time: str | None = None,
@@ -104,17 +153,20 @@ def open_table(
 ) -> Table:
     """Set test rows apart, then plan and encode the development rows alone."""
     roles = _roles(frame, groups, time, fold_column)
+    overrides = _overrides(frame, columns or {}, _names(drop))
     frame = complete_targets(frame.with_row_index(ROW), targets, drop_missing=drop_missing_targets)
+    # which classes there are is asked of all rows; nothing that is learnt is
+    found = plan_target(frame, targets, kind=task, log=log_target)
     sealed = None
     if test is not None:
-        sealed_rows = _seal(frame, targets, task, roles, test, seed)
+        sealed_rows = _seal(frame, found, roles, test, seed)
         frame, sealed = frame.filter(pl.Series(~sealed_rows)), frame.filter(pl.Series(sealed_rows))
+        found = _task_without(frame, sealed, found, log_target)
     row = frame[ROW].to_numpy().astype(np.int64)
     frame = frame.drop(ROW)
-    plan = plan_columns(
-        frame, targets=targets, roles=roles, overrides={**(columns or {}), **dict.fromkeys(drop, "drop")}
-    )
-    found = plan_target(frame, targets, kind=task, log=log_target)
+    plan = plan_columns(frame, targets=targets, roles=roles, overrides=overrides)
+    if sealed is not None:
+        _refuse_unfit(sealed, found, plan)
     by_role = {role: _cells(frame, name) for name, role in roles.items()}
     return Table(
         frame=frame,
@@ -131,6 +183,38 @@ def open_table(
     )
 
 
+def _overrides(frame: pl.DataFrame, columns: Mapping[str, Any], drop: Sequence[str]) -> dict[str, Any]:
+    kinds = dict(zip(find_columns(frame, columns, what="column to override"), columns.values(), strict=True))
+    dropped = find_columns(frame, drop, what="column to override")
+    if both := [name for name in dropped if name in kinds]:
+        raise DataError(
+            f"{listed(both)} is to be dropped and is given a kind, {kinds[both[0]]}.",
+            hint="name it in `drop` or in `columns` (--drop, --column), not in both",
+        )
+    return {**kinds, **dict.fromkeys(dropped, "drop")}
+
+
+def _task_without(frame: pl.DataFrame, sealed: pl.DataFrame, every: Task, log: bool | None) -> Task:
+    """Decide what is learnt without the sealed rows, so that their targets can be written in its terms too."""
+    try:
+        found = plan_target(frame, every.targets, kind=every.kind, log=log)
+    except DataError as error:
+        raise DataError(f"without the sealed test rows, {error.problem}", hint=error.hint) from error
+    if every.kind != "regression":
+        return every
+    positive = bool((replace(found, log=False).encode(sealed) > 0).all())
+    return replace(found, log=found.log and positive)
+
+
+def _refuse_unfit(sealed: pl.DataFrame, task: Task, plan: ColumnPlan) -> None:
+    """Refuse test rows that could not be scored, before anything is trained; nothing of them is kept."""
+    try:
+        task.encode(sealed)
+        plan.encode(sealed)
+    except DataError as error:
+        raise DataError(f"among the sealed test rows, {error.problem}", hint=error.hint) from error
+
+
 def _roles(
     frame: pl.DataFrame, groups: str | None, time: str | None, fold_column: str | None
 ) -> dict[str, str]:
@@ -139,22 +223,18 @@ def _roles(
 
 
 def _seal(
-    frame: pl.DataFrame,
-    targets: Sequence[str],
-    kind: str | None,
-    roles: Mapping[str, str],
-    share: float,
-    seed: int,
+    frame: pl.DataFrame, task: Task, roles: Mapping[str, str], share: float, seed: int
 ) -> Bool[np.ndarray, " rows"]:
-    task = plan_target(frame, targets, kind=kind)
     names = {role: name for name, role in roles.items()}
+    classes = task.kind in ("binary", "multiclass") and not task.soft
     return seal(
         len(frame),
         share,
-        task.encode(frame) if task.kind in ("binary", "multiclass") and not task.soft else None,
+        task.encode(frame) if classes else None,
         _cells(frame, names["group"]) if "group" in names else None,
         _moments(frame, roles),
         seed,
+        task.classes[0] if classes else (),
     )
 
 

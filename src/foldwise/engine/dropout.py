@@ -30,6 +30,7 @@ class KeyedDropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
+        self.calls = 0  # in the present forward pass: a layer used at several places draws anew at each
         self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
         self.register_buffer("limit", torch.tensor(threshold(rate), dtype=torch.int32), persistent=False)
         self.register_buffer("scale", torch.tensor(rescale(rate), dtype=torch.float64), persistent=False)
@@ -38,7 +39,8 @@ class KeyedDropout(nn.Module):
         """Apply the mask of the present key; `x` is one member's `[batch, …]`."""
         if not self.training:
             return x
-        return masked(x, self.key, self.limit, self.scale)
+        self.calls += 1
+        return masked(x, self.key, self.limit, self.scale, self.calls - 1)
 
 
 def rescale(rate: float) -> float:
@@ -46,15 +48,25 @@ def rescale(rate: float) -> float:
     return 1 / (1 - rate) if rate < 1 else 0.0
 
 
-def masked(x: Tensor, key: Tensor, limit: Tensor, scale: Tensor, owner: Tensor | None = None) -> Tensor:
+def begin_pass(module: nn.Module) -> None:
+    """Tell the dropout layers of a module that a forward pass begins."""
+    for layer in module.modules():
+        if isinstance(layer, KeyedDropout):
+            layer.calls = 0
+
+
+def masked(
+    x: Tensor, key: Tensor, limit: Tensor, scale: Tensor, call: int = 0, owner: Tensor | None = None
+) -> Tensor:
     """Drop entries of `x`.
 
     One network has `x [batch, …]`, `key [2]` and scalars `limit` and `scale`. A stack has `x [members, batch, …]`
     and one mask for each distinct seed and rate, `key [masks, 2]`, `limit [masks]`, `scale [masks]`; `owner
-    [members]` says which mask is a member's.
+    [members]` says which mask is a member's. `call` counts the places of a layer that stands at several.
     """
     own = x.shape[1:] if owner is not None else x.shape
-    position = torch.arange(own.numel(), dtype=torch.int32, device=x.device).view(own)
+    first, count = call * own.numel(), own.numel()
+    position = torch.arange(first, first + count, dtype=torch.int32, device=x.device).view(own)
     ones = (...,) + (None,) * len(own)
     draws = (bits(key[..., 0][ones], key[..., 1][ones], position) >> 8) & 0xFFFFFF
     mask = torch.where(draws >= limit[ones], scale.to(x.dtype)[ones], 0)

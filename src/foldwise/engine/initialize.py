@@ -63,6 +63,10 @@ def initialize(module: nn.Module, scheme: str, seed: int, deviation: float) -> N
 def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Call a module's constructor under torch's own generator seeded from a member's seed; restore it after."""
     first, second = key(torch.tensor(seed), "module").tolist()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(((first & 0x7FFFFFFF) << 32) | (second & 0xFFFFFFFF))
+    before = torch.get_rng_state()
+    # the CPU's generator alone: torch.manual_seed would also seed those of the GPUs, which the user may be using
+    torch.default_generator.manual_seed(((first & 0x7FFFFFFF) << 32) | (second & 0xFFFFFFFF))
+    try:
         return make()
+    finally:
+        torch.set_rng_state(before)

@@ -25,7 +25,7 @@ class Now:
     step: Int64[Tensor, " members"]
     total_steps: Int64[Tensor, " members"]
     settings: Mapping[str, Tensor]
-    schedules: list[str]
+    schedules: Mapping[str, Tensor]  # by name, which members have it
     decay: (
         Float[Tensor, "members parameters"] | None
     )  # λ where weights decay, 0 elsewhere; None: no decay at all

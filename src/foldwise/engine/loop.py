@@ -88,7 +88,7 @@ class Stack:
         self.trials = trials
         self.trial_of = torch.tensor([trials.index(m.trial) for m in self.members], device=device)
         self.best = torch.full((len(trials),), torch.inf, dtype=torch.float64, device=device)
-        self.rows_of = self.engine.validation[1].sum(1)[self.folds].double()
+        self.rows_of = self.engine.validation[1].sum(1)[self.folds]
 
     @property
     def epochs(self) -> int:
@@ -114,7 +114,7 @@ class Stack:
         scores = torch.where(self.engine.state.status == DIVERGED, torch.nan, scores)
         self._keep(epoch, outputs, scores)
         self.training_loss.append(losses.cpu().numpy())
-        self.validation_loss.append(engine.training_loss(outputs, epoch).cpu().numpy())
+        self.validation_loss.append(engine.validation_loss(outputs).cpu().numpy())
         self.score.append(scores.cpu().numpy())
 
     def _note_status(self, epoch: int, losses: Tensor, outputs: Tensor) -> None:

@@ -42,7 +42,9 @@ class Nursery:
                 f"the network draws random numbers that cannot be keyed per member: {error}.",
                 hint="use nn.Dropout, whose masks foldwise makes reproducible for each member",
             ) from None
-        return module.to(self.rows.device, self.rows.features.dtype)
+        if not any(p.requires_grad for p in module.parameters()):
+            raise NetworkError(f"the network `{type(module).__name__}` has no trainable parameter.")
+        return module.to(self.rows.device, self.rows.dtype)
 
     def start(self, member: Member) -> nn.Module:
         """Build a member's network with its initial weights, bit-equal wherever the member trains."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -21,24 +23,23 @@ def epoch_order(
 
 
 class RowOrders:
-    """Row orders of the present epoch, made once and shared by all stacks."""
+    """Row orders of the present epoch; the permutations are made once and shared by all folds and stacks."""
 
     def __init__(self, folds: Folds, device: torch.device) -> None:
-        self.train = torch.from_numpy(folds.train).to(device)
+        self.train = torch.tensor(folds.train, device=device)
         self.epoch = -1
-        self.all: dict[int, Tensor] = {}
-        self.own: dict[tuple[int, int], Tensor] = {}
+        self.permutations: dict[int, Tensor] = {}
+        self.lock = threading.Lock()  # chunks ask from several threads
 
     def of(self, epoch: int, seed: int, fold: int) -> Int64[Tensor, " fold_rows"]:
         """Give the order in which members of a seed and fold meet their rows in an epoch."""
-        if epoch != self.epoch:
-            self.epoch, self.all, self.own = epoch, {}, {}
-        if seed not in self.all:
-            self.all[seed] = epoch_order(self.train.shape[1], seed, epoch, self.train.device)
-        if (seed, fold) not in self.own:
-            order = self.all[seed]
-            self.own[seed, fold] = order[self.train[fold][order]]
-        return self.own[seed, fold]
+        with self.lock:
+            if epoch != self.epoch:
+                self.epoch, self.permutations = epoch, {}
+            if seed not in self.permutations:
+                self.permutations[seed] = epoch_order(self.train.shape[1], seed, epoch, self.train.device)
+            order = self.permutations[seed]
+        return order[self.train[fold][order]]
 
     def padded(self, epoch: int, streams: list[tuple[int, int]]) -> Int64[Tensor, "streams most"]:
         """Lay the orders of several (seed, fold) side by side; short ones end in zeros that no batch reaches."""

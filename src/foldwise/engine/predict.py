@@ -15,6 +15,8 @@ from foldwise.engine.stacked.forward import choose_forward
 from foldwise.engine.state import Layout
 from foldwise.plans.plan import Member
 
+ROWS_AT_ONCE = 1 << 15  # over all members, so that many members do not need more memory than few
+
 
 @dataclass(frozen=True)
 class Models:
@@ -38,22 +40,24 @@ def predict_outputs(
     preparations: Int64[Tensor, " members"],
     features: Float[Tensor, "rows features"],
     outputs: int,
-    rows_at_once: int = 4096,
 ) -> Float[Tensor, "members rows outputs"]:
     """Apply some members, each with the preparation of its own fold, to rows that are not yet prepared."""
     module = make(models.members[places[0]])
     key_dropouts(module)
-    module.to(features.device, features.dtype).eval()
+    dtype = models.parameters.dtype
+    module.to(features.device, dtype).eval()
     parameters = Layout.of(module).split(models.parameters[places])
     buffers = {name: buffer[places] for name, buffer in models.buffers.items()}
     keyed = {
         name: b.expand(len(places), *b.shape) for name, b in module.named_buffers() if name not in buffers
     }
-    sample = torch.nan_to_num(features[:1]).expand(len(places), -1, -1)
+    sample = torch.nan_to_num(features[:1]).to(dtype).expand(len(places), -1, -1)
     forward = choose_forward(module, parameters, {**buffers, **keyed}, sample, outputs)
     own = constants.of(preparations)
     parts = [
-        forward.through(parameters, {**buffers, **keyed}, own.apply(some.expand(len(places), -1, -1)))
-        for some in features.split(rows_at_once)
+        forward.through(
+            parameters, {**buffers, **keyed}, own.apply(some.expand(len(places), -1, -1)).to(dtype)
+        )
+        for some in features.split(max(64, ROWS_AT_ONCE // len(places)))
     ]
     return torch.cat(parts, dim=1)

@@ -43,13 +43,18 @@ class Constants:
     def apply(self, x: Float[Tensor, "streams batch features"]) -> Float[Tensor, "streams batch features"]:
         """Fill, shift, scale and bound the rows of each stream with its own constants (those of `of`)."""
         z = (torch.where(torch.isnan(x), self.fill, x) - self.shift) * self.scale
-        return z / torch.sqrt(1 + (z / self.bound).square()) if self.bounded else z
+        return z / torch.hypot(torch.ones_like(z), z / self.bound) if self.bounded else z
 
 
 @dataclass(frozen=True)
 class Rows:
-    """All development rows, the folds over them, and what each fold learnt to prepare them."""
+    """All development rows, the folds over them, and what each fold learnt to prepare them.
 
+    The table and the constants stay in float64 until a batch is prepared: a time stamp or a price of 10⁹ has no
+    digits left for its differences in float32. Networks compute in `dtype`.
+    """
+
+    dtype: torch.dtype
     features: Float[Tensor, "rows features"]
     targets: Tensor  # float [rows, targets], or int64 [rows] class numbers
     folds: Folds
@@ -71,9 +76,11 @@ class Rows:
     ) -> Tensor:
         """Gather targets, in the units in which the networks learn them."""
         targets = self.targets[index]
-        if self.target_shift is None or self.target_scale is None:
-            return targets
-        return (targets - self.target_shift[folds].unsqueeze(1)) / self.target_scale[folds].unsqueeze(1)
+        if self.target_shift is not None and self.target_scale is not None:
+            targets = (targets - self.target_shift[folds].unsqueeze(1)) / self.target_scale[folds].unsqueeze(
+                1
+            )
+        return targets.to(self.dtype) if targets.is_floating_point() else targets
 
     def unscaled(
         self, outputs: Float[Tensor, "members rows outputs"], folds: Int64[Tensor, " members"]
@@ -81,7 +88,9 @@ class Rows:
         """Turn outputs into the units of the targets (for classes: raw scores, as they are)."""
         if self.target_shift is None or self.target_scale is None:
             return outputs
-        return outputs * self.target_scale[folds].unsqueeze(1) + self.target_shift[folds].unsqueeze(1)
+        return outputs.double() * self.target_scale[folds].unsqueeze(1) + self.target_shift[folds].unsqueeze(
+            1
+        )
 
     def target_units(self) -> tuple[Tensor, Tensor] | None:
         """Give each fold's shift and scale of the targets, on the CPU; None when targets are classes."""
@@ -91,8 +100,7 @@ class Rows:
 
     def with_targets(self, targets: np.ndarray) -> Rows:
         """Give the same rows, sharing their tensors, with targets in the form of another loss."""
-        tensor = torch.tensor(targets, device=self.device)
-        return replace(self, targets=tensor.to(self.features.dtype) if tensor.is_floating_point() else tensor)
+        return replace(self, targets=torch.tensor(targets, device=self.device))
 
     @property
     def device(self) -> torch.device:
@@ -110,11 +118,10 @@ def place_rows(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Rows:
-    """Move rows and constants to the device, once; floating values in `dtype`."""
+    """Move rows and constants to the device, once."""
 
     def placed(array: np.ndarray) -> Tensor:
-        tensor = torch.tensor(array)
-        return tensor.to(device, dtype if tensor.is_floating_point() else None)
+        return torch.tensor(array, device=device)
 
     parts = list(preparations.values())
     constants = {
@@ -122,6 +129,7 @@ def place_rows(
         for name in ("fill", "shift", "scale", "bound")
     }
     return Rows(
+        dtype=dtype,
         features=placed(features),
         targets=placed(targets),
         folds=folds,
@@ -132,9 +140,17 @@ def place_rows(
     )
 
 
-def padded(rows: list[np.ndarray], device: torch.device) -> tuple[Int64[Tensor, "folds most"], Tensor]:
-    """Lay row numbers of unequal folds side by side, short ones repeating their first row; and a mask of the real."""
+def padded_validation(
+    folds: Folds, device: torch.device
+) -> tuple[Int64[Tensor, "folds most"], Float[Tensor, "folds most"]]:
+    """Lay the validation rows of unequal folds side by side, short ones repeating their first row; and their weights.
+
+    A row that is validated c times (by repeated folds) has weight 1/c each time, so that a mean over folds counts
+    every row once; places that only fill up have weight 0.
+    """
+    rows = folds.validation_rows
     most = max(len(r) for r in rows)
+    times = folds.validation.sum(axis=0)
     index = np.stack([np.concatenate([r, np.full(most - len(r), r[0])]) for r in rows])
-    real = np.stack([np.arange(most) < len(r) for r in rows])
-    return torch.from_numpy(index).to(device), torch.from_numpy(real).to(device)
+    weight = np.stack([(np.arange(most) < len(r)) / times[i] for r, i in zip(rows, index, strict=True)])
+    return torch.tensor(index, device=device), torch.tensor(weight, device=device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -25,12 +25,12 @@ def cosine(step: Tensor, total: Tensor) -> Tensor:
 SCHEDULES: dict[str, Schedule] = {"constant": constant, "cosine": cosine}
 
 
-def factors(names: list[str], step: Tensor, total: Tensor) -> Float[Tensor, " members"]:
-    """Give each member the factor of its own schedule at its own step (steps done so far)."""
-    if len(set(names)) == 1:
-        return SCHEDULES[names[0]](step, total)
+def factors(members: Mapping[str, Tensor], step: Tensor, total: Tensor) -> Float[Tensor, " members"]:
+    """Give each member the factor of its own schedule at its own step (steps done so far).
+
+    `members` marks, for each schedule by name, the members that have it.
+    """
     out = torch.ones_like(step, dtype=torch.float64)
-    for name in sorted(set(names)):
-        own = torch.tensor([n == name for n in names], device=step.device)
+    for name, own in members.items():
         out = torch.where(own, SCHEDULES[name](step, total), out)
     return out

@@ -100,8 +100,12 @@ def judge(
     title: str,
     *,
     thorough: bool = True,
+    caveat: str = "",
 ) -> tuple[list[TrialResult], Headline]:
-    """Rank the trials and write the headline; `thorough=False` leaves out intervals (while training)."""
+    """Rank the trials and write the headline; `thorough=False` leaves out intervals (while training).
+
+    `caveat` is a sentence on what the interval does not know, said with the headline.
+    """
     names = trial_names(trials)
     losses = np.stack([r.losses for r in records])
     validated = ~np.isnan(losses).all(axis=0)
@@ -137,7 +141,7 @@ def judge(
                 status=record.status,
             )
         )
-    return results, _headline(results, usable, finished, metric, folds, title, thorough)
+    return results, _headline(results, usable, finished, metric, folds, title, thorough, caveat)
 
 
 def _finish(metric: Metric, mean: float) -> float:
@@ -162,6 +166,7 @@ def _headline(
     folds: Folds,
     title: str,
     thorough: bool,
+    caveat: str,
 ) -> Headline:
     best = results[0]
     if thorough and math.isfinite(best.score):
@@ -183,13 +188,17 @@ def _headline(
     for network, result in others:
         if result is not None and math.isfinite(result.score):
             said += f", {'linear model' if network == 'linear' else network} {result.score:.{digits}f}"
-    how = (
-        f"The best of {int(finished.sum())} trials by {folds.how}, each row scored by networks that never saw it. "
-        "Because the best was chosen on these same rows, its score is corrected by choosing again on 1000 resamples "
-        "of the rows and scoring the choice on the rows left out (BBC-CV); the interval is that of the resamples."
-        if thorough
-        else f"The best so far, by {folds.how}."
-    )
+    how = f"The best so far, by {folds.how}."
+    if thorough:
+        share = float(folds.validation.any(axis=0).mean())
+        scored = "all rows" if share == 1 else f"{share:.0%} of the rows"
+        how = (
+            f"The best of {int(finished.sum())} trials by {folds.how}, {scored} scored by networks that had not seen "
+            "them. Because the best was chosen on these same rows, its score is corrected by choosing again on 1000 "
+            "resamples of the rows and scoring the choice on the rows left out (BBC-CV); the interval is that of the "
+            "resamples."
+        )
+        how = f"{how} {caveat}".rstrip()
     return Headline(said, how, value, low, high)
 
 

@@ -58,8 +58,9 @@ def _build_own(settings: Settings, inputs: int, outputs: int, net: Net | None) -
     arguments |= {name: getattr(settings, name) for name in settings.takes}
     arguments |= dict(settings.options)
     wanted = inspect.signature(net).parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in wanted.values())
     try:
-        module = net(**{name: value for name, value in arguments.items() if name in wanted})
+        module = net(**{name: value for name, value in arguments.items() if anything or name in wanted})
     except TypeError as error:
         raise NetworkError(
             f"the network `{_name(net)}` could not be built: {error}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,12 @@ def ask(task: str, rows: int, search: Any, net: Net | None, folds: int, seeds: i
     return Plan("cross-validation", tuple(dict.fromkeys(trials)), folds, tuple(range(seed, seed + seeds)))
 
 
+def _taken(takes: Mapping[str, inspect.Parameter], values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the settings that the network is given: those searched, and those without a default of its own."""
+    needed = [name for name, p in takes.items() if p.default is inspect.Parameter.empty]
+    return tuple(name for name in STRUCTURE if name in values or name in needed)
+
+
 def _refuse_wrong_loss(trials: list[Settings], task: str) -> None:
     fitting = LOSSES_OF_TASK[task]
     wrong = [s.loss for s in trials if s.loss not in fitting]
@@ -53,7 +60,5 @@ def _own_trials(net: Net, search: Any, base: Mapping[str, Any]) -> list[Settings
     return [
         settings
         for values in grid.grids
-        for settings in grid_trials(
-            Grid(values), {**defaults, "takes": tuple(n for n in STRUCTURE if n in values)}, options
-        )
+        for settings in grid_trials(Grid(values), {**defaults, "takes": _taken(takes, values)}, options)
     ]

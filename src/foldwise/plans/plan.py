@@ -41,4 +41,5 @@ class Plan:
         groups: dict[tuple[object, ...], list[Member]] = defaultdict(list)
         for member in self.members():
             groups[member.settings.shape()].append(member)
-        return list(groups.values())
+        # those that train longest come first, so that the ones still training are always neighbors
+        return [sorted(members, key=lambda m: -m.settings.epochs) for members in groups.values()]

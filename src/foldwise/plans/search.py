@@ -79,5 +79,7 @@ def grid_trials(grid: Grid, base: Values, options: Sequence[str] = ()) -> list[S
         own = tuple((name, value) for name, value in values.items() if name in options)
         known = {name: value for name, value in values.items() if name not in options}
         merged = {**base, **known, **({"options": own} if own else {})}
+        if known.get("network") == "constant":
+            merged["epochs"] = known.get("epochs", 0)
         trials.append(make_settings(merged, where=f"combination {number} of the search"))
     return trials

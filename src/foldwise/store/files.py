@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import polars as pl
+from safetensors import SafetensorError
 
 from foldwise.errors import StoreError
 
@@ -40,24 +45,42 @@ def spare_folder() -> Path:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` make a file beside `path`, then put it in its place in one step."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror or error}.", hint="is the disk full?"
-        ) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        try:
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode  # what the umask allows, as for any new file
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(mode)  # `write` may have put a file of its own there
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(f"{path} cannot be written: {reason}.", hint="is the disk full?") from error
     return path
+
+
+@contextmanager
+def all_or_nothing(folder: Path, files: Collection[str], last: str) -> Iterator[Path]:
+    """Give a place for new files; when all of them are there, put them into the folder, one of them as the last.
+
+    First all `files` of an earlier time are removed, so that old and new are never mixed; others stay.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
+            place = Path(name)
+            yield place
+            for old in (last, *files):
+                (folder / old).unlink(missing_ok=True)
+            for file in sorted(place.iterdir(), key=lambda f: f.name == last):
+                os.replace(file, folder / file.name)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error.strerror or error}.") from error
+    except StoreError as error:
+        raise StoreError(error.problem.replace(str(place), str(folder)), hint=error.hint) from error
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -66,4 +89,6 @@ def write_text(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"the folder {path.parent} cannot be made: {error.strerror or error}.") from None
-    return write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+    # the bytes of a path that are no UTF-8 are written \udc…, from which JSON gets them back
+    content = text.encode("utf-8", "backslashreplace")
+    return write_atomically(path, lambda p: p.write_bytes(content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import asdict
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from foldwise.data.columns import ColumnPlan
@@ -27,35 +28,53 @@ from foldwise.judge.metrics import METRICS
 from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
 from foldwise.settings import Settings
-from foldwise.store.files import write_atomically, write_text
+from foldwise.store.files import all_or_nothing, write_atomically, write_text
 
 if TYPE_CHECKING:
     from foldwise.nets.build import Net
     from foldwise.study import Study
 
 FORMAT = 1
+TABLES = ("history.parquet", "predictions.parquet", "sealed.parquet")
+FILES = ("study.json", "state.safetensors", *TABLES, "findings.json", "report.html")
 
 
 def write_study(study: Study, folder: Path) -> None:
-    """Write every file whole or not at all; study.json comes last, so that a folder with it is complete."""
-    write_atomically(folder / "state.safetensors", lambda p: save_file(_tensors(study), p))
-    write_atomically(folder / "history.parquet", study.history.write_parquet)
-    write_atomically(folder / "predictions.parquet", study.predictions.write_parquet)
-    if study.sealed is not None:
-        write_atomically(folder / "sealed.parquet", study.sealed.write_parquet)
-    write_text(
-        folder / "findings.json", json.dumps({"warnings": study.warnings}, indent=1, ensure_ascii=False)
-    )
-    write_text(
-        folder / "study.json", json.dumps(_described(study), indent=1, ensure_ascii=False, allow_nan=False)
-    )
+    """Write all files or none; study.json comes last, so that a folder with it is complete."""
+    with all_or_nothing(folder, FILES, last="study.json") as place:
+        write_atomically(place / "state.safetensors", lambda p: p.write_bytes(save(_tensors(study))))
+        _write_table(place / "history.parquet", study.history)
+        _write_table(place / "predictions.parquet", study.predictions)
+        if study.sealed is not None:
+            _write_table(place / "sealed.parquet", study.sealed)
+        _write_json(place / "findings.json", {"warnings": study.warnings})
+        write_description(study, place)
+
+
+def write_description(study: Study, folder: Path) -> None:
+    """Write study.json alone: all that changes when the test rows are opened."""
+    _write_json(folder / "study.json", _described(study))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _write_table(path: Path, table: pl.DataFrame) -> None:
+    content = io.BytesIO()  # polars takes only paths in UTF-8, and keeps quiet when a disk is full
+    table.write_parquet(content)
+    write_atomically(path, lambda p: p.write_bytes(content.getbuffer()))
+
+
+def _read_table(path: Path) -> pl.DataFrame:
+    return pl.read_parquet(io.BytesIO(path.read_bytes()))
 
 
 def _described(study: Study) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "headline": _finite(asdict(study.headline_result)),
-        "trials": [_finite(asdict(r) | {"settings": r.settings.model_dump()}) for r in study.results],
+        "headline": asdict(study.headline_result),
+        "trials": [asdict(r) | {"settings": r.settings.model_dump()} for r in study.results],
         "metric": study.metric.name,
         "task": study.task.to_dict(),
         "columns": study.columns.to_dict(),
@@ -67,7 +86,7 @@ def _described(study: Study) -> dict[str, Any]:
             "seeds": list(study.plan.seeds),
             "how": study.folds.how,
         },
-        "summary": _finite(asdict(study.plan_summary)),
+        "summary": asdict(study.plan_summary),
         "stacks": [[[m.trial, m.fold, m.seed] for m in models.members] for models in study.models],
         "scalings": list(study.scalings),
         "bounded": study.constants.bounded,
@@ -117,8 +136,13 @@ def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
     Raises StoreError when it is none, was written by a newer foldwise, or is damaged.
     """
     described = _read_description(folder)
+    needed = ["state.safetensors", "history.parquet", "predictions.parquet"]
+    needed += ["sealed.parquet"] if described.get("sealed") else []
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        raise StoreError(f"the run {folder} lacks {' and '.join(missing)}.", hint="train it again")
     try:
-        tensors = load_file(folder / "state.safetensors")
+        tensors = load((folder / "state.safetensors").read_bytes())
         trials = tuple(Settings.model_validate(s, context="stored") for s in described["plan"]["trials"])
         return {
             "task": Task.from_dict(described["task"]),
@@ -137,8 +161,8 @@ def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
             "metric": METRICS[described["metric"]],
             "results": [_read_trial(t) for t in described["trials"]],
             "headline_result": _read_headline(described["headline"]),
-            "history": pl.read_parquet(folder / "history.parquet"),
-            "predictions": pl.read_parquet(folder / "predictions.parquet"),
+            "history": _read_table(folder / "history.parquet"),
+            "predictions": _read_table(folder / "predictions.parquet"),
             "outcome": described["outcome"],
             "worst_rows": described["worst_rows"],
             "models": _read_models(described, tensors, trials),
@@ -148,7 +172,7 @@ def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
             if "target.shift" in tensors
             else None,
             "row": np.asarray(tensors["row"]),
-            "sealed": pl.read_parquet(folder / "sealed.parquet") if described["sealed"] else None,
+            "sealed": _read_table(folder / "sealed.parquet") if described["sealed"] else None,
             "net": net,
             "warnings": list(described["warnings"]),
             "interrupted": bool(described["interrupted"]),
@@ -158,11 +182,8 @@ def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
         }
     except FoldwiseError:
         raise
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"the run {folder} lacks {Path(str(error.filename)).name}.", hint="train it again"
-        ) from None
     except (
+        AttributeError,
         KeyError,
         TypeError,
         ValueError,
@@ -188,11 +209,13 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         number = described["format"]
+        if type(number) is not int or number < 1:
+            raise ValueError(f"its format is {number!r}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged: {error}", hint="restore it from a copy, or train it again"
         ) from None
-    if not isinstance(number, int) or number > FORMAT:
+    if number > FORMAT:
         raise StoreError(
             f"{path} has format {number}; this foldwise reads up to {FORMAT}.",
             hint="install the foldwise that wrote it, or newer",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int32, Int64
@@ -22,7 +23,7 @@ from foldwise.engine.members import Nursery, tensors_of
 from foldwise.engine.optimizers import OPTIMIZERS
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.random import key, threshold
-from foldwise.engine.rows import Constants, padded
+from foldwise.engine.rows import Constants, padded_validation
 from foldwise.engine.stacked.forward import OWNER, choose_forward
 from foldwise.engine.state import Layout, State, put, take
 from foldwise.errors import NetworkError
@@ -51,7 +52,7 @@ class Group:
     fold_of_stream: Int64[Tensor, " streams"]
     constants: Constants
     settings: dict[str, Tensor]
-    schedules: list[str]
+    schedules: dict[str, Tensor]
     decay: Tensor | None
     total_steps: Int64[Tensor, " members"]
     dropout: dict[str, Tensor]
@@ -63,6 +64,18 @@ class Group:
         if len(self.streams) == len(self.members):
             return by_stream
         return by_stream.index_select(0, self.stream_of)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A step of an epoch: which rows of the orders, who takes it, and where in the chunk they and theirs are."""
+
+    first: int
+    size: int
+    group: Group
+    places: Tensor | slice
+    streams: Tensor | slice
+    draws: Tensor | slice
 
 
 class StackedEngine:
@@ -90,6 +103,7 @@ class StackedEngine:
         self.workers = torch.get_num_threads() if several else 1
         self.chunk = chunk or self._chunk_that_fits()
         self.groups: dict[tuple[int, ...], Group] = {}
+        self.courses: dict[tuple[int, ...], list[Turn]] = {}
 
     def _refuse_single_rows(self) -> None:
         # batch normalization has no variance over one row, and would fail in the middle of the training
@@ -110,10 +124,7 @@ class StackedEngine:
         """
         losses = torch.full((len(self.members),), math.nan, dtype=torch.float64, device=self.rows.device)
         self._mode(training=True)
-        chunks = list(self.chunks(epoch))
-        for chunk in chunks:
-            self.orders.padded(epoch, [(seed, fold) for seed, fold, _ in self._group(chunk).streams])
-        for chunk, loss in self._for_each(lambda chunk: self._epoch(chunk, epoch), chunks):
+        for chunk, loss in self._for_each(lambda chunk: self._epoch(chunk, epoch), list(self.chunks(epoch))):
             losses[chunk] = loss
             done(sum(self.lengths[m] for m in chunk))
         return losses
@@ -126,8 +137,17 @@ class StackedEngine:
         if self.workers == 1:
             yield from ((chunk, work(chunk)) for chunk in chunks)
             return
-        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from zip(chunks, pool.map(work, chunks), strict=True)
+        try:
+            yield from zip(chunks, self.pool.map(work, chunks), strict=True)
+        finally:
+            torch.set_num_threads(
+                self.workers
+            )  # what a worker sets for itself becomes the default of new threads
+
+    @cached_property
+    def pool(self) -> ThreadPoolExecutor:
+        """Start the workers, each held to one thread."""
+        return ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
 
     def chunks(self, epoch: int) -> Iterator[list[int]]:
         """Cut the members that train in an epoch (0: all) into chunks; which ones depends on settings alone."""
@@ -146,26 +166,43 @@ class StackedEngine:
     def _epoch(self, chunk: list[int], epoch: int) -> Float[Tensor, " members"]:
         whole = self._group(chunk)
         orders = self.orders.padded(epoch, [(seed, fold) for seed, fold, _ in whole.streams])
-        steps = math.ceil(max(self.lengths[m] for m in chunk) / self.batch_size)
-        keys = self._dropout_keys(whole, epoch, steps)
+        course = self._course(chunk)
+        keys = self._dropout_keys(whole, epoch, 1 + course[-1].first // self.batch_size)
         total = torch.zeros(len(chunk), dtype=torch.float64, device=self.rows.device)
-        stream_at = {stream: i for i, stream in enumerate(whole.streams)}
-        draw_at = {draw: i for i, draw in enumerate(whole.draws)}
-        for k in range(steps):
-            first = k * self.batch_size
-            for size, places in self._by_batch_length(chunk, first).items():
-                everyone = len(places) == len(chunk)
-                group = whole if everyone else self._group([chunk[p] for p in places])
-                rows, own = orders[:, first : first + size], keys[k]
-                if not everyone:
-                    rows = rows[[stream_at[s] for s in group.streams]]
-                    own = own[:, [draw_at[d] for d in group.draws]]
-                state = take(self.state, group.place)
-                loss = self._step(group, state, rows, own)
-                if not isinstance(group.place, slice):
-                    put(self.state, group.place, state)
-                total[slice(None) if everyone else places] += loss * size
+        for turn in course:
+            state = take(self.state, turn.group.place)
+            rows = orders[:, turn.first : turn.first + turn.size][turn.streams]
+            loss = self._step(turn.group, state, rows, keys[turn.first // self.batch_size][:, turn.draws])
+            if not isinstance(turn.group.place, slice):
+                put(self.state, turn.group.place, state)
+            total[turn.places] += loss * turn.size
         return total / torch.tensor([self.lengths[m] for m in chunk], device=total.device)
+
+    def _course(self, chunk: list[int]) -> list[Turn]:
+        """Plan the steps of an epoch, once: they are the same in every epoch."""
+        wanted = tuple(chunk)
+        if wanted not in self.courses:
+            steps = math.ceil(max(self.lengths[m] for m in chunk) / self.batch_size)
+            self.courses[wanted] = [
+                self._turn(chunk, k * self.batch_size, size, places)
+                for k in range(steps)
+                for size, places in self._by_batch_length(chunk, k * self.batch_size).items()
+            ]
+        return self.courses[wanted]
+
+    def _turn(self, chunk: list[int], first: int, size: int, places: list[int]) -> Turn:
+        whole = self._group(chunk)
+        if len(places) == len(chunk):
+            return Turn(first, size, whole, slice(None), slice(None), slice(None))
+        group = self._group([chunk[p] for p in places])
+
+        def index(of: list[Any], among: list[Any]) -> Tensor:
+            return torch.tensor([among.index(x) for x in of], device=self.rows.device)
+
+        own = torch.tensor(places, device=self.rows.device)
+        return Turn(
+            first, size, group, own, index(group.streams, whole.streams), index(group.draws, whole.draws)
+        )
 
     def _by_batch_length(self, chunk: list[int], first: int) -> dict[int, list[int]]:
         # Folds differ in size, so in the last steps of an epoch some members have a shorter batch or none. They
@@ -178,7 +215,7 @@ class StackedEngine:
         return groups
 
     def _step(self, group: Group, state: State, rows: Int64[Tensor, "streams batch"], keys: Tensor) -> Tensor:
-        features = group.constants.apply(self.rows.gathered(rows))
+        features = group.constants.apply(self.rows.gathered(rows)).to(self.rows.dtype)
         targets = self.rows.scaled_targets(rows, group.fold_of_stream)
         gradient, loss = self._gradient(group, state, group.handed(features), group.handed(targets), keys)
         now = Now(
@@ -226,7 +263,7 @@ class StackedEngine:
         out = torch.full(
             (len(self.members), index.shape[1], self.outputs),
             math.nan,
-            dtype=self.rows.features.dtype,
+            dtype=self.rows.dtype,
             device=index.device,
         )
         self._mode(training=False)
@@ -243,8 +280,8 @@ class StackedEngine:
 
     @cached_property
     def validation(self) -> tuple[Int64[Tensor, "folds rows"], Tensor]:
-        """Lay out the folds' validation rows, and which of the places are real."""
-        return padded(self.rows.folds.validation_rows, self.rows.device)
+        """Lay out the folds' validation rows, and how much each place counts (0: it only fills up)."""
+        return padded_validation(self.rows.folds, self.rows.device)
 
     def _evaluate(self, group: Group, state: State, rows: Int64[Tensor, "streams rows"]) -> Tensor:
         parameters = self.layout.split(state.parameters)
@@ -252,18 +289,18 @@ class StackedEngine:
         buffers = {**state.buffers, **self._masks(group, still)}
         parts = []
         for some in rows.split(max(self.batch_size, 4096 // max(1, len(state) // 4)), dim=1):
-            x = group.constants.apply(self.rows.gathered(some))
+            x = group.constants.apply(self.rows.gathered(some)).to(self.rows.dtype)
             parts.append(self.forward.through(parameters, buffers, group.handed(x)))
         return torch.cat(parts, dim=1)
 
-    def training_loss(self, outputs: Tensor, epoch: int) -> Float[Tensor, " members"]:
-        """Average the training loss over each member's validation rows, given its outputs there."""
-        index, real = self.validation
+    def validation_loss(self, outputs: Tensor) -> Float[Tensor, " members"]:
+        """Average what training minimizes over each member's validation rows, given its outputs there."""
+        index, weight = self.validation
         folds = torch.tensor([m.fold for m in self.members], device=index.device)
         group = self._group(list(range(len(self.members))))
-        per_row = self.loss(outputs, self.rows.scaled_targets(index[folds], folds), group.settings)
-        mask = real[folds]
-        return torch.where(mask, per_row, 0).double().sum(1) / mask.sum(1)
+        per_row = self.loss(outputs, self.rows.scaled_targets(index[folds], folds), group.settings).double()
+        own = weight[folds]
+        return torch.where(own > 0, per_row * own, 0).sum(1) / own.sum(1)
 
     def _group(self, members: list[int]) -> Group:
         wanted = tuple(members)
@@ -272,7 +309,7 @@ class StackedEngine:
         return self.groups[wanted]
 
     def _make_group(self, places: list[int]) -> Group:
-        device, dtype = self.rows.device, self.rows.features.dtype
+        device, dtype = self.rows.device, self.rows.dtype
         members = [self.members[p] for p in places]
         of = [(m.seed, m.fold, self.rows.preparation(m.settings.scaling, m.fold)) for m in members]
         streams = list(dict.fromkeys(of))
@@ -300,7 +337,10 @@ class StackedEngine:
             fold_of_stream=torch.tensor([fold for _, fold, _ in streams], device=device),
             constants=self.rows.constants.of(torch.tensor([p for _, _, p in streams], device=device)),
             settings=settings,
-            schedules=[m.settings.schedule for m in members],
+            schedules={
+                name: torch.tensor([m.settings.schedule == name for m in members], device=device)
+                for name in sorted({m.settings.schedule for m in members})
+            },
             decay=settings["weight_decay"] * self.layout.decayed().to(device, dtype) if decays else None,
             total_steps=torch.tensor(steps, device=device),
             dropout=self._dropout_buffers(draws),
@@ -309,7 +349,7 @@ class StackedEngine:
         )
 
     def _dropout_buffers(self, draws: list[Draw]) -> dict[str, Tensor]:
-        device, dtype = self.rows.device, self.rows.features.dtype
+        device, dtype = self.rows.device, self.rows.dtype
         rates = [own for _, _, own in draws]
         buffers = {}
         for i, name in enumerate(self.dropouts):
@@ -331,13 +371,13 @@ class StackedEngine:
         tensors = tensors_of(self.skeleton)
         twice = {name: torch.stack([t.detach(), t.detach()]) for name, t in tensors.items()}
         named = set(self.layout.names)
-        x = torch.nan_to_num(self.rows.features[:few]).expand(2, -1, -1)
+        x = torch.nan_to_num(self.rows.features[:few]).to(self.rows.dtype).expand(2, -1, -1)
         parameters = {name: t for name, t in twice.items() if name in named}
         return parameters, {name: t for name, t in twice.items() if name not in named}, x
 
     def bytes_per_member(self) -> int:
         """Estimate what one member touches in a step: weights, moments, temporaries, and activations of its batch."""
-        item = self.rows.features.element_size()
+        item = self.rows.dtype.itemsize
         inputs = self.rows.features.shape[1]
         units = inputs + 6 * sum(shape[0] for shape in self.layout.shapes if len(shape) >= 2)
         return item * (8 * self.layout.size + min(self.batch_size, max(self.lengths)) * units)
@@ -349,7 +389,7 @@ class StackedEngine:
 
     def bytes(self) -> int:
         """Estimate the memory of the whole stack: weights, moments, kept weights, outputs on validation rows."""
-        item = self.rows.features.element_size()
+        item = self.rows.dtype.itemsize
         rows = self.validation[0].shape[1]
         each = self.layout.size * (2 + len(self.optimizer.moments)) + 3 * rows * self.outputs
         return item * each * len(self.members) + self.bytes_per_member() * min(self.chunk, len(self.members))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from foldwise.engine.dropout import KeyedDropout, masked
+from foldwise.engine.dropout import KeyedDropout, begin_pass, masked
 from foldwise.errors import NetworkError
 from foldwise.nets.activations import ACTIVATIONS
 from foldwise.nets.constant import Constant
@@ -41,13 +43,16 @@ def choose_forward(
     one_by_one = Forward(_one_by_one(skeleton), "one by one", "")
     trial = {name: b.clone() for name, b in buffers.items()}
     _check_outputs(one_by_one, skeleton, parameters, trial, sample, outputs)
+    _check_buffers(skeleton, sample)
     if is_chain(skeleton):
         return Forward(
             _chained(skeleton), "stacked", "a chain of known layers, as batched products", chain=True
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # vmap warns where it falls back to a loop
+            warnings.filterwarnings(
+                "error", message="There is a performance drop"
+            )  # vmap falls back to a loop
             stacked = Forward(_vmapped(skeleton), "stacked", "through vmap")
             with torch.enable_grad():
                 leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
@@ -57,6 +62,19 @@ def choose_forward(
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return Forward(one_by_one.through, "one by one", f"the network cannot be stacked: {reason}")
     return stacked
+
+
+def _check_buffers(skeleton: nn.Module, sample: Tensor) -> None:
+    looked = copy.deepcopy(skeleton)
+    before = {name: id(buffer) for name, buffer in looked.named_buffers()}
+    with torch.no_grad():
+        looked(sample[0])
+    replaced = [name for name, buffer in looked.named_buffers() if id(buffer) != before.get(name)]
+    if replaced:
+        raise NetworkError(
+            f"the network `{type(skeleton).__name__}` puts a new tensor in the place of its buffer `{replaced[0]}`.",
+            hint=f"change it in place, such as self.{replaced[0]}.copy_(…), so that each member keeps its own",
+        )
 
 
 def _in_evaluation(skeleton: nn.Module, look: Callable[[], Tensor]) -> None:
@@ -111,31 +129,41 @@ def _tried(
 # A chain runs without vmap: each layer is written once with the members axis. Measured 1.2–1.5× faster.
 
 
-def _linear(name: str, layer: nn.Module, tensors: Named, x: Tensor) -> Tensor:
-    head = f"{name}." if name else ""
-    weight, bias = tensors[f"{head}weight"], tensors.get(f"{head}bias")
-    if bias is None:
+class Place(NamedTuple):
+    """A layer where it stands in a chain: the name of its tensors, and how often it stood earlier in the chain."""
+
+    name: str
+    layer: nn.Module
+    earlier: int
+
+    def tensor(self, tensors: Named, what: str) -> Tensor:
+        """Find one of the layer's tensors."""
+        return tensors[f"{self.name}.{what}" if self.name else what]
+
+
+def _linear(place: Place, tensors: Named, x: Tensor) -> Tensor:
+    weight = place.tensor(tensors, "weight")
+    if place.layer.bias is None:
         return torch.bmm(x, weight.mT)
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    return torch.baddbmm(place.tensor(tensors, "bias").unsqueeze(1), x, weight.mT)
 
 
-def _constant(name: str, layer: nn.Module, tensors: Named, x: Tensor) -> Tensor:
-    return tensors["prior"].unsqueeze(1).expand(-1, x.shape[1], -1)
+def _constant(place: Place, tensors: Named, x: Tensor) -> Tensor:
+    return place.tensor(tensors, "prior").unsqueeze(1).expand(-1, x.shape[1], -1)
 
 
-def _dropout(name: str, layer: nn.Module, tensors: Named, x: Tensor) -> Tensor:
-    if not layer.training:
+def _dropout(place: Place, tensors: Named, x: Tensor) -> Tensor:
+    if not place.layer.training:
         return x
-    return masked(
-        x, tensors[f"{name}.key"], tensors[f"{name}.limit"], tensors[f"{name}.scale"], owner=tensors[OWNER]
-    )
+    key, limit, scale = (place.tensor(tensors, what) for what in ("key", "limit", "scale"))
+    return masked(x, key, limit, scale, place.earlier, tensors[OWNER])
 
 
-def _elementwise(name: str, layer: nn.Module, tensors: Named, x: Tensor) -> Tensor:
-    return layer(x)
+def _elementwise(place: Place, tensors: Named, x: Tensor) -> Tensor:
+    return place.layer(x)
 
 
-BATCHED: dict[type[nn.Module], Callable[[str, nn.Module, Named, Tensor], Tensor]] = {
+BATCHED: dict[type[nn.Module], Callable[[Place, Named, Tensor], Tensor]] = {
     nn.Linear: _linear,
     Constant: _constant,
     KeyedDropout: _dropout,
@@ -144,24 +172,30 @@ BATCHED: dict[type[nn.Module], Callable[[str, nn.Module, Named, Tensor], Tensor]
 
 
 def is_chain(module: nn.Module) -> bool:
-    """Tell whether a network is one layer after another, all of them known here."""
+    """Tell whether a network is one layer after another, all of them known here, without hooks."""
     layers = list(module) if type(module) is nn.Sequential else [module]
-    return all(type(layer) in BATCHED for layer in layers)
+    return all(map(_is_plain, [module, *layers])) and all(type(layer) in BATCHED for layer in layers)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    tensors = {*layer._parameters, *(layer._buffers if not isinstance(layer, KeyedDropout) else ())}
+    return not any(hooks) and tensors <= {"weight", "bias", "prior"}
 
 
 def _chained(skeleton: nn.Module) -> Through:
     # A layer may stand at two places (children() would give it once); its tensors have the name of the first.
-    first_names = {layer: name for name, layer in skeleton.named_children()}
-    layers = (
-        [(first_names[layer], layer) for layer in skeleton]
-        if type(skeleton) is nn.Sequential
-        else [("", skeleton)]
-    )
+    names = {layer: name for name, layer in skeleton.named_children()}
+    layers = list(skeleton) if type(skeleton) is nn.Sequential else [skeleton]
+    places = [
+        Place(names.get(layer, ""), layer, sum(other is layer for other in layers[:i]))
+        for i, layer in enumerate(layers)
+    ]
 
     def through(parameters: Named, buffers: Named, x: Tensor) -> Tensor:
         tensors = {**buffers, **parameters}
-        for name, layer in layers:
-            x = BATCHED[type(layer)](name, layer, tensors, x)
+        for place in places:
+            x = BATCHED[type(place.layer)](place, tensors, x)
         return x
 
     return through
@@ -169,22 +203,22 @@ def _chained(skeleton: nn.Module) -> Through:
 
 def _vmapped(skeleton: nn.Module) -> Through:
     def alone(parameters: Named, buffers: Named, x: Tensor) -> Tensor:
+        begin_pass(skeleton)
         return functional_call(skeleton, ({**parameters}, {**buffers}), (x,))
 
     return vmap(alone, randomness="error")
 
 
 def _one_by_one(skeleton: nn.Module) -> Through:
+    def alone(parameters: Named, buffers: Named, x: Tensor) -> Tensor:
+        begin_pass(skeleton)
+        return functional_call(skeleton, ({**parameters}, {**buffers}), (x,))
+
     def through(parameters: Named, buffers: Named, x: Tensor) -> Tensor:
-        return torch.stack(
-            [
-                functional_call(
-                    skeleton,
-                    ({n: p[m] for n, p in parameters.items()}, {n: b[m] for n, b in buffers.items()}),
-                    (x[m],),
-                )
-                for m in range(len(x))
-            ]
-        )
+        own = [
+            ({n: p[m] for n, p in parameters.items()}, {n: b[m] for n, b in buffers.items()})
+            for m in range(len(x))
+        ]
+        return torch.stack([alone(p, b, x[m]) for m, (p, b) in enumerate(own)])
 
     return through

@@ -1,0 +1,148 @@
+"""The winner's score without its luck, intervals, and tests between trials."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from foldwise.judge.selection import bootstrap_intervals, corrected_p_value, corrected_winner
+
+ALL = np.ones(20, dtype=bool)
+
+
+def noise(seed: int, trials: int = 20, rows: int = 80) -> np.ndarray:
+    """Draw losses of trials that are all equally good: right with probability one half."""
+    return (np.random.default_rng(seed).random((trials, rows)) < 0.5).astype(float)
+
+
+# BBC-CV
+
+
+def test_the_corrected_winner_of_pure_noise_is_not_optimistic_and_the_raw_one_is() -> None:
+    studies = 60
+    raw = np.array([noise(s).mean(axis=1).min() for s in range(studies)])
+    corrected = np.array([corrected_winner(noise(s), ALL, resamples=100).value for s in range(studies)])
+    error = corrected.std(ddof=1) / math.sqrt(studies)
+    assert abs(corrected.mean() - 0.5) < 0.01 + 3 * error
+    assert raw.mean() < 0.42  # the best of 20 trials on 80 rows looks 8 percentage points better than it is
+
+
+def test_the_intervals_of_the_corrected_winner_cover() -> None:
+    found = [corrected_winner(noise(s), ALL, resamples=200) for s in range(60)]
+    covered = [i.low <= 0.5 <= i.high for i in found]
+    assert np.mean(covered) >= 0.9
+
+
+def test_a_winner_that_is_better_beyond_doubt_is_not_punished() -> None:
+    losses = np.stack([np.full(50, 1.0), np.random.default_rng(0).normal(0.2, 0.1, 50), np.full(50, 2.0)])
+    interval = corrected_winner(losses, np.ones(3, bool))
+    assert interval.value == pytest.approx(losses[1].mean(), abs=0.01)
+    assert interval.low < interval.value < interval.high
+
+
+def test_a_single_trial_was_not_chosen() -> None:
+    losses = np.random.default_rng(1).normal(1, 0.3, (1, 200))
+    assert corrected_winner(losses, np.ones(1, bool)).value == pytest.approx(losses.mean(), abs=0.01)
+
+
+def test_trials_that_are_no_candidates_cannot_win() -> None:
+    losses = np.stack([np.zeros(30), np.ones(30)])
+    assert corrected_winner(losses, np.array([False, True])).value == 1
+
+
+def test_the_correction_by_hand() -> None:
+    # resample by resample: the trial that is best on the rows drawn, scored on those not drawn
+    losses = np.random.default_rng(2).random((4, 12))
+    random = np.random.default_rng(7)
+    scores = []
+    for _ in range(50):
+        drawn = random.integers(0, 12, 12)
+        outside = np.setdiff1d(np.arange(12), drawn)
+        best = int(np.argmin(losses[:, drawn].sum(axis=1)))
+        scores.append(losses[best, outside].mean())
+    ours = corrected_winner(losses, np.ones(4, bool), resamples=50, seed=7)
+    assert ours.value == pytest.approx(np.mean(scores), rel=1e-12)
+    assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), rel=1e-12)
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_few_rows_are_enough(rows: int) -> None:
+    interval = corrected_winner(np.random.default_rng(0).random((3, rows)), np.ones(3, bool))
+    assert math.isfinite(interval.value)
+
+
+# Intervals
+
+
+def test_bootstrap_intervals_are_nearly_those_of_the_mean() -> None:
+    losses = np.random.default_rng(3).normal([[1.0], [5.0]], [[0.5], [2.0]], (2, 400))
+    for interval, own in zip(bootstrap_intervals(losses), losses, strict=True):
+        half = 1.96 * own.std() / math.sqrt(400)
+        assert interval.value == pytest.approx(own.mean(), rel=1e-12)
+        assert (interval.low, interval.high) == pytest.approx(
+            (own.mean() - half, own.mean() + half), abs=half / 8
+        )
+
+
+def test_equal_losses_have_no_width() -> None:
+    (interval,) = bootstrap_intervals(np.full((1, 9), 0.25))
+    assert (interval.low, interval.value, interval.high) == (0.25, 0.25, 0.25)
+
+
+def test_intervals_do_not_depend_on_the_other_trials() -> None:
+    losses = np.random.default_rng(3).random((3, 50))
+    alone, together = bootstrap_intervals(losses[1:2])[0], bootstrap_intervals(losses)[1]
+    assert vars(alone) == pytest.approx(vars(together), rel=1e-12)
+
+
+# Nadeau and Bengio
+
+
+def test_the_corrected_test_by_hand() -> None:
+    first, second = np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([1.5, 2.1, 3.9, 4.0, 5.5])
+    # d = −0.5, −0.1, −0.9, 0, −0.5: mean −0.4, sample variance 0.13; 1/5 + 20/80 = 0.45
+    t = 0.4 / math.sqrt(0.45 * 0.13)
+    assert corrected_p_value(first, second, 80, 20) == pytest.approx(2 * stats.t.sf(t, 4), rel=1e-12)
+
+
+def test_without_overlap_it_is_the_paired_t_test() -> None:
+    first, second = np.random.default_rng(4).random((2, 12))
+    assert corrected_p_value(first, second, 1, 0) == pytest.approx(
+        stats.ttest_rel(first, second).pvalue, rel=1e-12
+    )
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=9), st.floats(0.01, 5))
+def test_the_test_is_symmetric_and_a_probability(pairs: list[tuple[float, float]], share: float) -> None:
+    first, second = np.array(pairs).T
+    p = corrected_p_value(first, second, 1, share)
+    assert 0 <= p <= 1
+    assert p == corrected_p_value(second, first, 1, share)
+
+
+def test_the_correction_makes_the_test_more_careful() -> None:
+    first, second = np.random.default_rng(5).random((2, 5))
+    assert corrected_p_value(first, second, 4, 1) > corrected_p_value(first, second, 1, 0)
+
+
+def test_no_variance_is_certainty() -> None:
+    assert corrected_p_value(np.ones(3), np.ones(3), 2, 1) == 1
+    assert corrected_p_value(np.ones(3), np.zeros(3), 2, 1) == 0
+    assert corrected_p_value(np.ones(1), np.zeros(1), 2, 1) == 1  # one fold tells nothing
+
+
+def test_between_equal_trials_it_rarely_sees_a_difference() -> None:
+    # a simulation of cross-validation: folds share training rows, so their differences are correlated
+    random = np.random.default_rng(6)
+    shared, own = random.normal(size=(400, 1)), random.normal(size=(400, 5))
+    correlation = 0.2  # the share of the rows that a fold validates, as Nadeau and Bengio assume
+    differences = math.sqrt(correlation) * shared + math.sqrt(1 - correlation) * own
+    seen = np.mean([corrected_p_value(d, np.zeros(5), 4, 1) < 0.05 for d in differences])
+    naive = np.mean([corrected_p_value(d, np.zeros(5), 1, 0) < 0.05 for d in differences])
+    assert seen < 0.08
+    assert naive > 0.1

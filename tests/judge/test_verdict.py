@@ -1,0 +1,165 @@
+"""The verdict: places, ties, names and the headline."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foldwise.data.folds import Folds, make_folds
+from foldwise.judge.metrics import METRICS
+from foldwise.judge.verdict import (
+    Headline,
+    TrialRecord,
+    TrialResult,
+    decimals,
+    judge,
+    row_losses,
+    trial_names,
+)
+from foldwise.settings import Settings
+
+TRIALS = [
+    Settings(network="constant", epochs=0),
+    Settings(network="linear"),
+    Settings(width=32),
+    Settings(width=64, learning_rate=0.1),
+]
+
+
+def record(losses: np.ndarray, folds: Folds, epoch: int = 3, status: str = "finished") -> TrialRecord:
+    """Average losses per row by fold."""
+    return TrialRecord(losses, np.array([losses[v].mean() for v in folds.validation]), epoch, status)
+
+
+def verdict(losses: np.ndarray, folds: Folds, metric: str = "rmse") -> tuple[list[TrialResult], Headline]:
+    """Judge trials by their losses per row."""
+    return judge(
+        TRIALS[: len(losses)], [record(own, folds) for own in losses], folds, METRICS[metric], "price"
+    )
+
+
+def drawn(rows: int = 40) -> np.ndarray:
+    """Draw losses of four trials, of which the third is the best."""
+    random = np.random.default_rng(0)
+    return random.random((4, rows)) * 0.1 + np.array([[9.0], [4.0], [1.0], [1.01]])
+
+
+def test_places_follow_the_mean_over_rows() -> None:
+    losses = drawn()
+    results, _ = verdict(losses, make_folds(40, 4))
+    assert [r.number for r in results] == [3, 4, 2, 1]
+    assert [r.place for r in results] == [1, 2, 3, 4]
+    for r in results:
+        own = losses[r.number - 1]
+        assert r.score == pytest.approx(math.sqrt(own.mean()))
+        assert r.low < r.score < r.high
+        assert len(r.fold_scores) == 4
+
+
+def test_fold_scores_and_their_deviation() -> None:
+    folds, losses = make_folds(40, 4), drawn()
+    results, _ = verdict(losses, folds)
+    expected = [math.sqrt(losses[2][v].mean()) for v in folds.validation]
+    assert results[0].fold_scores == pytest.approx(tuple(expected))
+    assert results[0].deviation == pytest.approx(np.std(expected, ddof=1))
+
+
+def test_a_difference_below_the_noise_is_a_tie() -> None:
+    results, _ = verdict(drawn(), make_folds(40, 4))
+    assert [r.tied for r in results] == [False, True, False, False]
+
+
+def test_accuracy_is_better_when_it_is_higher() -> None:
+    random = np.random.default_rng(1)
+    losses = (random.random((2, 200)) < [[0.5], [0.1]]).astype(float)
+    results, headline = verdict(losses, make_folds(200, 4), "accuracy")
+    assert [r.number for r in results] == [2, 1]
+    assert results[0].score == pytest.approx(1 - losses[1].mean())
+    assert results[0].low < results[0].score < results[0].high
+    assert headline.low < headline.value < headline.high
+    assert headline.value == pytest.approx(0.9, abs=0.05)
+
+
+def test_the_headline_names_the_baselines() -> None:
+    losses = drawn()
+    _, headline = verdict(losses, make_folds(40, 4))
+    linear, constant = (math.sqrt(losses[i].mean()) for i in (1, 0))
+    d = decimals(headline.value, headline.low, headline.high)
+    assert headline.sentence == (
+        f"price: RMSE {headline.value:.{d}f} (95 % {headline.low:.{d}f}–{headline.high:.{d}f}), "
+        f"linear model {linear:.{d}f}, constant {constant:.{d}f}"
+    )
+    assert headline.how.startswith("The best of 4 trials by 4-fold cross-validation, each row scored by")
+    assert "BBC-CV" in headline.how
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_trials_that_failed_come_last_and_spoil_nothing(bad: float) -> None:
+    folds, losses = make_folds(40, 4), drawn()
+    good, _ = verdict(losses[[0, 1, 3]], folds)
+    losses[2, 5 if math.isnan(bad) else slice(None)] = bad
+    results, headline = verdict(losses, folds)
+    assert [r.number for r in results] == [4, 2, 1, 3]
+    assert math.isnan(results[-1].score)
+    assert not results[-1].tied
+    assert [r.score for r in results[:3]] == [r.score for r in good]
+    assert math.isfinite(headline.value)
+    assert "of 3 trials" in headline.how
+
+
+def test_rows_that_were_never_validated_do_not_count() -> None:
+    folds = make_folds(40, holdout=0.25)
+    losses = np.where(folds.validation[0], drawn(), np.nan)
+    results, headline = verdict(losses, folds)
+    assert results[0].score == pytest.approx(math.sqrt(np.nanmean(losses[2])))
+    assert math.isfinite(headline.value)
+    assert results[1].tied  # judged by rows, as there is but one fold
+    assert not results[2].tied
+    assert math.isnan(results[0].deviation)
+
+
+@given(st.integers(2, 6), st.integers(1, 3), st.integers(1, 2), st.integers(0, 9))
+def test_losses_of_rows_are_means_over_seeds_and_repeats(k: int, seeds: int, repeats: int, draw: int) -> None:
+    folds, random = make_folds(13, k, repeats=repeats), np.random.default_rng(draw)
+    table = random.random((seeds, len(folds), 13))
+    losses = {
+        (seed, fold): table[seed, fold][folds.validation[fold]]
+        for seed in range(seeds)
+        for fold in range(len(folds))
+    }
+    per_row, per_fold = row_losses(13, losses, folds.validation_rows)
+    for row in range(13):
+        assert per_row[row] == pytest.approx(table[:, folds.validation[:, row], row].mean())
+    for fold in range(len(folds)):
+        assert per_fold[fold] == pytest.approx(table[:, fold, folds.validation[fold]].mean())
+
+
+def test_a_row_of_no_fold_has_no_loss() -> None:
+    per_row, _ = row_losses(3, {(0, 0): np.array([2.0])}, [np.array([1])])
+    assert np.isnan(per_row).tolist() == [True, False, True]
+
+
+def test_names_say_what_differs() -> None:
+    assert trial_names(TRIALS) == ["constant", "linear", "mlp 32×2, rate 0.001", "mlp 64×2, rate 0.1"]
+    assert trial_names([Settings(width=8)]) == ["mlp 8×2"]
+    own = [Settings(network="custom", options=(("flavor", f),)) for f in ("sour", "sweet")]
+    assert trial_names(own) == ["custom, flavor sour", "custom, flavor sweet"]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expected"),
+    [
+        (0.1283, 0.121, 0.136, 3),
+        (52314.2, 50100.0, 54700.0, 0),
+        (0.5, math.nan, math.nan, 3),
+        (0.0, math.nan, math.nan, 3),
+        (1e-9, 0.9e-9, 1.1e-9, 6),
+        (math.nan, math.nan, math.nan, 3),
+    ],
+)
+def test_decimals_suit_the_width(value: float, low: float, high: float, expected: int) -> None:
+    assert decimals(value, low, high) == expected
