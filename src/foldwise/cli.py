@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from foldwise.arguments import READ, free_folder, nothing_left_empty, one_source, run_name
+from foldwise.arguments import READ, free_folder, nothing_left_empty, one_source, read_separator, run_name
 from foldwise.errors import DataError, FoldwiseError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def fail(problem: str, hint: str) -> NoReturn:
 def write_data(text: str) -> None:
     """Write data to stdout, in UTF-8 wherever it goes; a reader that has read enough (head) is no problem."""
     try:
-        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.write(text.encode(errors="surrogateescape"))  # a path keeps its bytes
         sys.stdout.flush()
     except OSError as problem:
         # What is still in the buffer would fail once more, at exit, and with a traceback.
@@ -380,6 +380,17 @@ def predict(
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Where to write, .csv or .parquet; else stdout."),
     ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option("--separator", help="What separates cells in a text file, if not as in training."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="Encoding of a text file, if not as in training.")
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option("--header/--no-header", help="Whether the first line of a text file holds names."),
+    ] = None,
 ) -> None:
     """Predict the rows of a table with the networks of a run.
 
@@ -388,13 +399,15 @@ def predict(
     \b
     foldwise predict runs/train new.csv -o predictions.csv
     foldwise predict runs/train new.parquet | head
+    foldwise predict runs/train new.csv --separator ';' --encoding latin-1
     """
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"`{out}`: predictions are written as .csv or .parquet.", hint="-o predictions.csv")
     import foldwise
     from foldwise.store.files import write_atomically
 
-    table = foldwise.load(run).predict(new)
+    separator = None if separator is None else read_separator(separator)
+    table = foldwise.load(run).predict(new, separator=separator, encoding=encoding, header=header)
     if out is None:
         write_data(table.write_csv())
     else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,8 @@ from foldwise.data.target import Task
 from foldwise.engine.initialize import seeded
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.predict import predict_outputs
-from foldwise.errors import DataError, NetworkError, PlanError
+from foldwise.engine.state import Layout
+from foldwise.errors import DataError, NetworkError, PlanError, StoreError
 from foldwise.job import named_outputs, outputs_by_loss
 from foldwise.judge.metrics import Metric, class_scores, natural, probabilities
 from foldwise.judge.selection import bootstrap_intervals
@@ -92,6 +95,34 @@ def member_outputs(
     return raw.double() * scale[folds].unsqueeze(1) + shift[folds].unsqueeze(1)
 
 
+def refuse_other_networks(study: Study) -> None:
+    """Raise an error when the stored weights do not fit the networks that the settings describe."""
+    for models in study.models:
+        member = models.members[0]
+        own = member.settings.network == "custom"
+        if own and study.net is None:
+            continue
+        module = seeded(partial(_network, study, member), member.seed)
+        size, stored = Layout.of(module).size, models.parameters.shape[1]
+        if size != stored and own:
+            raise NetworkError(
+                f"the network given has {size} weights, and that of the study {stored}.",
+                hint="give the network that the study was made with",
+            )
+        if size != stored:
+            raise StoreError(
+                f"the run {study.folder} is damaged: trial {member.trial + 1} has {size} weights, not {stored}.",
+                hint="restore it from a copy, or train it again",
+            )
+
+
+def _network(study: Study, member: Member) -> torch.nn.Module:
+    outputs = outputs_by_loss(study.task)[member.settings.loss]
+    # the device `meta` only knows shapes; a user's constructor may want values
+    with nullcontext() if member.settings.network == "custom" else torch.device("meta"):
+        return build(member.settings, len(study.columns.features), outputs, study.net)
+
+
 def combined(outputs: Float[Tensor, "members rows outputs"], task: Task) -> Tensor:
     """Average over members: numbers as they are learnt (a logarithm stays one), classes as probabilities."""
     outputs = outputs.double()  # the probability of a sure class would round to 1, and of the others to 0
@@ -158,7 +189,7 @@ def winner_means(predictions: pl.DataFrame) -> pl.DataFrame:
 
 
 def outcome_of(table: Table, predictions: pl.DataFrame) -> dict[str, Any]:
-    """Compare the winner's out-of-fold predictions with the truth: a confusion matrix, or points of the first target."""
+    """Compare the winner's out-of-fold predictions with the truth: a confusion matrix, or the first target's points."""
     task = table.task
     means = winner_means(predictions)
     at = np.searchsorted(table.row, means["row"].to_numpy())

@@ -17,13 +17,12 @@ import torch
 from foldwise import outcome, recall
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds, make_folds
-from foldwise.data.read import read_table
-from foldwise.data.table import Source, Table, open_table, read_source
+from foldwise.data.table import Source, Table, is_path, open_table, read_again, read_source
 from foldwise.data.target import Task
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
-from foldwise.errors import SettingsError, StoreError
+from foldwise.errors import FoldwiseError, PlanError, SettingsError, StoreError
 from foldwise.job import Job
 from foldwise.judge.metrics import Metric, choose_metric
 from foldwise.judge.verdict import Headline, TrialResult, judge
@@ -36,7 +35,7 @@ from foldwise.report.content import content_of
 from foldwise.report.page import render
 from foldwise.store.environment import environment
 from foldwise.store.files import claim, spare_folder, write_text
-from foldwise.store.folder import read_study, write_study
+from foldwise.store.folder import read_study, write_description, write_study
 from foldwise.terminal import Display
 
 
@@ -60,7 +59,7 @@ def fit(
     task: str | None = None,
     log_target: bool | None = None,
     columns: Mapping[str, Any] | None = None,
-    drop: Sequence[str] = (),
+    drop: str | Sequence[str] = (),
     drop_missing_targets: bool = False,
     separator: str | None = None,
     encoding: str | None = None,
@@ -78,12 +77,13 @@ def fit(
 
     Args:
         data: a table: path (.csv, .parquet, .arrow …), pandas, polars or Arrow frame; or an array or frame X with `y`.
-        y: the targets of X, `[rows]` or `[rows, targets]`.
+        y: the targets of X, `[rows]` or `[rows, targets]`; not with `target` or `example`.
         target: the column to predict; several columns are several targets.
         example: a data set that comes with scikit-learn: digits, breast_cancer, diabetes, wine or iris.
         net: a network of your own: a class or function that gives a `torch.nn.Module`; see the guide.
         search: settings to try: a `Grid`, a mapping from settings to lists of values, or a list of such mappings.
-        folds: the number of folds, "loo" for leave-one-out, or a scikit-learn splitter.
+        folds: the number of folds, "loo" for leave-one-out, or a scikit-learn splitter; beside `holdout` or
+            `fold_column`, which need no number, one that is not the default is refused.
         repeats: how often to draw the folds anew.
         seeds: how many seeds each trial is trained with.
         holdout: validate once, on this share of the rows, instead of on k folds.
@@ -95,9 +95,9 @@ def fit(
         task: regression, binary, multiclass or multilabel, when the target does not tell.
         log_target: learn the logarithm of a positive target; by default when that makes it less skewed.
         columns: kinds of columns by name (number, category, date, drop), where the plan's guess is wrong.
-        drop: columns to leave out.
+        drop: a column to leave out, or several.
         drop_missing_targets: set rows without a target aside instead of refusing them.
-        separator, encoding, header: how to read a text file, where it is not found out.
+        separator, encoding, header: how to read a text file, where it is not found out; for files only.
         device: "auto", "cpu", "cuda" …
         dtype: "float32" or "float64".
         seed: from which all randomness follows; further seeds count up from it.
@@ -120,6 +120,7 @@ def fit(
     display = display or Display()
     folder = claim(out, overwrite) if out is not None else None
     reading = {"separator": separator, "encoding": encoding, "header": header}
+    _refuse_useless_folds(folds, holdout=holdout, fold_column=fold_column)
     frame, targets, source = read_source(data, y, target, example, reading)
     table = open_table(
         frame, targets, source, task=task, log_target=log_target, columns=columns, drop=drop, test=test, seed=seed,
@@ -132,7 +133,7 @@ def fit(
     job = Job(table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk)
     summary = job.summary()
     display.plan(summary)
-    command = command or f"foldwise.fit({source.path or source.example or '…'})"
+    command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
     completed = job.train(display.progress, LivePage(job, summary, command, folder).refresh)
     study = gather(job, summary, command, completed=completed)
     if folder is not None:
@@ -141,10 +142,17 @@ def fit(
     return study
 
 
+def _refuse_useless_folds(folds: Any, **instead: object) -> None:
+    given = [name for name, value in instead.items() if value is not None]
+    default = (fit.__kwdefaults__ or {})["folds"]
+    if given and isinstance(folds, int | np.integer) and folds != default:
+        raise PlanError(f"`folds` has no effect beside `{given[0]}`; got {folds}.", hint="give one of them")
+
+
 def folds_of(table: Table, folds: Any, repeats: int, holdout: float | None, seed: int) -> Folds:
     """Divide the development rows."""
     classes = table.task.kind in ("binary", "multiclass") and not table.task.soft
-    return make_folds(
+    divided = make_folds(
         len(table.features),
         folds,
         repeats=repeats,
@@ -156,6 +164,12 @@ def folds_of(table: Table, folds: Any, repeats: int, holdout: float | None, seed
         holdout=holdout,
         seed=seed,
     )
+    if (scored := int(divided.validation.any(axis=0).sum())) < 2:
+        raise PlanError(
+            f"{divided.how} leaves {scored} row to be scored on, which says nothing.",
+            hint="give a larger share, or more folds",
+        )
+    return divided
 
 
 def device_of(name: str) -> torch.device:
@@ -298,13 +312,30 @@ class Study:
             {("trial" if name == "number" else name): values for name, values in columns.items()}
         )
 
-    def predict(self, new: Any, trial: int | None = None) -> pl.DataFrame:
+    def predict(
+        self,
+        new: Any,
+        trial: int | None = None,
+        *,
+        separator: str | None = None,
+        encoding: str | None = None,
+        header: bool | None = None,
+    ) -> pl.DataFrame:
         """Predict new rows with the ensemble of a trial's fold members (the winner's, when none is named).
 
         Gives one row per new row: `prediction`, for classes also a probability per class (the mean over members),
-        and for numbers `spread`, the deviation between members.
+        and for numbers `spread`, the deviation between members. A text file is read by what `separator`, `encoding`
+        and `header` say, else like that of training if this finds the columns, else by what is found out.
         """
-        frame = read_table(new, **self.source.reading) if isinstance(new, str | Path) else read_table(new)
+        needed = {column.name for column in self.columns.columns if column.role == "feature"}
+        frame = read_again(
+            new,
+            self.source,
+            lambda table: needed <= {*table.columns},
+            separator=separator,
+            encoding=encoding,
+            header=header,
+        )
         return outcome.ensemble(self, frame, trial)
 
     def open_test(self) -> Opening:
@@ -312,13 +343,14 @@ class Study:
         opening = outcome.open_test(self)
         self.openings.append(opening.record())
         if self.folder is not None:
-            self.save(self.folder, overwrite=True)
+            write_description(self, self.folder)
+            self.report()
         return opening
 
     def replay(self, trial: int, fold: int, seed: int | None = None, data: Any = None) -> Replay:
         """Train one member alone with the plain reference loop, and show how far it is from the stacked one.
 
-        `data` is the table that the study was made from; one that came from a file is found again by itself.
+        `data` is the table that the study was made from, or (X, y); one that came from a file is found again by itself.
         """
         return recall.replay(self, trial, fold, self.plan.seeds[0] if seed is None else seed, data)
 
@@ -338,20 +370,27 @@ class Study:
         return folder
 
     def keep(self, folder: Path) -> None:
-        """Save after training; when the folder fails, save elsewhere and warn rather than lose the study."""
+        """Save after training; whatever fails, save elsewhere and warn rather than lose the study."""
         try:
-            self.save(folder, overwrite=True)
-        except (OSError, StoreError) as error:
+            write_study(self, claim(folder, overwrite=True))
+            self.folder = folder
+        except Exception as error:
+            self._keep_elsewhere(f"the run could not be written to {folder} ({_said(error)})")
+        try:
+            if self.folder is not None:
+                self.report()
+        except Exception as error:
+            self.warnings.append(f"the page could not be written ({_said(error)})")
+
+    def _keep_elsewhere(self, failed: str) -> None:
+        warnings, self.folder = self.warnings, None
+        try:
             spare = spare_folder()
-            said = str(error).splitlines()[0]
-            try:
-                self.save(spare, overwrite=True)
-                self.warnings.append(
-                    f"the run could not be written to {folder} ({said}); it is in {spare} instead"
-                )
-            except (OSError, StoreError):
-                self.folder = None
-                self.warnings.append(f"the run could not be written to {folder} ({said}), nor anywhere else")
+            self.warnings = [*warnings, f"{failed}; it is in {spare} instead"]
+            write_study(self, spare)
+            self.folder = spare
+        except Exception as error:
+            self.warnings = [*warnings, f"{failed}, nor elsewhere ({_said(error)})"]
 
     def __repr__(self) -> str:
         lines = [self.headline, ""]
@@ -371,6 +410,16 @@ class Study:
         return f"<p><b>{escape(self.headline)}</b></p>{warned}{table}"
 
 
+def _said(error: Exception) -> str:
+    said = str(error).splitlines()[:1]
+    return ": ".join([*([] if isinstance(error, FoldwiseError) else [type(error).__name__]), *said])
+
+
 def load(folder: str | Path, net: Net | None = None) -> Study:
-    """Read a study from its run folder; `net` is the network of your own, when the study used one."""
-    return Study(**read_study(Path(folder), net), folder=Path(folder))
+    """Read a study from its run folder; `net` is the network of your own, when the study used one.
+
+    Raises StoreError when there is none, or it is damaged; NetworkError when the network is another one.
+    """
+    study = Study(**read_study(Path(folder), net), folder=Path(folder))
+    outcome.refuse_other_networks(study)
+    return study

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import zoo
-from foldwise.engine.dropout import UNKEYED, KeyedDropout, key_dropouts, masked, rescale
+from foldwise.engine.dropout import UNKEYED, KeyedDropout, begin_pass, key_dropouts, masked, rescale
 from foldwise.engine.random import draws24, key, threshold
 from foldwise.errors import NetworkError
 from foldwise.plans.plan import Member
@@ -44,6 +44,15 @@ def test_a_mask_is_written_out_by_hand() -> None:
     kept = draws24(drop.key, 6) >= 2**22  # a quarter of 2²⁴
     y = drop(torch.ones(2, 3, dtype=torch.float64))
     assert torch.equal(y.flatten(), kept.double() / 0.75)
+
+
+def test_a_layer_at_two_places_draws_anew_at_each() -> None:
+    drop, one = KeyedDropout(0.5), torch.ones(200)
+    drop.key = key(torch.tensor(4), "dropout", 0, 0)
+    first, second = drop(one), drop(one)
+    assert not torch.equal(first, second)
+    begin_pass(nn.Sequential(drop))
+    assert torch.equal(drop(one), first)
 
 
 def test_nothing_is_dropped_in_evaluation() -> None:

@@ -19,6 +19,7 @@ from foldwise.settings import Settings
 
 STEPS = 10
 SIZE = 12
+ALWAYS = {"constant": torch.tensor([True])}
 DECAYED = torch.arange(SIZE) < 8  # the others stand for biases
 
 
@@ -47,7 +48,7 @@ def stacked(trials: list[Settings]) -> Iterator[Tensor]:
             torch.full((len(trials),), step),
             torch.full((len(trials),), STEPS),
             settings,
-            [s.schedule for s in trials],
+            {n: torch.tensor([s.schedule == n for s in trials]) for n in zoo.SCHEDULES},
             settings["weight_decay"] * DECAYED,
         )
         parameters = parameters + optimizer.apply(gradient, moments, now)
@@ -97,9 +98,7 @@ def one_step(optimizer: str, weight: float, gradient: float, **values: Any) -> f
     s, link = Settings(optimizer=optimizer, **values), OPTIMIZERS[optimizer]
     names = ("learning_rate", "momentum", "beta1", "beta2", "epsilon")
     settings = {name: cell(getattr(s, name)) for name in names}
-    now = Now(
-        cell(weight), torch.tensor([0]), torch.tensor([1]), settings, ["constant"], cell(s.weight_decay)
-    )
+    now = Now(cell(weight), torch.tensor([0]), torch.tensor([1]), settings, ALWAYS, cell(s.weight_decay))
     return float(now.parameters + link.apply(cell(gradient), {name: cell(0) for name in link.moments}, now))
 
 
@@ -121,7 +120,7 @@ def test_links_compose_in_order() -> None:
         torch.tensor([0]),
         torch.tensor([1]),
         {"learning_rate": torch.ones(1, 1)},
-        ["constant"],
+        ALWAYS,
         None,
     )
     assert chain(both, scale_by_rate).apply(torch.full((1, 1), 3.0), moments, now) == -7
@@ -152,5 +151,6 @@ def test_the_cosine_by_hand() -> None:
 
 
 def test_each_member_follows_its_own_schedule_at_its_own_step() -> None:
-    ours = factors(["cosine", "constant", "cosine"], torch.tensor([2, 3, 0]), torch.tensor([4, 4, 9]))
+    mine = torch.tensor([True, False, True])
+    ours = factors({"cosine": mine, "constant": ~mine}, torch.tensor([2, 3, 0]), torch.tensor([4, 4, 9]))
     assert ours.tolist() == pytest.approx([0.5, 1, 1], abs=1e-15)

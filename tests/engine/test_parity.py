@@ -243,9 +243,12 @@ def test_masks_of_a_stack_are_those_of_each_network_alone(dtype: torch.dtype) ->
         name: torch.stack([getattr(layer, name) for layer in layers.values()])
         for name in ("key", "limit", "scale")
     }
-    stacked = masked(x, **together, owner=torch.tensor([distinct.index(own) for own in members]))
-    for place, own in enumerate(members):
-        assert torch.equal(layers[own](x[place]), stacked[place])
+    owner = torch.tensor([distinct.index(own) for own in members])
+    for call in range(3):  # a layer at several places draws anew at each
+        stacked = masked(x, **together, call=call, owner=owner)
+        for place, own in enumerate(members):
+            layers[own].calls = call
+            assert torch.equal(layers[own](x[place]), stacked[place])
 
 
 @pytest.mark.parametrize("network", ["mlp tanh", "Normalized", "Branching"])

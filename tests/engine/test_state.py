@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import zoo
+from foldwise.data.folds import Folds, make_folds
 from foldwise.engine.members import kept_buffers, prior
-from foldwise.engine.rows import Constants, padded
+from foldwise.engine.rows import Constants, padded_validation
 from foldwise.engine.state import Layout, State, concatenate, put, take
 
 
@@ -113,9 +114,19 @@ def test_a_class_that_a_fold_never_saw_has_a_finite_prior() -> None:
 
 
 def test_unequal_rows_are_padded_with_a_row_of_their_own() -> None:
-    index, real = padded([np.array([4, 6, 9]), np.array([7])], torch.device("cpu"))
-    assert index.tolist() == [[4, 6, 9], [7, 7, 7]]
-    assert real.tolist() == [[True, True, True], [True, False, False]]
+    folds = make_folds(4, numbers=np.array([0, 1, 0, 0]))
+    index, weight = padded_validation(folds, torch.device("cpu"))
+    assert index.tolist() == [[0, 2, 3], [1, 1, 1]]
+    assert weight.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_a_row_that_is_validated_often_counts_once() -> None:
+    validation = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 1]], dtype=bool)
+    folds = Folds(~validation, validation, "overlapping")
+    _, weight = padded_validation(folds, torch.device("cpu"))
+    torch.testing.assert_close(
+        weight, torch.tensor([[1, 1 / 3], [1 / 3, 0], [1 / 3, 1]], dtype=torch.float64)
+    )
 
 
 @pytest.mark.parametrize("bounded", [True, False])

@@ -93,7 +93,7 @@ def test_the_headline_names_the_baselines() -> None:
         f"price: RMSE {headline.value:.{d}f} (95 % {headline.low:.{d}f}–{headline.high:.{d}f}), "
         f"linear model {linear:.{d}f}, constant {constant:.{d}f}"
     )
-    assert headline.how.startswith("The best of 4 trials by 4-fold cross-validation, each row scored by")
+    assert headline.how.startswith("The best of 4 trials by 4-fold cross-validation, all rows scored by")
     assert "BBC-CV" in headline.how
 
 

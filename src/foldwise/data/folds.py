@@ -302,6 +302,6 @@ def _enough_classes_to_seal(rows: int, share: float, classes: np.ndarray, names:
     sealed, count = int(np.ceil(rows * share)), len(np.unique(classes))
     if min(sealed, rows - sealed) < count:
         raise PlanError(
-            f"the test rows need a share of each class: {sealed} of {rows} rows cannot be divided so for {count} classes.",
+            f"the test rows need a share of each of {count} classes, for which {sealed} of {rows} rows do not do.",
             hint=f"--test {max(0.2, round(count / rows + 0.005, 2)):g}, or leave it out",
         )

@@ -13,6 +13,7 @@ from foldwise.engine.dropout import key_dropouts
 from foldwise.engine.rows import Constants
 from foldwise.engine.stacked.forward import choose_forward
 from foldwise.engine.state import Layout
+from foldwise.errors import NetworkError
 from foldwise.plans.plan import Member
 
 ROWS_AT_ONCE = 1 << 15  # over all members, so that many members do not need more memory than few
@@ -45,6 +46,12 @@ def predict_outputs(
     module = make(models.members[places[0]])
     key_dropouts(module)
     dtype = models.parameters.dtype
+    if Layout.of(module).size != models.parameters.shape[1]:
+        raise NetworkError(
+            f"the network `{type(module).__name__}` has {Layout.of(module).size} parameters; the study's has "
+            f"{models.parameters.shape[1]}.",
+            hint="give the network that the study was trained with: foldwise.load(folder, net=MyNet)",
+        )
     module.to(features.device, dtype).eval()
     parameters = Layout.of(module).split(models.parameters[places])
     buffers = {name: buffer[places] for name, buffer in models.buffers.items()}

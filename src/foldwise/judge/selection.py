@@ -41,7 +41,15 @@ def corrected_winner(
             best = np.argmin(counts @ chosen_among) if trials > 1 else 0
             scores[i] = chosen_among[outside, best].mean()
     low, high = np.nanquantile(scores, [0.025, 0.975])
-    return Interval(float(np.nanmean(scores)), float(low), float(high))
+    return Interval(float(np.nanmean(scores)), float(low), max(float(high), _unseen(chosen_among, rows)))
+
+
+def _unseen(losses: np.ndarray, rows: int) -> float:
+    """Bound the mean of losses from 0 to 1 that were 0 in every row, where a bootstrap sees nothing but zeros.
+
+    The largest share of errors p under which n rows without error have a probability of 2.5 %: 1 − 0.025^(1/n).
+    """
+    return 0.0 if losses.any() else 1 - 0.025 ** (1 / rows)
 
 
 def bootstrap_intervals(
@@ -51,6 +59,7 @@ def bootstrap_intervals(
     by_row = np.ascontiguousarray(losses.T)
     means = np.stack([counts @ by_row for counts in _drawn(len(by_row), resamples, seed)]) / len(by_row)
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    high = np.maximum(high, [_unseen(own, len(by_row)) for own in losses])
     return [Interval(*map(float, v)) for v in zip(losses.mean(axis=1), low, high, strict=True)]
 
 

@@ -137,6 +137,7 @@ def judge(
                 epoch=record.epoch,
                 tied=t != winner
                 and bool(finished[t])
+                and (intervals is None or intervals[t].low <= intervals[winner].high)
                 and _tied(records[winner], record, losses[winner], losses[t], folds),
                 status=record.status,
             )
@@ -182,12 +183,12 @@ def _headline(
     said = f"{title}: {metric.label} {value:.{digits}f}"
     if math.isfinite(low):
         said += f" (95 % {low:.{digits}f}–{high:.{digits}f})"
-    others = [
-        (n, next((r for r in results if r.settings.network == n), None)) for n in ("linear", "constant")
-    ]
-    for network, result in others:
-        if result is not None and math.isfinite(result.score):
-            said += f", {'linear model' if network == 'linear' else network} {result.score:.{digits}f}"
+    for network, name in (("linear", "linear model"), ("constant", "constant")):
+        result = next((r for r in results if r.settings.network == network), None)
+        if result is best:
+            said += f" by the {name}"
+        elif result is not None and math.isfinite(result.score):
+            said += f", {name} {result.score:.{digits}f}"
     how = f"The best so far, by {folds.how}."
     if thorough:
         share = float(folds.validation.any(axis=0).mean())

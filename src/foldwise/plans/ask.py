@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from foldwise.errors import PlanError, SettingsError
+from torch import nn
+
+from foldwise.errors import NetworkError, PlanError, SettingsError
 from foldwise.nets.build import Net, own_options
 from foldwise.plans.defaults import LOSSES_OF_TASK, base_settings, baselines, default_grid
 from foldwise.plans.plan import Plan
@@ -46,6 +48,12 @@ def _refuse_wrong_loss(trials: list[Settings], task: str) -> None:
 
 
 def _own_trials(net: Net, search: Any, base: Mapping[str, Any]) -> list[Settings]:
+    if isinstance(net, nn.Module) or not callable(net):
+        got = f"an instance of {type(net).__name__}" if isinstance(net, nn.Module) else repr(net)
+        raise NetworkError(
+            f"`net` must be a class or function that makes a network; got {got}.",
+            hint="net=MyNet, not net=MyNet(): each member gets a network of its own",
+        )
     grid = as_grid(search) if search is not None else Grid(learning_rate=[3e-4, 1e-3, 3e-3])
     takes = own_options(net)
     for values in grid.grids:

@@ -42,6 +42,9 @@ class Grid:
     def __len__(self) -> int:
         return len(self.combinations())
 
+    def __repr__(self) -> str:
+        return f"Grid({', '.join(map(repr, self.grids))})"
+
 
 def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]

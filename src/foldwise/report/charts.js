@@ -26,7 +26,7 @@ const charts = (() => {
   }
 
   const shorten = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-  const placed = (t) => (known(t.place) ? `${t.place}  ${t.name}` : t.name);
+  const placed = (t) => `${t.number}  ${t.name}`;
 
   // Axes: a domain is [from, to].
 

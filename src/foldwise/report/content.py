@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from foldwise.judge.verdict import TrialResult
+from foldwise.judge.verdict import TrialResult, decimals
 
 if TYPE_CHECKING:
     from foldwise.study import Study
@@ -58,8 +58,20 @@ def _facts(study: Study) -> list[list[str]]:
         ["engine", s.engine],
     ]
     if s.sealed:
-        facts.append(["sealed test rows", f"{s.sealed:,} (opened {len(study.openings)} times)"])
+        facts.append(["sealed test rows", f"{s.sealed:,}, {_opened(study.openings)}"])
     return facts
+
+
+def _opened(openings: list[dict[str, Any]]) -> str:
+    """Say what the test rows showed when they were first opened, and how often they were."""
+    if not openings:
+        return "not opened"
+    first = openings[0]
+    digits = decimals(first["score"], first["low"], first["high"])
+    said = f"{first['metric']} " + " ".join(
+        (f"{first['score']:.{digits}f}", f"(95 % {first['low']:.{digits}f}–{first['high']:.{digits}f})")
+    )
+    return said if len(openings) == 1 else f"{said} at the first of {len(openings)} openings"
 
 
 def _known(value: float) -> float | None:

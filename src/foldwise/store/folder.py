@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -23,11 +24,12 @@ from foldwise.data.target import Task
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
-from foldwise.errors import FoldwiseError, StoreError
+from foldwise.errors import StoreError
 from foldwise.judge.metrics import METRICS
 from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
 from foldwise.settings import Settings
+from foldwise.store.check import refuse_unfit
 from foldwise.store.files import all_or_nothing, write_atomically, write_text
 
 if TYPE_CHECKING:
@@ -142,60 +144,77 @@ def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
     if missing:
         raise StoreError(f"the run {folder} lacks {' and '.join(missing)}.", hint="train it again")
     try:
-        tensors = load((folder / "state.safetensors").read_bytes())
-        trials = tuple(Settings.model_validate(s, context="stored") for s in described["plan"]["trials"])
-        return {
-            "task": Task.from_dict(described["task"]),
-            "columns": ColumnPlan.from_dict(described["columns"]),
-            "source": Source(**described["source"]),
-            "plan": Plan(
-                described["plan"]["question"],
-                trials,
-                described["plan"]["folds"],
-                tuple(described["plan"]["seeds"]),
-            ),
-            "plan_summary": _read_summary(described["summary"]),
-            "folds": Folds(
-                tensors["folds.train"].numpy(), tensors["folds.validation"].numpy(), described["plan"]["how"]
-            ),
-            "metric": METRICS[described["metric"]],
-            "results": [_read_trial(t) for t in described["trials"]],
-            "headline_result": _read_headline(described["headline"]),
-            "history": _read_table(folder / "history.parquet"),
-            "predictions": _read_table(folder / "predictions.parquet"),
-            "outcome": described["outcome"],
-            "worst_rows": described["worst_rows"],
-            "models": _read_models(described, tensors, trials),
-            "constants": _read_constants(described, tensors),
-            "scalings": tuple(described["scalings"]),
-            "target_scale": (tensors["target.shift"], tensors["target.scale"])
-            if "target.shift" in tensors
-            else None,
-            "row": np.asarray(tensors["row"]),
-            "sealed": _read_table(folder / "sealed.parquet") if described["sealed"] else None,
-            "net": net,
-            "warnings": list(described["warnings"]),
-            "interrupted": bool(described["interrupted"]),
-            "environment": dict(described["environment"]),
-            "command": str(described["command"]),
-            "openings": list(described["openings"]),
-        }
-    except FoldwiseError:
-        raise
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        IndexError,
-        OSError,
-        SafetensorError,
-        pl.exceptions.PolarsError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        fields = _read_fields(folder, described)
+        refuse_unfit(fields)
+    except DAMAGE as error:
         raise StoreError(
-            f"the run {folder} is damaged: {reason}", hint="restore it from a copy, or train it again"
+            f"the run {folder} is damaged: {_reason(error)}", hint="restore it from a copy, or train it again"
         ) from None
+    return fields | {"net": net}
+
+
+DAMAGE = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{said[0]} is missing" if isinstance(error, KeyError) else said[0]
+
+
+def _as(kind: Any, stored: Any) -> Any:
+    """Read a value of a type, records included, from plain values."""
+    return TypeAdapter(kind).validate_python(stored, context="stored")
+
+
+def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
+    tensors = load((folder / "state.safetensors").read_bytes())
+    plan = _as(Plan, described["plan"])
+    return {
+        "task": _as(Task, described["task"]),
+        "columns": _as(ColumnPlan, described["columns"]),
+        "source": _as(Source, described["source"]),
+        "plan": plan,
+        "plan_summary": _as(PlanSummary, described["summary"]),
+        "folds": Folds(
+            tensors["folds.train"].numpy(),
+            tensors["folds.validation"].numpy(),
+            _as(str, described["plan"]["how"]),
+        ),
+        "metric": METRICS[described["metric"]],
+        "results": [_read_trial(t) for t in described["trials"]],
+        "headline_result": _read_headline(described["headline"]),
+        "history": _read_table(folder / "history.parquet"),
+        "predictions": _read_table(folder / "predictions.parquet"),
+        "outcome": _as(dict[str, Any], described["outcome"]),
+        "worst_rows": _as(list[dict[str, Any]], described["worst_rows"]),
+        "models": _read_models(described, tensors, plan.trials),
+        "constants": _read_constants(described, tensors),
+        "scalings": _as(tuple[str, ...], described["scalings"]),
+        "target_scale": (tensors["target.shift"], tensors["target.scale"])
+        if "target.shift" in tensors
+        else None,
+        "row": np.asarray(tensors["row"]),
+        "sealed": _read_table(folder / "sealed.parquet") if described["sealed"] else None,
+        "warnings": _as(list[str], described["warnings"]),
+        "interrupted": _as(bool, described["interrupted"]),
+        "environment": _as(dict[str, str], described["environment"]),
+        "command": _as(str, described["command"]),
+        "openings": _as(list[dict[str, Any]], described["openings"]),
+    }
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -223,28 +242,14 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return described
 
 
-def _read_summary(stored: dict[str, Any]) -> PlanSummary:
-    return PlanSummary(
-        **{**stored, "parameters": tuple(stored["parameters"]), "notes": tuple(stored["notes"])}
-    )
-
-
 def _read_headline(stored: dict[str, Any]) -> Headline:
-    return Headline(
-        stored["sentence"], stored["how"], *(_number(stored[n]) for n in ("value", "low", "high"))
-    )
+    return _as(Headline, {**stored, **{n: _number(stored[n]) for n in ("value", "low", "high")}})
 
 
 def _read_trial(stored: dict[str, Any]) -> TrialResult:
     numbers = {n: _number(stored[n]) for n in ("score", "low", "high", "deviation")}
-    return TrialResult(
-        **{
-            **stored,
-            **numbers,
-            "settings": Settings.model_validate(stored["settings"], context="stored"),
-            "fold_scores": tuple(_number(x) for x in stored["fold_scores"]),
-        }
-    )
+    scores = [_number(x) for x in stored["fold_scores"]]
+    return _as(TrialResult, {**stored, **numbers, "fold_scores": scores})
 
 
 def _read_constants(described: dict[str, Any], tensors: dict[str, Tensor]) -> Constants:
@@ -256,7 +261,7 @@ def _read_models(
     described: dict[str, Any], tensors: dict[str, Tensor], trials: tuple[Settings, ...]
 ) -> list[Models]:
     models = []
-    for number, members in enumerate(described["stacks"]):
+    for number, members in enumerate(_as(list[list[tuple[int, int, int]]], described["stacks"])):
         head = f"stack{number}.buffers."
         models.append(
             Models(

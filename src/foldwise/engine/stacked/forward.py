@@ -59,7 +59,9 @@ def choose_forward(
                 stacked.through(leaves, trial, sample).sum().backward()
             _in_evaluation(skeleton, lambda: stacked.through(parameters, trial, sample))
     except Exception as error:  # whatever vmap cannot take: the loop is always right, and the user is told
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (
+            str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
+        )
         return Forward(one_by_one.through, "one by one", f"the network cannot be stacked: {reason}")
     return stacked
 

@@ -1,0 +1,99 @@
+"""Whether the parts of a stored run fit together: each may be readable and belong to another run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from foldwise.data.folds import Folds
+from foldwise.data.target import Task
+from foldwise.engine.predict import Models
+from foldwise.engine.rows import Constants
+from foldwise.plans.defaults import LOSSES_OF_TASK
+from foldwise.plans.plan import Plan
+
+MEMBER = {"trial", "seed", "fold"}
+
+
+def refuse_unfit(fields: Mapping[str, Any]) -> None:
+    """Raise ValueError with the first thing that is wrong with the fields of a study."""
+    # one by one, because each check rests on those before it
+    for problem in _problems(fields):
+        raise ValueError(problem)
+
+
+def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
+    plan, task, columns = fields["plan"], fields["task"], fields["columns"]
+    if not plan.trials or not plan.seeds or plan.folds < 1:
+        yield "its plan has no members"
+    yield from _task_problems(task)
+    if task.kind not in fields["metric"].tasks:
+        yield f"its metric is not for {task.kind}"
+    if any(s.loss not in LOSSES_OF_TASK[task.kind] for s in plan.trials):
+        yield f"its losses are not for {task.kind}"
+    yield from _row_problems(plan, fields["folds"], fields["row"])
+    yield from _network_problems(plan, fields["models"])
+    yield from _constant_problems(plan, len(columns.features), fields["scalings"], fields["constants"])
+    scale, shape = fields["target_scale"], (plan.folds, len(task.targets))
+    if (scale is not None) != (task.kind == "regression") or any(s.shape != shape for s in scale or ()):
+        yield "the scales of its targets are not those of its folds"
+    if sorted(r.number for r in fields["results"]) != [*range(1, len(plan.trials) + 1)]:
+        yield "its results are not those of its trials"
+    for result in fields["results"]:
+        if result.settings != plan.trials[result.number - 1] or len(result.fold_scores) != plan.folds:
+            yield f"the result of trial {result.number} is that of another one"
+    if not {*MEMBER, "epoch", "training_loss", "validation_loss"} <= {*fields["history"].columns}:
+        yield "its history lacks columns"
+    if not {*MEMBER, "row"} < {*fields["predictions"].columns}:
+        yield "its predictions lack columns"
+    used = {*task.targets, *(c.name for c in columns.columns if c.role == "feature")}
+    if fields["sealed"] is not None and not used <= {*fields["sealed"].columns}:
+        yield "its sealed test rows lack columns"
+
+
+def _task_problems(task: Task) -> Iterator[str]:
+    sizes = [len(labels) for labels in task.classes]
+    fit = {
+        "regression": sizes == [],
+        "binary": sizes == [2] and len(task.targets) == 1,
+        "multiclass": len(sizes) == 1
+        and sizes[0] > 1
+        and len(task.targets) == (sizes[0] if task.soft else 1),
+        "multilabel": sizes == [2] * len(task.targets),
+    }
+    if not task.targets or not fit[task.kind]:
+        yield f"its classes are not those of a {task.kind} target"
+
+
+def _row_problems(plan: Plan, folds: Folds, row: Any) -> Iterator[str]:
+    parts = (folds.train, folds.validation)
+    if row.ndim != 1 or any(part.shape != (plan.folds, len(row)) or part.dtype != bool for part in parts):
+        yield "its folds are not those of its rows"
+
+
+def _network_problems(plan: Plan, stacks: list[Models]) -> Iterator[str]:
+    members = Counter((m.trial, m.fold, m.seed) for models in stacks for m in models.members)
+    if members != Counter((m.trial, m.fold, m.seed) for m in plan.members()):
+        yield "its networks are not those of its plan"
+    for number, models in enumerate(stacks):
+        weights, count = models.parameters, len(models.members)
+        tensors = [weights, *models.buffers.values()]
+        if weights.ndim != 2 or any(t.ndim == 0 or len(t) != count for t in tensors):
+            yield f"the weights of stack {number} are not those of its {count} networks"
+        if weights.dtype not in (torch.float32, torch.float64):
+            yield f"the weights of stack {number} are {weights.dtype}"
+        if len({m.settings.shape() for m in models.members}) != 1:
+            yield f"the networks of stack {number} differ"
+
+
+def _constant_problems(
+    plan: Plan, features: int, scalings: tuple[str, ...], constants: Constants
+) -> Iterator[str]:
+    if not {s.scaling for s in plan.trials} <= {*scalings}:
+        yield "the constants of a scaling are missing"
+    shape = (len(scalings) * plan.folds, features)
+    if any(getattr(constants, name).shape != shape for name in ("fill", "shift", "scale", "bound")):
+        yield "its constants are not those of its folds and columns"
