@@ -114,9 +114,10 @@ def base(task: str = "regression", rows: int = 1_000) -> dict[str, Any]:
 
 
 def search_table(combinations: Sequence[dict[str, Any]]) -> list[str]:
-    """Lay the combinations of a search out."""
-    names = list(combinations[0])
-    return table([code(n) for n in names], ([shown(c[n]) for n in names] for c in combinations))
+    """Lay the combinations of a search out; what one does not name has its default."""
+    names = [n for n in Settings.model_fields if any(n in c for c in combinations)]
+    whole = [Settings(**c).model_dump() for c in combinations]
+    return table([code(n) for n in names], ([shown(c[n]) for n in names] for c in whole))
 
 
 def refused() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import stat
@@ -123,10 +124,13 @@ def test_another_network_of_ones_own_is_told(tmp_path: Path) -> None:
 
 def test_numbers_that_json_does_not_have_are_null(fresh: Study, tmp_path: Path) -> None:
     fresh.outcome = {**fresh.outcome, "prediction": [np.nan, np.inf, *fresh.outcome["prediction"][2:]]}
-    fresh.openings.append({"score": np.nan})
+    fresh.openings.append({"score": np.nan, "low": np.inf, "high": 1.0})
     again = foldwise.load(fresh.save(tmp_path / "run"))
     assert again.outcome["prediction"][:2] == [None, None]
-    assert again.openings == [{"score": None}]
+    stored = json.loads((tmp_path / "run" / "study.json").read_text())
+    assert stored["openings"] == [{"score": None, "low": None, "high": 1.0}]
+    assert math.isnan(again.openings[0]["score"])
+    assert again.report().exists()
 
 
 def test_a_name_that_is_no_text_loses_nothing(tmp_path: Path) -> None:

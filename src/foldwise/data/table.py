@@ -97,8 +97,10 @@ def read_again(
 
     What is given here wins over how `source` was read, which says nothing about tables that are no text.
     """
-    given = {"separator": separator, "encoding": encoding, "header": header}
-    before = {name: source.reading.get(name) if value is None else value for name, value in given.items()}
+    given: dict[str, Any] = {"separator": separator, "encoding": encoding, "header": header}
+    before: dict[str, Any] = {
+        name: source.reading.get(name) if value is None else value for name, value in given.items()
+    }
     is_text = is_path(data) and Path(data).suffix.lower() not in FRAME_ENDINGS
     if not is_text or before == given:
         return read_table(data, **given)

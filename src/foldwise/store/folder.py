@@ -63,7 +63,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _write_table(path: Path, table: pl.DataFrame) -> None:
-    content = io.BytesIO()  # polars takes only paths in UTF-8, and keeps quiet when a disk is full
+    content = io.BytesIO()  # because polars takes only paths in UTF-8
     table.write_parquet(content)
     write_atomically(path, lambda p: p.write_bytes(content.getbuffer()))
 
@@ -213,7 +213,7 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "interrupted": _as(bool, described["interrupted"]),
         "environment": _as(dict[str, str], described["environment"]),
         "command": _as(str, described["command"]),
-        "openings": _as(list[dict[str, Any]], described["openings"]),
+        "openings": [_read_opening(o) for o in described["openings"]],
     }
 
 
@@ -244,6 +244,10 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 def _read_headline(stored: dict[str, Any]) -> Headline:
     return _as(Headline, {**stored, **{n: _number(stored[n]) for n in ("value", "low", "high")}})
+
+
+def _read_opening(stored: dict[str, Any]) -> dict[str, Any]:
+    return {**stored, **{n: _number(stored[n]) for n in ("score", "low", "high")}}
 
 
 def _read_trial(stored: dict[str, Any]) -> TrialResult:
