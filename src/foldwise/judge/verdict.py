@@ -83,13 +83,16 @@ def _name(settings: Settings, family: Sequence[Settings]) -> str:
         for name in Settings.model_fields
         if name not in told and len({getattr(t, name) for t in family}) > 1
     ]
-    parts = [f"{SHORT.get(name, name)} {_brief(getattr(settings, name))}" for name in varying]
-    parts += [f"{name} {_brief(value)}" for name, value in settings.options]
+    parts = [_said(SHORT.get(name, name), getattr(settings, name)) for name in varying]
+    parts += [_said(name, value) for name, value in settings.options]
     return ", ".join([head, *parts])
 
 
-def _brief(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _said(name: str, value: Any) -> str:
+    """Say a setting; a word such as relu says by itself what it is."""
+    if isinstance(value, str):
+        return value
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def judge(
