@@ -247,7 +247,8 @@ def _read_headline(stored: dict[str, Any]) -> Headline:
 
 
 def _read_opening(stored: dict[str, Any]) -> dict[str, Any]:
-    return {**stored, **{n: _number(stored[n]) for n in ("score", "low", "high")}}
+    numbers = {n: _number(stored[n]) for n in ("score", "low", "high")}
+    return {**stored, **numbers, "metric": _as(str, stored["metric"])}
 
 
 def _read_trial(stored: dict[str, Any]) -> TrialResult:
