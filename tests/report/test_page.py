@@ -187,7 +187,6 @@ def test_hostile_text_is_shown_as_text() -> None:
         "mlp 32×2, rate 0.01, dropout 0.1",
         "foldwise",
         "Adelie",
-        "learning rate",
         "2,930",
     ):
         assert prefix + shown in text
