@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ from foldwise.engine.loop import Progress
 from foldwise.engine.stacked.engine import StackedEngine
 from foldwise.job import Job
 from foldwise.plans.plan import Member
+from foldwise.study import LivePage
 from foldwise.terminal import Display
 
 EPOCHS = 4
@@ -269,6 +271,23 @@ def test_the_page_and_the_judge_only_look() -> None:
     job.records(), job.models(), job.history(), job.summary()
     assert all(map(torch.equal, before, final_states(job)))
     assert job.predictions().equals(predictions)
+
+
+def test_the_page_that_is_written_while_training_only_looks(plain: Job, tmp_path: Path) -> None:
+    job = studies.job(studies.table("multiclass"), "multiclass", MIXED, folds=4, seeds=2)
+    page = LivePage(job, job.summary(), "a test", tmp_path)
+    sizes: list[int] = []
+
+    def refresh() -> None:
+        page.due = 0.0
+        page.refresh()
+        sizes.append((tmp_path / "report.html").stat().st_size)
+
+    job.train(studies.quiet, refresh)
+    assert len(sizes) == 6  # epochs 0 to 5
+    assert min(sizes) > 10_000
+    assert all(map(torch.equal, final_states(plain), final_states(job)))
+    assert job.history().equals(plain.history())
 
 
 def test_a_display_changes_nothing() -> None:

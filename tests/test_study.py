@@ -489,7 +489,10 @@ class TooMany(nn.Linear):
     [
         (returns_nothing, "the network `returns_nothing` gave a NoneType, not a torch.nn.Module."),
         (TooMany, "the network `TooMany` gives (8, 2) for a batch of shape (8, 7); (8, 1) is needed."),
-        (nn.Linear(7, 1), "the network `Linear` could not be built"),
+        (
+            nn.Linear(7, 1),
+            "`net` must be a class or function that makes a network; got an instance of Linear.",
+        ),
         (nn.Linear, "the network `Linear` could not be built"),
     ],
 )

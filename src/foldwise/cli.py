@@ -403,6 +403,10 @@ def predict(
     """
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"`{out}`: predictions are written as .csv or .parquet.", hint="-o predictions.csv")
+    if out is not None and out.exists() and out.samefile(new):
+        raise DataError(
+            f"`{out}` is the table to predict, and would be overwritten.", hint="-o predictions.csv"
+        )
     import foldwise
     from foldwise.store.files import write_atomically
 

@@ -223,24 +223,38 @@ def worst_rows(table: Table, losses: np.ndarray, predictions: pl.DataFrame) -> l
     """List the rows that the winner gets most wrong, with their cells."""
     task = table.task
     means = winner_means(predictions)
-    order = np.argsort(-np.where(np.isfinite(losses), losses, -1), kind="stable")[:WORST_ROWS]
+    places = np.searchsorted(table.row, means["row"].to_numpy())
+    shown = means.drop("row").to_numpy()
+    surprise = _surprise(table, shown, places, losses)
     worst = []
-    for place in map(int, order):
-        found = means.filter(pl.col("row") == int(table.row[place]))
-        if found.is_empty() or not math.isfinite(losses[place]):
-            continue
-        values = found.drop("row").to_numpy()[0]
+    for at in np.argsort(-np.where(np.isfinite(surprise), surprise, -1), kind="stable")[:WORST_ROWS]:
+        place, values = int(places[at]), shown[at]
         cells = table.frame.row(place, named=True)
         worst.append(
             {
                 "row": int(table.row[place]),
                 "truth": ", ".join(f"{cells[t]}" for t in task.targets),
                 "prediction": _said(values, task),
-                "loss": float(losses[place]),
+                "loss": float(surprise[at]),
                 "cells": {k: _cell(v) for k, v in cells.items() if k not in task.targets},
             }
         )
     return worst
+
+
+def _surprise(
+    table: Table, shown: np.ndarray, places: np.ndarray, losses: np.ndarray
+) -> Float[np.ndarray, " validated_rows"]:
+    """Say how wrong each row's prediction is: the distance of numbers, −log of the true class's probability.
+
+    A count of errors would tie all right rows and all wrong ones.
+    """
+    truth = table.targets[places]
+    if table.task.kind == "regression":
+        return np.abs(natural(torch.tensor(truth), table.task).numpy() - shown).mean(axis=1)
+    if truth.ndim == 1:
+        return -np.log(np.maximum(shown[np.arange(len(truth)), truth], 1e-300))
+    return losses[places]
 
 
 def _said(values: np.ndarray, task: Task) -> str:

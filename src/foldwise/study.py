@@ -36,7 +36,7 @@ from foldwise.report.page import render
 from foldwise.store.environment import environment
 from foldwise.store.files import claim, spare_folder, write_text
 from foldwise.store.folder import read_study, write_description, write_study
-from foldwise.terminal import Display
+from foldwise.terminal import Display, default_display
 
 
 def fit(
@@ -104,7 +104,7 @@ def fit(
         chunk: how many members advance together; by default as many as stay in cache.
         out: a folder for the run; must not exist yet unless `overwrite`.
         overwrite: replace a run that is in the folder.
-        display: what shows columns, plan and progress; by default nothing is shown.
+        display: what shows columns, plan and progress: by default the terminal, if stderr is one; `Display()` is silent.
         command: recorded in the run, as what made it.
 
     Returns:
@@ -117,7 +117,7 @@ def fit(
     >>> study.leaderboard.height  # a constant, two linear models, and the one asked for
     4
     """
-    display = display or Display()
+    display = display or default_display()
     folder = claim(out, overwrite) if out is not None else None
     reading = {"separator": separator, "encoding": encoding, "header": header}
     _refuse_useless_folds(folds, holdout=holdout, fold_column=fold_column)
@@ -134,7 +134,8 @@ def fit(
     summary = job.summary()
     display.plan(summary)
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
-    completed = job.train(display.progress, LivePage(job, summary, command, folder).refresh)
+    with contextlib.closing(display):
+        completed = job.train(display.progress, LivePage(job, summary, command, folder).refresh)
     study = gather(job, summary, command, completed=completed)
     if folder is not None:
         study.keep(folder)
@@ -398,11 +399,12 @@ class Study:
             mark = "≈" if r.tied else " "
             interval = f"({r.low:.4g}–{r.high:.4g})"
             lines.append(
-                f"{r.place:3d} {mark} {r.name:<48} {r.score:.4g} {interval}  epoch {r.epoch}  {r.status}"
+                f"{r.number:3d} {mark} {r.name:<52} {r.score:.4g} {interval}  epoch {r.epoch}  {r.status}"
             )
         if any(r.tied for r in self.results):
             lines.append("≈ not distinguishable from the first")
-        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
+        notes = [f"note: {note}" for note in self.plan_summary.notes]
+        return "\n".join([*lines, *notes, *(f"warning: {w}" for w in self.warnings)])
 
     def _repr_html_(self) -> str:
         table = self.leaderboard.head(15)._repr_html_()

@@ -60,6 +60,9 @@ class Display:
     def finished(self, study: Any) -> None:
         """Show what the study found."""
 
+    def close(self) -> None:
+        """Clean up after training, also when it ended early."""
+
 
 class TerminalDisplay(Display):
     """Shows a study on a console: one live block on a terminal, a plain line now and then elsewhere.
@@ -78,6 +81,9 @@ class TerminalDisplay(Display):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._take_down()
 
     def columns(self, plan: ColumnPlan) -> None:
@@ -126,6 +132,12 @@ class TerminalDisplay(Display):
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def default_display() -> Display:
+    """Show on the terminal when stderr is one, and nothing otherwise."""
+    console = talk()
+    return TerminalDisplay(console) if console.is_terminal else Display()
 
 
 def _line_is_due(now: Progress, said: Progress | None) -> bool:

@@ -92,7 +92,7 @@ def test_the_prior_is_the_best_constant(target: str) -> None:
     world = zoo.world(what)
     rows = world.rows
     for fold, train in enumerate(world.folds.train):
-        ours = prior(rows, fold, what.loss)
+        ours = prior(rows, fold, what.loss, world.nursery.outputs[what.loss])
         targets = world.targets[train]
         if what.kind == "regression":
             expected = np.zeros(what.outputs)
@@ -108,7 +108,7 @@ def test_the_prior_is_the_best_constant(target: str) -> None:
 def test_a_class_that_a_fold_never_saw_has_a_finite_prior() -> None:
     world = zoo.world(zoo.TARGETS["classes"])
     targets = np.where(world.folds.train[0], world.targets % 2, 2)
-    found = prior(world.with_rows(world.features, targets).rows, 0, "cross_entropy")
+    found = prior(world.with_rows(world.features, targets).rows, 0, "cross_entropy", 3)
     assert torch.isfinite(found).all()
     assert found[2] == pytest.approx(np.log(0.5 / world.folds.train[0].sum()))
 

@@ -52,7 +52,7 @@ class Nursery:
         module = self.skeleton(member)
         if s.network == "constant":
             with torch.no_grad():
-                module.prior.copy_(prior(self.rows, member.fold, s.loss))  # type: ignore[operator]
+                module.prior.copy_(prior(self.rows, member.fold, s.loss, module.prior.numel()))  # type: ignore[operator]
         elif s.initialization != "own":
             initialize(module, s.initialization, member.seed, s.initial_deviation)
         return module
@@ -118,7 +118,7 @@ def kept_buffers(module: nn.Module) -> list[str]:
     return buffers + [name for name, p in module.named_parameters() if not p.requires_grad]
 
 
-def prior(rows: Rows, fold: int, loss: str) -> Tensor:
+def prior(rows: Rows, fold: int, loss: str, outputs: int) -> Tensor:
     """Give the constant outputs that minimize a fold's training loss: scaled mean 0, log shares or log odds."""
     targets = rows.targets[torch.from_numpy(rows.folds.train[fold]).to(rows.device)]
     if loss in ("squared_error", "half_squared_error"):
@@ -126,8 +126,7 @@ def prior(rows: Rows, fold: int, loss: str) -> Tensor:
     if targets.is_floating_point():
         shares = targets.double().mean(0)
     else:
-        classes = int(rows.targets.max()) + 1
-        shares = torch.bincount(targets, minlength=classes).double() / len(targets)
+        shares = torch.bincount(targets, minlength=outputs).double() / len(targets)
     floor = 0.5 / len(targets)  # a class that the fold never saw must keep a finite score
     shares = shares.clamp(floor, 1 - floor)
     return shares.log() if loss == "cross_entropy" else (shares / (1 - shares)).log()

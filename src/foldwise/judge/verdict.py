@@ -84,7 +84,10 @@ def _name(settings: Settings, family: Sequence[Settings]) -> str:
         if name not in told and len({getattr(t, name) for t in family}) > 1
     ]
     parts = [_said(SHORT.get(name, name), getattr(settings, name)) for name in varying]
-    parts += [_said(name, value) for name, value in settings.options]
+    parts += [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in settings.options
+    ]
     return ", ".join([head, *parts])
 
 
