@@ -104,7 +104,7 @@ def fit(
         chunk: how many members advance together; by default as many as stay in cache.
         out: a folder for the run; must not exist yet unless `overwrite`.
         overwrite: replace a run that is in the folder.
-        display: what shows columns, plan and progress: by default the terminal, if stderr is one; `Display()` is silent.
+        display: what shows columns, plan and progress; by default the terminal, if stderr is one.
         command: recorded in the run, as what made it.
 
     Returns:
