@@ -83,6 +83,16 @@ def test_what_is_no_network_is_refused(net: object, said: str) -> None:
         engine(net)
 
 
+def test_one_module_for_all_members_is_refused() -> None:
+    once = nn.Linear(zoo.FEATURES, 3)
+
+    def net(inputs: int, outputs: int) -> nn.Module:
+        return once
+
+    with pytest.raises(NetworkError, match="the network `net` gives the same module each time"):
+        engine(net)
+
+
 @pytest.mark.parametrize("batch_size", [1, 9, 18])
 def test_batch_normalization_over_one_row_is_refused(batch_size: int) -> None:
     # the folds have 20, 19, 18 and 12 training rows

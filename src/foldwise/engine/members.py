@@ -82,10 +82,15 @@ class Nursery:
             status=torch.full((len(members),), RUNNING, dtype=torch.int8, device=device),
         )
 
-    def dropout_rates(self, member: Member) -> list[float]:
-        """List the rates of a member's dropout layers, in the order of the layers."""
+    def dropout_rates(self, member: Member, skeleton: nn.Module) -> list[float]:
+        """List the rates of a member's dropout layers, in the order of the layers; not of the skeleton's keyed ones."""
         s = member.settings
         module = seeded(lambda: build(s, self.inputs, self.outputs[s.loss], self.net), member.seed)
+        if module is skeleton:
+            raise NetworkError(
+                f"the network `{getattr(self.net, '__name__', type(module).__name__)}` gives the same module each time.",
+                hint="make a new module at each call, so that each member has weights of its own",
+            )
         return [child.p for child in module.modules() if type(child) is nn.Dropout]
 
 

@@ -91,7 +91,7 @@ class StackedEngine:
         self.optimizer = OPTIMIZERS[shared.optimizer]
         self.skeleton = nursery.skeleton(members[0])
         self.dropouts = [name for name, m in self.skeleton.named_modules() if isinstance(m, KeyedDropout)]
-        self.rates = {m.trial: nursery.dropout_rates(m) for m in _firsts_of_trials(members)}
+        self.rates = {m.trial: nursery.dropout_rates(m, self.skeleton) for m in _firsts_of_trials(members)}
         self.layout = Layout.of(self.skeleton)
         self.state = nursery.initial_state(members)
         self.outputs = nursery.outputs[shared.loss]
