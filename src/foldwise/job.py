@@ -16,12 +16,12 @@ from foldwise.data.folds import Folds
 from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.data.table import Table
 from foldwise.data.target import Task
+from foldwise.engine.interface import choose_engine
 from foldwise.engine.loop import PlanSummary, Progress, Stack, Standing, train
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Rows, place_rows
-from foldwise.engine.stacked.engine import StackedEngine
 from foldwise.engine.state import DIVERGED, FINISHED
 from foldwise.judge.metrics import Metric, natural, probabilities
 from foldwise.judge.verdict import TrialRecord, row_losses, trial_names
@@ -107,7 +107,7 @@ class Job:
         """Build the stacks, ready at step 0."""
         orders = RowOrders(self.folds, self.device)
         return [
-            Stack(members, StackedEngine(members, self.nursery(members[0].settings.loss), orders, self.chunk))
+            Stack(members, choose_engine(members, self.nursery(members[0].settings.loss), orders, self.chunk))
             for members in self.plan.stacks()
         ]
 
@@ -115,7 +115,7 @@ class Job:
         """Say what will be trained; time is estimated from a few steps on copies."""
         engines = [stack.engine for stack in self.stacks]
         sizes = [engine.layout.size for engine in engines]
-        notes = tuple(dict.fromkeys(e.forward.why for e in engines if e.forward.how == "one by one"))
+        notes = tuple(dict.fromkeys(e.why for e in engines if e.how == "one by one"))
         return PlanSummary(
             rows=len(self.table.features),
             features=self.table.features.shape[1],
@@ -125,7 +125,7 @@ class Job:
             seeds=len(self.plan.seeds),
             members=len(self.plan.members()),
             epochs=max(s.epochs for s in self.plan.trials),
-            engine=f"{' and '.join(sorted({e.forward.how for e in engines}))} on {self.device}",
+            engine=f"{' and '.join(sorted({e.how for e in engines}))} on {self.device}",
             stacks=len(engines),
             seconds=sum(e.seconds() for e in engines),
             bytes=sum(e.bytes() for e in engines) + self.table.features.nbytes,

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldwise.engine.stacked.engine import StackedEngine
+from foldwise.engine.interface import Engine
 from foldwise.engine.state import DIVERGED, FINISHED, RUNNING, Kept
 from foldwise.plans.plan import Member
 
@@ -75,7 +75,7 @@ class Stack:
     """
 
     members: list[Member]
-    engine: StackedEngine
+    engine: Engine
     kept: Kept = field(init=False)
     training_loss: list[Float[np.ndarray, " members"]] = field(default_factory=list)
     validation_loss: list[Float[np.ndarray, " members"]] = field(default_factory=list)

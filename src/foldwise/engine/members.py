@@ -87,8 +87,9 @@ class Nursery:
         s = member.settings
         module = seeded(lambda: build(s, self.inputs, self.outputs[s.loss], self.net), member.seed)
         if module is skeleton:
+            name = getattr(self.net, "__name__", type(module).__name__)
             raise NetworkError(
-                f"the network `{getattr(self.net, '__name__', type(module).__name__)}` gives the same module each time.",
+                f"the network `{name}` gives the same module each time.",
                 hint="make a new module at each call, so that each member has weights of its own",
             )
         return [child.p for child in module.modules() if type(child) is nn.Dropout]

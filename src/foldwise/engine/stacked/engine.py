@@ -105,6 +105,16 @@ class StackedEngine:
         self.groups: dict[tuple[int, ...], Group] = {}
         self.courses: dict[tuple[int, ...], list[Turn]] = {}
 
+    @property
+    def how(self) -> str:
+        """Say how members advance: stacked, or one by one."""
+        return self.forward.how
+
+    @property
+    def why(self) -> str:
+        """Say why in this way."""
+        return self.forward.why
+
     def _refuse_single_rows(self) -> None:
         # batch normalization has no variance over one row, and would fail in the middle of the training
         single = [n for n in self.lengths if n % self.batch_size == 1 or self.batch_size == 1]
