@@ -52,7 +52,7 @@ def binary_cross_entropy(outputs: Tensor, targets: Tensor, knobs: Mapping[str, T
     smoothing = knobs.get("label_smoothing")
     if smoothing is not None:
         targets = targets * (1 - smoothing.unsqueeze(-1)) + smoothing.unsqueeze(-1) / 2
-    return (F.softplus(outputs) - outputs * targets).mean(-1)
+    return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(-1)
 
 
 LOSSES: dict[str, PerRow] = {

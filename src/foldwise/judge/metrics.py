@@ -64,7 +64,7 @@ def _error(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
 def _cross_entropy(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     outputs = outputs.double()
     if task.kind == "multilabel":
-        return (F.softplus(outputs) - outputs * targets).mean(-1)
+        return F.binary_cross_entropy_with_logits(outputs, targets.double(), reduction="none").mean(-1)
     logs = F.log_softmax(class_scores(outputs, task), dim=-1)
     if task.soft:
         return -(logs * targets).sum(-1)
