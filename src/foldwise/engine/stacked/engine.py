@@ -32,6 +32,7 @@ from foldwise.settings import FREE, Settings
 
 CACHE_BYTES = 64 << 20  # what the chunks at work on a CPU may touch in a step; see benchmarks/chunks.py
 DEVICE_BYTES = 4 << 30
+LEAST_CHUNK = 8  # fewer members than this leave a core busy with starting operations
 
 Draw = tuple[int, int, tuple[float, ...]]
 """Seed, steps per epoch, and rates of the dropout layers: members that agree in them have the same masks."""
@@ -395,7 +396,7 @@ class StackedEngine:
     def _chunk_that_fits(self) -> int:
         budget = CACHE_BYTES // self.workers if self.rows.device.type == "cpu" else DEVICE_BYTES
         fits = max(4, budget // self.bytes_per_member())
-        return min(fits, math.ceil(len(self.members) / self.workers))
+        return min(fits, max(LEAST_CHUNK, math.ceil(len(self.members) / self.workers)))
 
     def bytes(self) -> int:
         """Estimate the memory of the whole stack: weights, moments, kept weights, outputs on validation rows."""

@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -143,11 +143,28 @@ class Place(NamedTuple):
         return tensors[f"{self.name}.{what}" if self.name else what]
 
 
+class _BatchedLinear(torch.autograd.Function):
+    """y = x·Wᵀ + b for each member. Autograd would give the gradient of Wᵀ and turn it around by a copy; this gives
+    that of W as it lies in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        (own,) = gradients
+        to_x = torch.bmm(own, weight) if ctx.needs_input_grad[0] else None
+        return to_x, torch.bmm(own.mT, x), own.sum(1)
+
+
 def _linear(place: Place, tensors: Named, x: Tensor) -> Tensor:
     weight = place.tensor(tensors, "weight")
     if place.layer.bias is None:
         return torch.bmm(x, weight.mT)
-    return torch.baddbmm(place.tensor(tensors, "bias").unsqueeze(1), x, weight.mT)
+    return _BatchedLinear.apply(x, weight, place.tensor(tensors, "bias"))
 
 
 def _constant(place: Place, tensors: Named, x: Tensor) -> Tensor:
