@@ -1,6 +1,8 @@
 """The study of `adult` (5 folds × default search) against the same members trained one after the other.
 
-    python benchmarks/speed/adult.py [--members 10] [--pairs 3]
+    python benchmarks/speed/adult.py [--members 8] [--pairs 3] [--width 32]
+
+With --width every perceptron of the default search has that width.
 
 The peer is the plain PyTorch loop of foldwise.reference with tensors in memory and no DataLoader, the best of one and
 two threads, with torch's own dropout (the keyed one is slower and would flatter us). Its time is measured on members
@@ -27,6 +29,7 @@ from foldwise.engine.dropout import KeyedDropout
 from foldwise.job import Job, targets_for
 from foldwise.judge.metrics import choose_metric
 from foldwise.plans.ask import ask
+from foldwise.plans.defaults import DOZEN
 from foldwise.plans.plan import Member
 from foldwise.reference import Alone, prepare_fold, train_alone
 from foldwise.study import folds_of
@@ -35,12 +38,13 @@ HERE = Path(__file__).parent
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "adult" / "adult-train.csv"
 
 
-def make_job(dtype: torch.dtype = torch.float32) -> Job:
+def make_job(width: int | None = None, dtype: torch.dtype = torch.float32) -> Job:
     """Make the study of `adult` ready, as `foldwise fit adult-train.csv --target column_14` does."""
     frame, targets, source = read_source(str(DATA), None, "column_14", None, {})
     table = open_table(frame, targets, source)
     folds = folds_of(table, 5, 1, None, 0)
-    plan = ask(table.task.kind, len(table.features), None, None, len(folds), 1, 0)
+    search = None if width is None else [{**own, "width": width} for own in DOZEN]
+    plan = ask(table.task.kind, len(table.features), search, None, len(folds), 1, 0)
     return Job(table, plan, folds, choose_metric(None, table.task), None, torch.device("cpu"), dtype)
 
 
@@ -84,9 +88,9 @@ def stacked_seconds(job: Job, epochs: range) -> float:
     return (time.perf_counter() - start) / len(epochs) / sum(len(s.members) for s in trained)
 
 
-def largest_difference(members: list[Member]) -> float:
+def largest_difference(members: list[Member], width: int | None) -> float:
     """Compare weights after one epoch, stacked and alone, in float64: in float32 rounding alone drives both apart."""
-    job = make_job(torch.float64)
+    job = make_job(width, torch.float64)
     differences = []
     for member in members:
         stack = next(s for s in job.stacks if member in s.members)
@@ -106,8 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--members", type=int, default=6)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--width", type=int)
     given = parser.parse_args()
-    job = make_job()
+    job = make_job(given.width)
     for stack in job.stacks:
         stack.take_turn(0, job.measure, lambda rows: None)
     networks = [m for m in job.plan.members() if m.settings.network != "constant"]
@@ -123,7 +128,7 @@ def main() -> None:
         )
         print(pairs[-1], flush=True)
     torch.set_num_threads(os.cpu_count() or 1)
-    difference = largest_difference(drawn[:2])
+    difference = largest_difference(drawn[:2], given.width)
     assert difference < 1e-9, difference
     found = {
         "members": len(networks),
@@ -136,7 +141,10 @@ def main() -> None:
             "torch": torch.__version__,
         },
     }
-    (HERE / "adult.json").write_text(json.dumps(found, indent=1))
+    name = "default" if given.width is None else f"width {given.width}"
+    path = HERE / "adult.json"
+    whole = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**whole, name: found}, indent=1))
     print(
         f"ratio {found['ratio']:.1f}, largest difference of weights after one epoch in float64 {difference:.1e}"
     )
