@@ -30,11 +30,14 @@ class Nursery:
         """Count the features."""
         return self.rows.features.shape[1]
 
-    def skeleton(self, member: Member) -> nn.Module:
-        """Build a member's network with keyed dropout; its weights are what the constructor draws for the seed."""
+    def _built(self, member: Member) -> nn.Module:
         s = member.settings
         # under a generator of its own, so that the caller's is left as it was
-        module = seeded(lambda: build(s, self.inputs, self.outputs[s.loss], self.net), member.seed)
+        return seeded(lambda: build(s, self.inputs, self.outputs[s.loss], self.net), member.seed)
+
+    def skeleton(self, member: Member) -> nn.Module:
+        """Build a member's network with keyed dropout; its weights are what the constructor draws for the seed."""
+        module = self._built(member)
         try:
             key_dropouts(module)
         except NotImplementedError as error:
@@ -84,8 +87,7 @@ class Nursery:
 
     def dropout_rates(self, member: Member, skeleton: nn.Module) -> list[float]:
         """List the rates of a member's dropout layers, in the order of the layers; not of the skeleton's keyed ones."""
-        s = member.settings
-        module = seeded(lambda: build(s, self.inputs, self.outputs[s.loss], self.net), member.seed)
+        module = self._built(member)
         if module is skeleton:
             name = getattr(self.net, "__name__", type(module).__name__)
             raise NetworkError(
