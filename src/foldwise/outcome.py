@@ -18,12 +18,14 @@ from torch import Tensor
 
 from foldwise.data.table import Table
 from foldwise.data.target import Task
+from foldwise.data.weights import score_weights
 from foldwise.engine.initialize import seeded
 from foldwise.engine.loop import PlanSummary
+from foldwise.engine.losses import outputs_by_loss
 from foldwise.engine.predict import predict_outputs
 from foldwise.engine.state import Layout
 from foldwise.errors import DataError, NetworkError, PlanError, StoreError
-from foldwise.job import named_outputs, outputs_by_loss
+from foldwise.job import named_outputs
 from foldwise.judge.metrics import Metric, class_scores, natural, probabilities
 from foldwise.judge.selection import bootstrap_intervals
 from foldwise.judge.verdict import TrialResult, decimals
@@ -170,7 +172,10 @@ def open_test(study: Study) -> Opening:
     targets = torch.tensor(study.task.encode(study.sealed))
     outputs = member_outputs(study, study.sealed, None)
     losses = study.metric.per_row(combined_outputs(outputs, study.task), targets, study.task).numpy()
-    interval = bootstrap_intervals(losses[None])[0]
+    every = np.ones(len(losses), dtype=bool)
+    own = every.astype(np.float64) if study.sealed_weights is None else study.sealed_weights
+    weights = score_weights(own, targets.numpy(), every, study.weighting.classes)
+    interval = bootstrap_intervals(losses[None], weights=weights)[0]
     ends = sorted(study.metric.finish(x) for x in (interval.low, interval.high))
     return Opening(
         metric=study.metric.label,

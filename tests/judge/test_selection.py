@@ -146,3 +146,99 @@ def test_between_equal_trials_it_rarely_sees_a_difference() -> None:
     naive = np.mean([corrected_p_value(d, np.zeros(5), 1, 0) < 0.05 for d in differences])
     assert seen < 0.08
     assert naive > 0.1
+
+
+# Weights
+
+WEIGHTS = np.array([3.0, 1, 1, 2, 1, 2, 1, 1, 4, 1, 2, 1])
+
+
+def test_a_weight_of_2_is_a_row_twice_in_every_mean() -> None:
+    losses = np.random.default_rng(8).random((3, 12))
+    twice = np.repeat(losses, WEIGHTS.astype(int), axis=1)
+    for weighted, repeated in zip(
+        bootstrap_intervals(losses, weights=WEIGHTS), bootstrap_intervals(twice), strict=True
+    ):
+        assert weighted.value == pytest.approx(repeated.value, rel=1e-12)
+        assert weighted.low < weighted.value < weighted.high
+        # a row that counts twice is one draw and not two, which makes the mean less certain
+        assert weighted.high - weighted.low > repeated.high - repeated.low
+
+
+def test_the_weighted_bootstrap_by_hand() -> None:
+    losses = np.random.default_rng(8).random((1, 12))
+    random = np.random.default_rng(5)
+    drawn = (random.integers(0, 12, 12) for _ in range(40))
+    means = [np.average(losses[0, rows], weights=WEIGHTS[rows]) for rows in drawn]
+    (ours,) = bootstrap_intervals(losses, resamples=40, seed=5, weights=WEIGHTS)
+    assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), rel=1e-12)
+
+
+def test_the_weighted_correction_by_hand() -> None:
+    losses = np.random.default_rng(2).random((4, 12))
+    random = np.random.default_rng(7)
+    scores = []
+    for _ in range(50):
+        drawn = random.integers(0, 12, 12)
+        outside = np.setdiff1d(np.arange(12), drawn)
+        best = int(np.argmin((losses * WEIGHTS)[:, drawn].sum(axis=1)))
+        scores.append(np.average(losses[best, outside], weights=WEIGHTS[outside]))
+    ours = corrected_winner(losses, np.ones(4, bool), resamples=50, seed=7, weights=WEIGHTS)
+    assert ours.value == pytest.approx(np.mean(scores), rel=1e-12)
+    assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), rel=1e-12)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.01, 3.0])
+def test_weights_that_are_all_alike_are_none(weight: float) -> None:
+    losses, same = np.random.default_rng(8).random((3, 12)), np.full(12, weight)
+    for weighted, plain in zip(
+        bootstrap_intervals(losses, 100, weights=same), bootstrap_intervals(losses, 100), strict=True
+    ):
+        assert vars(weighted) == pytest.approx(vars(plain), rel=1e-12)
+    weighted = corrected_winner(losses, np.ones(3, bool), 100, weights=same)
+    assert vars(weighted) == pytest.approx(vars(corrected_winner(losses, np.ones(3, bool), 100)), rel=1e-12)
+    p = corrected_p_value(losses[0], losses[1], 1, 0, same)
+    assert p == pytest.approx(corrected_p_value(losses[0], losses[1], 1, 0), rel=1e-9)
+
+
+def test_the_intervals_of_weighted_means_cover() -> None:
+    random = np.random.default_rng(9)
+    covered = []
+    for _ in range(200):
+        weights = random.exponential(size=60) + 0.05
+        (interval,) = bootstrap_intervals(random.normal(1, 1, (1, 60)), 200, weights=weights)
+        covered.append(interval.low <= 1 <= interval.high)
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+@pytest.mark.parametrize("loss", [0.0, 1.0, 0.1])
+def test_equal_losses_have_no_weighted_width(loss: float) -> None:
+    weights = np.random.default_rng(9).random(30)
+    (interval,) = bootstrap_intervals(np.full((1, 30), loss), weights=weights)
+    assert interval.value == pytest.approx(loss, rel=1e-15)
+    assert interval.low == loss
+    assert loss == 0 or interval.high == loss
+    assert corrected_winner(np.ones((1, 30)), np.ones(1, bool), weights=weights).value == 1
+
+
+def test_without_an_error_few_heavy_rows_prove_little() -> None:
+    right = np.zeros((1, 20))
+    (equal,) = bootstrap_intervals(right)
+    (heavy,) = bootstrap_intervals(right, weights=np.array([100.0] * 2 + [0.001] * 18))
+    assert equal.high == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert heavy.high == pytest.approx(1 - 0.025 ** (1 / 2), rel=1e-3)
+
+
+def test_the_weighted_test_by_hand() -> None:
+    first, second, weights = np.array([1.0, 2.0, 4.0]), np.array([0.0, 0.0, 0.0]), np.array([1.0, 1.0, 2.0])
+    # d̄ = 11/4; Σ v²(d − d̄)² = (7/4)²/16 + (3/4)²/16 + (5/4)²/4 = 158/256; times J/(J−1) = 3/2
+    t = 11 / 4 / math.sqrt(1.5 * 158 / 256)
+    assert corrected_p_value(first, second, 1, 0, weights) == pytest.approx(2 * stats.t.sf(t, 2), rel=1e-12)
+
+
+def test_under_weights_equal_trials_rarely_seem_to_differ() -> None:
+    random = np.random.default_rng(10)
+    weights = random.exponential(size=40) + 0.05
+    differences = random.normal(size=(1000, 40))
+    found = np.mean([corrected_p_value(d, np.zeros(40), 1, 0, weights) < 0.05 for d in differences])
+    assert 0.02 < found < 0.08

@@ -163,3 +163,56 @@ def test_names_say_what_differs() -> None:
 )
 def test_decimals_suit_the_width(value: float, low: float, high: float, expected: int) -> None:
     assert decimals(value, low, high) == expected
+
+
+# Weights
+
+
+def fold_means(losses: np.ndarray, folds: Folds, weights: np.ndarray | None) -> TrialRecord:
+    """Average losses per row by fold, as a job does."""
+    rows = folds.validation_rows
+    by_fold = {(0, fold): losses[own] for fold, own in enumerate(rows)}
+    return TrialRecord(*row_losses(len(losses), by_fold, rows, weights), 3, "finished")
+
+
+@pytest.mark.parametrize("holdout", [None, 0.25])
+def test_a_weight_of_2_scores_as_a_row_twice(holdout: float | None) -> None:
+    losses, folds = drawn(), make_folds(40, 4 if holdout is None else 5, holdout=holdout)
+    weights = np.random.default_rng(2).integers(1, 4, 40)
+    twice = np.repeat(np.arange(40), weights)
+    repeated = Folds(folds.train[:, twice], folds.validation[:, twice], folds.how)
+    one, first = judge(
+        TRIALS, [fold_means(own, folds, weights * 0.5) for own in losses], folds, METRICS["rmse"], "price",
+        weights=weights * 0.5,
+    )  # fmt: skip
+    other, second = judge(
+        TRIALS, [fold_means(own[twice], repeated, None) for own in losses], repeated, METRICS["rmse"], "price"
+    )
+    for weighted, again in zip(one, other, strict=True):
+        assert weighted.number == again.number
+        assert weighted.score == pytest.approx(again.score, rel=1e-12)
+        assert weighted.fold_scores == pytest.approx(again.fold_scores, rel=1e-12)
+        assert weighted.tied == again.tied
+        assert weighted.low < weighted.score < weighted.high
+    assert first.value == pytest.approx(second.value, rel=0.02)
+
+
+def test_weights_can_make_another_trial_the_best() -> None:
+    losses, folds = np.stack([np.tile([1.0, 2.0], 10), np.tile([2.0, 1.5], 10)]), make_folds(20, 4)
+
+    def winner(weights: np.ndarray | None) -> int:
+        records = [fold_means(own, folds, weights) for own in losses]
+        return judge(TRIALS[:2], records, folds, METRICS["mae"], "price", weights=weights)[0][0].number
+
+    assert winner(None) == winner(np.full(20, 0.3)) == 1
+    assert winner(np.tile([0.1, 1.0], 10)) == 2
+
+
+def test_a_failed_trial_spoils_no_weighted_score() -> None:
+    losses, folds, weights = drawn(), make_folds(40, 4), np.linspace(0.1, 3, 40)
+    losses[2] = math.inf
+    records = [record(own, folds) for own in losses]
+    results, headline = judge(TRIALS, records, folds, METRICS["rmse"], "price", weights=weights)
+    assert [r.number for r in results] == [4, 2, 1, 3]
+    assert math.isnan(results[-1].score)
+    assert math.isfinite(headline.value)

@@ -18,9 +18,11 @@ from foldwise.data.examples import load_example
 from foldwise.data.folds import seal
 from foldwise.data.read import FRAME_ENDINGS, find_columns, fingerprint, from_arrays, read_table
 from foldwise.data.target import Task, complete_targets, plan_target
+from foldwise.data.weights import Weighting, even, is_column, read_class_weights, read_weights
 from foldwise.errors import DataError, listed
 
 ROW = "__foldwise_row__"  # the place of a row in the table as it was read
+WEIGHT = "__foldwise_weight__"  # how much a row counts
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Table:
-    """Development rows as numbers, the plan that made them so, and the test rows that nobody has looked at."""
+    """Development rows as numbers, the plan that made them so, and the test rows that nobody has looked at.
+
+    `weights` says how much each row counts: above 0, and 1 where rows are not weighted. Those of classes, in
+    `weighting`, are not in it.
+    """
 
     frame: pl.DataFrame
     row: Int[np.ndarray, " rows"]
@@ -48,6 +54,9 @@ class Table:
     time: np.ndarray | None
     fold_numbers: np.ndarray | None
     source: Source
+    weighting: Weighting
+    weights: Float[np.ndarray, " rows"]
+    sealed_weights: Float[np.ndarray, " sealed_rows"] | None
 
     @property
     def numbers(self) -> Bool[np.ndarray, " features"]:
@@ -150,13 +159,20 @@ def open_table(
     groups: str | None = None,
     time: str | None = None,
     fold_column: str | None = None,
+    weights: Any = None,
+    class_weights: Any = None,
     test: float | None = None,
     seed: int = 0,
 ) -> Table:
-    """Set test rows apart, then plan and encode the development rows alone."""
-    roles = _roles(frame, groups, time, fold_column)
+    """Take out rows of weight 0, set test rows apart, then plan and encode the development rows alone."""
+    roles = _roles(frame, groups, time, fold_column, weights if is_column(weights) else None)
     overrides = _overrides(frame, columns or {}, _names(drop))
-    frame = complete_targets(frame.with_row_index(ROW), targets, drop_missing=drop_missing_targets)
+    every = frame.height
+    frame = _weighted(frame, weights)
+    absent = every - frame.height
+    frame = complete_targets(
+        frame, targets, drop_missing=drop_missing_targets, places=frame[ROW].to_numpy().astype(np.int64)
+    )
     # which classes there are is asked of all rows; nothing that is learnt is
     found = plan_target(frame, targets, kind=task, log=log_target)
     sealed = None
@@ -164,16 +180,22 @@ def open_table(
         sealed_rows = _seal(frame, found, roles, test, seed)
         frame, sealed = frame.filter(pl.Series(~sealed_rows)), frame.filter(pl.Series(sealed_rows))
         found = _task_without(frame, sealed, found, log_target)
-    row = frame[ROW].to_numpy().astype(np.int64)
-    frame = frame.drop(ROW)
+    weighting = Weighting(
+        column=next((name for name, role in roles.items() if role == "weight"), None),
+        given=weights is not None and not is_column(weights),
+        classes=read_class_weights(class_weights, found),
+        absent=absent,
+    )
+    row, own = frame[ROW].to_numpy().astype(np.int64), even(frame[WEIGHT].to_numpy(writable=True))
+    frame = frame.drop(ROW, WEIGHT)
     plan = plan_columns(frame, targets=targets, roles=roles, overrides=overrides)
     if sealed is not None:
         _refuse_unfit(sealed, found, plan)
-    by_role = {role: _cells(frame, name) for name, role in roles.items()}
+    by_role = {role: _cells(frame, name) for name, role in roles.items() if role != "weight"}
     return Table(
         frame=frame,
         row=row,
-        sealed=None if sealed is None else sealed.drop(ROW),
+        sealed=None if sealed is None else sealed.drop(ROW, WEIGHT),
         task=found,
         columns=plan,
         features=plan.encode(frame),
@@ -182,7 +204,16 @@ def open_table(
         time=_moments(frame, roles),
         fold_numbers=by_role.get("fold"),
         source=source,
+        weighting=weighting,
+        weights=own,
+        sealed_weights=None if sealed is None else even(sealed[WEIGHT].to_numpy(writable=True)),
     )
+
+
+def _weighted(frame: pl.DataFrame, weights: Any) -> pl.DataFrame:
+    """Number the rows, write the weight of each beside it, and leave out those that count nothing."""
+    own = np.ones(frame.height) if weights is None else read_weights(frame, weights)
+    return frame.with_row_index(ROW).with_columns(pl.Series(WEIGHT, own)).filter(pl.col(WEIGHT) > 0)
 
 
 def _overrides(frame: pl.DataFrame, columns: Mapping[str, Any], drop: Sequence[str]) -> dict[str, Any]:
@@ -218,10 +249,20 @@ def _refuse_unfit(sealed: pl.DataFrame, task: Task, plan: ColumnPlan) -> None:
 
 
 def _roles(
-    frame: pl.DataFrame, groups: str | None, time: str | None, fold_column: str | None
+    frame: pl.DataFrame, groups: str | None, time: str | None, fold_column: str | None, weights: str | None
 ) -> dict[str, str]:
-    asked = {"group": groups, "time": time, "fold": fold_column}
-    return {find_columns(frame, [name])[0]: role for role, name in asked.items() if name is not None}
+    asked = {"group": groups, "time": time, "fold": fold_column, "weight": weights}
+    roles: dict[str, str] = {}
+    for role, name in asked.items():
+        if name is None:
+            continue
+        found = find_columns(frame, [name])[0]
+        if found in roles:
+            raise DataError(
+                f"column `{found}` cannot be the {roles[found]} and the {role}.", hint="name another column"
+            )
+        roles[found] = role
+    return roles
 
 
 def _seal(

@@ -84,19 +84,24 @@ class Task:
 
 
 def complete_targets(
-    frame: pl.DataFrame, targets: Sequence[str | int], *, drop_missing: bool
+    frame: pl.DataFrame,
+    targets: Sequence[str | int],
+    *,
+    drop_missing: bool,
+    places: Int[np.ndarray, " rows"] | None = None,
 ) -> pl.DataFrame:
     """Give the rows whose targets are all there.
 
     Raises DataError naming the rows (counted from 0) that miss a target, unless `drop_missing`, and those
-    with an infinite one.
+    with an infinite one. `places` are the rows' numbers, where the frame is a part of a table.
 
     >>> complete_targets(pl.DataFrame({"y": [1.0, None, 3.0]}), ["y"], drop_missing=True)["y"].to_list()
     [1.0, 3.0]
     """
     names = find_columns(frame, targets, what="target")
+    places = np.arange(frame.height) if places is None else places
     for name in names:
-        _refuse_infinite(frame[name])
+        _refuse_infinite(frame[name], places)
     missing = (
         frame.select(pl.any_horizontal(*(_is_missing(frame[name]) for name in names))).to_series().to_numpy()
     )
@@ -110,7 +115,7 @@ def complete_targets(
     if not drop_missing:
         raise DataError(
             f"the target {listed(names)} is missing in {len(rows)} of {frame.height} rows: "
-            f"{rows_named(rows)}.",
+            f"{rows_named(places[rows])}.",
             hint="fill them, or set these rows aside: `--drop-missing-targets` (drop_missing_targets=True)",
         )
     return frame.filter(~missing)
@@ -200,12 +205,12 @@ def _is_missing(column: pl.Series) -> pl.Series:
     return column.is_null() | column.is_nan() if column.dtype.is_float() else column.is_null()
 
 
-def _refuse_infinite(column: pl.Series) -> None:
+def _refuse_infinite(column: pl.Series, places: Int[np.ndarray, " rows"]) -> None:
     if column.dtype.is_float() and len(
         rows := np.flatnonzero(column.is_infinite().fill_null(False).to_numpy())
     ):
         raise DataError(
-            f"the target `{column.name}` is infinite in {rows_named(rows)}.",
+            f"the target `{column.name}` is infinite in {rows_named(places[rows])}.",
             hint="correct or remove these rows",
         )
 

@@ -62,6 +62,9 @@ class Rows:
     constants: Constants
     target_shift: Float[Tensor, "folds targets"] | None  # None: targets are classes and are not scaled
     target_scale: Float[Tensor, "folds targets"] | None
+    weights: Float[Tensor, "folds rows"] | None = None  # what rows count in training; None: all count 1
+    weight_mean: Float[Tensor, " folds"] | None = None  # over a fold's training rows
+    score_weights: Float[Tensor, " rows"] | None = None  # what rows count in scores; None: all count alike
 
     def preparation(self, scaling: str, fold: int) -> int:
         """Give the place of a scaling and fold among the constants."""
@@ -81,6 +84,19 @@ class Rows:
                 1
             )
         return targets.to(self.dtype) if targets.is_floating_point() else targets
+
+    def weights_of(
+        self, index: Int64[Tensor, "streams batch"], folds: Int64[Tensor, " streams"]
+    ) -> Float[Tensor, "streams batch"] | None:
+        """Gather what rows count in the training of folds; 1 in the mean over a fold's training rows.
+
+        None when all rows count 1. A batch has the loss mean(w·loss), not Σ w·loss / Σ w: rows would count more
+        where they happen to meet light ones.
+        """
+        if self.weights is None or self.weight_mean is None:
+            return None
+        own = self.weights[folds.unsqueeze(1), index] / self.weight_mean[folds].unsqueeze(1)
+        return own.to(self.dtype)
 
     def unscaled(
         self, outputs: Float[Tensor, "members rows outputs"], folds: Int64[Tensor, " members"]
@@ -117,6 +133,8 @@ def place_rows(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    weights: Float[np.ndarray, "folds rows"] | None = None,
+    score_weights: Float[np.ndarray, " rows"] | None = None,
 ) -> Rows:
     """Move rows and constants to the device, once."""
 
@@ -137,20 +155,35 @@ def place_rows(
         constants=Constants(**constants, bounded=any(np.isfinite(p.bound).any() for p in parts)),
         target_shift=None if target_scale is None else placed(target_scale.shift),
         target_scale=None if target_scale is None else placed(target_scale.scale),
+        weights=None if weights is None else _placed_once(weights, device),
+        weight_mean=None if weights is None else placed(_training_means(weights, folds)),
+        score_weights=None if score_weights is None else placed(score_weights),
     )
 
 
+def _placed_once(weights: Float[np.ndarray, "folds rows"], device: torch.device) -> Tensor:
+    # weights that are the same in all folds are one row of memory here, as they were in numpy
+    if weights.strides[0] == 0:
+        return torch.tensor(weights[0], device=device).expand(len(weights), -1)
+    return torch.tensor(weights, device=device)
+
+
+def _training_means(weights: Float[np.ndarray, "folds rows"], folds: Folds) -> Float[np.ndarray, " folds"]:
+    return np.array([own[train].mean() for own, train in zip(weights, folds.train, strict=True)])
+
+
 def padded_validation(
-    folds: Folds, device: torch.device
+    folds: Folds, device: torch.device, weights: Float[Tensor, " rows"] | None = None
 ) -> tuple[Int64[Tensor, "folds most"], Float[Tensor, "folds most"]]:
     """Lay the validation rows of unequal folds side by side, short ones repeating their first row; and their weights.
 
     A row that is validated c times (by repeated folds) has weight 1/c each time, so that a mean over folds counts
-    every row once; places that only fill up have weight 0.
+    every row once; places that only fill up have weight 0. `weights` say how much each row counts.
     """
     rows = folds.validation_rows
     most = max(len(r) for r in rows)
     times = folds.validation.sum(axis=0)
     index = np.stack([np.concatenate([r, np.full(most - len(r), r[0])]) for r in rows])
     weight = np.stack([(np.arange(most) < len(r)) / times[i] for r, i in zip(rows, index, strict=True)])
-    return torch.tensor(index, device=device), torch.tensor(weight, device=device)
+    places, counted = torch.tensor(index, device=device), torch.tensor(weight, device=device)
+    return places, counted if weights is None else counted * weights[places]

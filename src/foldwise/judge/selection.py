@@ -24,13 +24,14 @@ def corrected_winner(
     candidates: Bool[np.ndarray, " trials"],
     resamples: int = 1000,
     seed: int = 0,
+    weights: Float[np.ndarray, " rows"] | None = None,
 ) -> Interval:
     """Estimate the winner's loss without the luck of having been chosen.
 
     BBC-CV (Tsamardinos, Greasidou & Borboudakis 2018, *Bootstrapping the out-of-sample predictions for efficient and
     accurate cross-validation*): rows are drawn with replacement; the trial that is best on the rows drawn is scored
     on the rows not drawn; value and interval are the mean and the 2.5 % and 97.5 % points over the resamples.
-    `losses` holds each trial's out-of-fold loss of each row.
+    `losses` holds each trial's out-of-fold loss of each row; every mean is weighted by `weights`, all above 0.
     """
     chosen_among = np.ascontiguousarray(losses[candidates].T)
     rows, trials = chosen_among.shape
@@ -38,13 +39,32 @@ def corrected_winner(
     for i, counts in enumerate(_drawn(rows, resamples, seed)):
         outside = counts == 0
         if outside.any():
-            best = np.argmin(counts @ chosen_among) if trials > 1 else 0
-            scores[i] = chosen_among[outside, best].mean()
+            drawn = counts if weights is None else counts * weights
+            best = np.argmin(drawn @ chosen_among) if trials > 1 else 0
+            own = None if weights is None else weights[outside]
+            scores[i] = mean_losses(chosen_among[outside, best], own)
     low, high = np.nanquantile(scores, [0.025, 0.975])
-    return Interval(float(np.nanmean(scores)), float(low), max(float(high), _unseen(chosen_among, rows)))
+    unseen = _unseen(chosen_among, rows_that_count(rows, weights))
+    return Interval(float(np.nanmean(scores)), float(low), max(float(high), unseen))
 
 
-def _unseen(losses: np.ndarray, rows: int) -> float:
+def mean_losses(
+    losses: Float[np.ndarray, "*trials rows"], weights: Float[np.ndarray, " rows"] | None
+) -> Float[np.ndarray, "*trials"]:
+    """Average losses over rows, Σ w·l / Σ w; all rows count alike without weights."""
+    return losses.mean(axis=-1) if weights is None else np.average(losses, axis=-1, weights=weights)
+
+
+def rows_that_count(rows: int, weights: Float[np.ndarray, " rows"] | None) -> float:
+    """Give the number of equal rows that would say as much as weighted ones: (Σ w)² / Σ w² (Kish 1965).
+
+    >>> rows_that_count(4, None), rows_that_count(3, np.array([3.0, 1.0, 0.0]))
+    (4.0, 1.6)
+    """
+    return float(rows if weights is None else weights.sum() ** 2 / np.square(weights).sum())
+
+
+def _unseen(losses: np.ndarray, rows: float) -> float:
     """Bound the mean of losses from 0 to 1 that were 0 in every row, where a bootstrap sees nothing but zeros.
 
     The largest share of errors p under which n rows without error have a probability of 2.5 %: 1 − 0.025^(1/n).
@@ -53,14 +73,35 @@ def _unseen(losses: np.ndarray, rows: int) -> float:
 
 
 def bootstrap_intervals(
-    losses: Float[np.ndarray, "trials rows"], resamples: int = 1000, seed: int = 0
+    losses: Float[np.ndarray, "trials rows"],
+    resamples: int = 1000,
+    seed: int = 0,
+    weights: Float[np.ndarray, " rows"] | None = None,
 ) -> list[Interval]:
-    """Give each trial's mean loss and the 2.5 % and 97.5 % points of its mean over rows drawn with replacement."""
+    """Give each trial's mean loss and the 2.5 % and 97.5 % points of its mean over rows drawn with replacement.
+
+    With `weights`, all above 0, the mean of rows drawn cᵢ times is Σ c·w·l / Σ c·w: which rows there are is left to
+    chance, so that few heavy rows make a wide interval.
+    """
     by_row = np.ascontiguousarray(losses.T)
-    means = np.stack([counts @ by_row for counts in _drawn(len(by_row), resamples, seed)]) / len(by_row)
+    means = np.stack([_resampled(counts, by_row, weights) for counts in _drawn(len(by_row), resamples, seed)])
+    if weights is not None:  # no mean is beyond what it is a mean of, though rounding may make it so
+        means = np.clip(means, losses.min(axis=1), losses.max(axis=1))
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
-    high = np.maximum(high, [_unseen(own, len(by_row)) for own in losses])
-    return [Interval(*map(float, v)) for v in zip(losses.mean(axis=1), low, high, strict=True)]
+    high = np.maximum(high, [_unseen(own, rows_that_count(len(by_row), weights)) for own in losses])
+    values = mean_losses(losses, weights)
+    return [Interval(*map(float, v)) for v in zip(values, low, high, strict=True)]
+
+
+def _resampled(
+    counts: Int[np.ndarray, " rows"],
+    by_row: Float[np.ndarray, "rows trials"],
+    weights: Float[np.ndarray, " rows"] | None,
+) -> Float[np.ndarray, " trials"]:
+    if weights is None:
+        return counts @ by_row / len(by_row)
+    drawn = counts * weights
+    return drawn @ by_row / drawn.sum()
 
 
 def _drawn(rows: int, resamples: int, seed: int) -> Iterator[Int[np.ndarray, " rows"]]:
@@ -75,11 +116,13 @@ def corrected_p_value(
     second: Float[np.ndarray, " folds"],
     train_rows: float,
     validation_rows: float,
+    weights: Float[np.ndarray, " folds"] | None = None,
 ) -> float:
     """Test whether two trials differ, from their losses fold by fold.
 
     Nadeau & Bengio 2003, *Inference for the generalization error*: t = d̄ / √((1/J + n₂/n₁)·s²) with J−1 degrees of
     freedom, where folds overlap in their n₁ training rows and s² is the variance of the J differences. Two-sided.
+    With weights v that sum to 1, d̄ = Σ v·d and s² = J²/(J−1) · Σ v²·(d − d̄)², the variance of a weighted mean.
 
     >>> round(corrected_p_value(np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.4, 3.6]), 8, 4), 3)
     0.032
@@ -88,7 +131,11 @@ def corrected_p_value(
     folds = len(difference)
     if folds < 2:
         return 1.0
-    variance = difference.var(ddof=1) * (1 / folds + validation_rows / train_rows)
+    mean, spread = mean_losses(difference, weights), difference.var(ddof=1)
+    if weights is not None:
+        shares = weights / weights.sum()
+        spread = folds**2 / (folds - 1) * np.square(shares * (difference - mean)).sum()
+    variance = spread * (1 / folds + validation_rows / train_rows)
     if variance == 0:
-        return 1.0 if difference.mean() == 0 else 0.0
-    return float(2 * stats.t.sf(abs(difference.mean()) / np.sqrt(variance), folds - 1))
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / np.sqrt(variance), folds - 1))

@@ -12,8 +12,14 @@ from jaxtyping import Float, Int
 
 from foldwise.data.folds import Folds
 from foldwise.judge.metrics import Metric
-from foldwise.judge.selection import bootstrap_intervals, corrected_p_value, corrected_winner
-from foldwise.settings import Settings
+from foldwise.judge.selection import (
+    Interval,
+    bootstrap_intervals,
+    corrected_p_value,
+    corrected_winner,
+    mean_losses,
+)
+from foldwise.settings import WRITTEN_OTHERWISE, Settings
 
 TIED_ABOVE = 0.05
 
@@ -73,29 +79,41 @@ SHORT = {
     "batch_size": "batch",
     "label_smoothing": "smoothing",
 }
+WORDS = (
+    "activation",
+    "optimizer",
+    "schedule",
+    "scaling",
+    "initialization",
+    "loss",
+)  # that say what they are of
 
 
 def _name(settings: Settings, family: Sequence[Settings]) -> str:
-    head = f"mlp {settings.width}×{settings.depth}" if settings.network == "mlp" else settings.network
-    told = {"network", "takes", "options", *(("width", "depth") if settings.network == "mlp" else ())}
-    varying = [
-        name
-        for name in Settings.model_fields
+    built = settings.network in ("mlp", "residual")
+    head = f"{settings.network} {settings.width}×{settings.depth}" if built else settings.network
+    told = {"network", *WRITTEN_OTHERWISE, *(("width", "depth") if built else ())}
+    parts = [
+        _said(name, value)
+        for name, value in settings.effective().items()
         if name not in told and len({getattr(t, name) for t in family}) > 1
     ]
-    parts = [_said(SHORT.get(name, name), getattr(settings, name)) for name in varying]
-    parts += [
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in settings.options
-    ]
+    parts += [f"{block}.{name} {value:g}" for block, name, value in settings.blocks]
+    parts += [_said(name, value) for name, value in (*settings.options, *settings.knobs)]
     return ", ".join([head, *parts])
 
 
 def _said(name: str, value: Any) -> str:
     """Say a setting; a word such as relu says by itself what it is."""
-    if isinstance(value, str):
-        return value
-    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+    if name in WORDS:
+        return str(value)
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return (
+        f"{SHORT.get(name, name)} {value:g}"
+        if isinstance(value, float)
+        else f"{SHORT.get(name, name)} {value}"
+    )
 
 
 def judge(
@@ -107,21 +125,24 @@ def judge(
     *,
     thorough: bool = True,
     caveat: str = "",
+    weights: Float[np.ndarray, " rows"] | None = None,
 ) -> tuple[list[TrialResult], Headline]:
     """Rank the trials and write the headline; `thorough=False` leaves out intervals (while training).
 
-    `caveat` is a sentence on what the interval does not know, said with the headline.
+    `caveat` is what else there is to know of the scores, said with the headline. `weights` say how much each row
+    counts in every mean, and are above 0 where a row is validated.
     """
     names = trial_names(trials)
     losses = np.stack([r.losses for r in records])
     validated = ~np.isnan(losses).all(axis=0)
     losses = losses[:, validated]
-    means = losses.mean(axis=1)
+    own = None if weights is None else weights[validated]
+    means = mean_losses(losses, own)
     finished = np.isfinite(means)
     order = np.argsort(np.where(finished, means, np.inf), kind="stable")
     winner = int(order[0])
     usable = np.where(finished[:, None], losses, 0.0)
-    intervals = bootstrap_intervals(usable) if thorough else None
+    intervals = bootstrap_intervals(usable, weights=own) if thorough else None
     results = []
     for place, t in enumerate(map(int, order), start=1):
         record = records[t]
@@ -144,31 +165,39 @@ def judge(
                 tied=t != winner
                 and bool(finished[t])
                 and (intervals is None or intervals[t].low <= intervals[winner].high)
-                and _tied(records[winner], record, losses[winner], losses[t], folds),
+                and (
+                    _tied_on_rows(losses[winner], losses[t], own)
+                    if len(folds) == 1
+                    else _tied(records[winner], record, folds, weights)
+                ),
                 status=record.status,
             )
         )
-    return results, _headline(results, usable, finished, metric, folds, title, thorough, caveat)
+    winner_again = corrected_winner(usable, finished, weights=own) if thorough and finished[winner] else None
+    return results, _headline(
+        results, winner_again, int(finished.sum()), metric, folds, title, thorough, caveat
+    )
 
 
 def _finish(metric: Metric, mean: float) -> float:
     return metric.finish(float(mean)) if math.isfinite(mean) else math.nan
 
 
-def _tied(
-    winner: TrialRecord, other: TrialRecord, winner_rows: np.ndarray, other_rows: np.ndarray, folds: Folds
-) -> bool:
-    train, validation = folds.train.sum(axis=1).mean(), folds.validation.sum(axis=1).mean()
-    if len(folds) > 1:
-        return corrected_p_value(winner.fold_losses, other.fold_losses, train, validation) > TIED_ABOVE
+def _tied(winner: TrialRecord, other: TrialRecord, folds: Folds, weights: np.ndarray | None) -> bool:
+    every = np.ones(folds.train.shape[1]) if weights is None else weights
+    train, validation = ((part @ every).mean() for part in (folds.train, folds.validation))
+    return corrected_p_value(winner.fold_losses, other.fold_losses, train, validation) > TIED_ABOVE
+
+
+def _tied_on_rows(winner: np.ndarray, other: np.ndarray, weights: np.ndarray | None) -> bool:
     # one hold-out has no folds to compare; its rows stand in, each as a fold of its own that overlaps with none
-    return corrected_p_value(winner_rows, other_rows, 1, 0) > TIED_ABOVE
+    return corrected_p_value(winner, other, 1, 0, weights) > TIED_ABOVE
 
 
 def _headline(
     results: list[TrialResult],
-    losses: np.ndarray,
-    finished: np.ndarray,
+    winner: Interval | None,
+    finished: int,
     metric: Metric,
     folds: Folds,
     title: str,
@@ -176,14 +205,10 @@ def _headline(
     caveat: str,
 ) -> Headline:
     best = results[0]
-    if thorough and math.isfinite(best.score):
-        interval = corrected_winner(losses, finished)
-        value, ends = (
-            _finish(metric, interval.value),
-            (_finish(metric, interval.low), _finish(metric, interval.high)),
-        )
-    else:
-        value, ends = best.score, (math.nan, math.nan)
+    value, ends = best.score, (math.nan, math.nan)
+    if winner is not None:
+        value = _finish(metric, winner.value)
+        ends = _finish(metric, winner.low), _finish(metric, winner.high)
     low, high = min(ends), max(ends)
     digits = decimals(value, low, high)
     said = f"{title}: {metric.label} {value:.{digits}f}"
@@ -200,7 +225,7 @@ def _headline(
         share = float(folds.validation.any(axis=0).mean())
         scored = "all rows" if share == 1 else f"{share:.0%} of the rows"
         how = (
-            f"The best of {int(finished.sum())} trials by {folds.how}, {scored} scored by networks that had not seen "
+            f"The best of {finished} trials by {folds.how}, {scored} scored by networks that had not seen "
             "them. Because the best was chosen on these same rows, its score is corrected by choosing again on 1000 "
             "resamples of the rows and scoring the choice on the rows left out (BBC-CV); the interval is that of the "
             "resamples."
@@ -225,13 +250,18 @@ def row_losses(
     rows: int,
     losses: Mapping[tuple[int, int], Float[np.ndarray, " fold_rows"]],
     places: Sequence[Int[np.ndarray, " fold_rows"]],
+    weights: Float[np.ndarray, " rows"] | None = None,
 ) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " folds"]]:
-    """Average losses given by (seed, fold) to one per row and one per fold; NaN for rows of no fold."""
+    """Average losses given by (seed, fold) to one per row and one per fold; NaN for rows of no fold.
+
+    `weights` say how much each row counts in the mean of its fold.
+    """
     total, count = np.zeros((2, rows))
     by_fold: dict[int, list[float]] = {fold: [] for fold in range(len(places))}
     for (_, fold), values in losses.items():
         np.add.at(total, places[fold], values)
         np.add.at(count, places[fold], 1)
-        by_fold[fold].append(float(values.mean()))
+        own = None if weights is None else weights[places[fold]]
+        by_fold[fold].append(float(mean_losses(values, own)))
     per_row = np.divide(total, count, out=np.full(rows, np.nan), where=count > 0)
     return per_row, np.array([np.mean(v) if v else np.nan for v in by_fold.values()])

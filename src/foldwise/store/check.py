@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from foldwise.data.folds import Folds
@@ -50,8 +51,21 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
     if not {*MEMBER, "row"} < {*fields["predictions"].columns}:
         yield "its predictions lack columns"
     used = {*task.targets, *(c.name for c in columns.columns if c.role == "feature")}
-    if fields["sealed"] is not None and not used <= {*fields["sealed"].columns}:
+    sealed = fields["sealed"]
+    if sealed is not None and not used <= {*sealed.columns}:
         yield "its sealed test rows lack columns"
+    if not _weigh(fields["weights"], len(fields["row"])):
+        yield "its weights are not those of its rows"
+    if fields["sealed_weights"] is not None and not _weigh(fields["sealed_weights"], len(sealed)):
+        yield "the weights of its sealed test rows are not theirs"
+    by_class, classes = fields["weighting"].classes, sum(map(len, task.classes[:1]))
+    if isinstance(by_class, tuple) and len(by_class) != classes:
+        yield "its class weights are not those of its classes"
+
+
+def _weigh(weights: np.ndarray, rows: int) -> bool:
+    fit = weights.shape == (rows,) and weights.dtype == np.float64
+    return fit and bool(np.isfinite(weights).all() and (weights > 0).all())
 
 
 def _task_problems(task: Task) -> Iterator[str]:

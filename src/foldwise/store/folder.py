@@ -21,6 +21,7 @@ from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
 from foldwise.data.table import Source
 from foldwise.data.target import Task
+from foldwise.data.weights import Weighting
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
@@ -99,8 +100,13 @@ def _described(study: Study) -> dict[str, Any]:
         "openings": study.openings,
         "sealed": study.sealed is not None,
         "own_net": None if study.net is None else getattr(study.net, "__name__", type(study.net).__name__),
+        "own_loss": None
+        if study.loss is None
+        else getattr(study.loss, "__name__", type(study.loss).__name__),
+        "own_links": study.lacks_links or len(study.links) > 0,
         "environment": study.environment,
         "command": study.command,
+        "weighting": asdict(study.weighting),
     }
 
 
@@ -126,6 +132,9 @@ def _tensors(study: Study) -> dict[str, Tensor]:
     }
     if study.target_scale is not None:
         tensors |= {"target.shift": study.target_scale[0], "target.scale": study.target_scale[1]}
+    if study.weighting.of_rows:
+        weights = {"weights": study.weights, "sealed.weights": study.sealed_weights}
+        tensors |= {name: torch.from_numpy(own) for name, own in weights.items() if own is not None}
     for number, models in enumerate(study.models):
         tensors[f"stack{number}.parameters"] = models.parameters
         tensors |= {f"stack{number}.buffers.{name}": buffer for name, buffer in models.buffers.items()}
@@ -150,7 +159,8 @@ def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
         raise StoreError(
             f"the run {folder} is damaged: {_reason(error)}", hint="restore it from a copy, or train it again"
         ) from None
-    return fields | {"net": net}
+    # networks, losses and links of the user's own are code, which a run folder does not keep
+    return fields | {"net": net, "loss": None, "links": (), "lacks_links": bool(described.get("own_links"))}
 
 
 DAMAGE = (
@@ -183,6 +193,7 @@ def _as(kind: Any, stored: Any) -> Any:
 def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
     tensors = load((folder / "state.safetensors").read_bytes())
     plan = _as(Plan, described["plan"])
+    sealed = _read_table(folder / "sealed.parquet") if described["sealed"] else None
     return {
         "task": _as(Task, described["task"]),
         "columns": _as(ColumnPlan, described["columns"]),
@@ -208,12 +219,29 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         if "target.shift" in tensors
         else None,
         "row": np.asarray(tensors["row"]),
-        "sealed": _read_table(folder / "sealed.parquet") if described["sealed"] else None,
+        "sealed": sealed,
         "warnings": _as(list[str], described["warnings"]),
         "interrupted": _as(bool, described["interrupted"]),
         "environment": _as(dict[str, str], described["environment"]),
         "command": _as(str, described["command"]),
         "openings": [_read_opening(o) for o in described["openings"]],
+        **_read_weights(described, tensors, sealed),
+    }
+
+
+def _read_weights(
+    described: dict[str, Any], tensors: dict[str, Tensor], sealed: pl.DataFrame | None
+) -> dict[str, Any]:
+    """Read how rows are weighted; runs that say nothing of it were made before there were weights."""
+    weighting = _as(Weighting, described.get("weighting", {}))
+
+    def of(name: str, rows: int) -> np.ndarray:
+        return tensors[name].numpy() if weighting.of_rows else np.ones(rows)
+
+    return {
+        "weighting": weighting,
+        "weights": of("weights", len(tensors["row"])),
+        "sealed_weights": None if sealed is None else of("sealed.weights", sealed.height),
     }
 
 
