@@ -14,6 +14,7 @@ from foldwise.nets.activations import ACTIVATIONS
 from foldwise.nets.build import build, own_options
 from foldwise.nets.constant import Constant
 from foldwise.nets.mlp import mlp
+from foldwise.plans.plan import Member
 from foldwise.settings import Settings
 
 
@@ -30,6 +31,30 @@ def test_layers_come_in_order_and_the_output_is_bare() -> None:
     kinds = [type(layer) for layer in net]
     assert kinds == [nn.Linear, nn.Tanh, nn.Dropout, nn.Linear, nn.Tanh, nn.Dropout, nn.Linear]
     assert net.dropout1.p == 0.2
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("batch", nn.BatchNorm1d), ("layer", nn.LayerNorm), ("group", nn.GroupNorm)]
+)
+def test_normalization_stands_between_a_linear_layer_and_its_activation(name: str, kind: type) -> None:
+    own = {"normalization_groups": 2} if name == "group" else {}
+    net = build(Settings(network="mlp", width=8, depth=2, normalization=name, **own), 4, 3)
+    layers = [f"{part}{i}" for i in (1, 2) for part in ("hidden", "normalization", "activation", "dropout")]
+    assert [name for name, _ in net.named_children()] == [*layers, "output"]
+    assert type(net.normalization1) is kind
+    if name == "group":
+        assert net.normalization2.num_groups == 2
+
+
+@pytest.mark.parametrize("initialization", ["kaiming", "orthogonal", "own"])
+def test_without_hidden_layers_it_is_the_linear_network_weight_for_weight(initialization: str) -> None:
+    what = zoo.TARGETS["classes"]
+    own = {"loss": what.loss, "initialization": initialization}
+    world = zoo.world(what)
+    kinds = (Settings(network="mlp", depth=0, **own), Settings(network="linear", **own))
+    flat, linear = (world.nursery.start(Member(0, 1, 3, s)).state_dict() for s in kinds)
+    assert list(flat) == list(linear) == ["output.weight", "output.bias"]
+    assert all(torch.equal(flat[name], linear[name]) for name in flat)
 
 
 def test_without_hidden_layers_it_is_linear() -> None:

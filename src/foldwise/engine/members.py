@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldwise.engine.dropout import KeyedDropout, key_dropouts
-from foldwise.engine.initialize import initialize, seeded
-from foldwise.engine.optimizers import OPTIMIZERS
+from foldwise.engine.half import normalize_in_full
+from foldwise.engine.initialize import LOOKED_AT, initialize, learn_features, seeded, unit_variance
+from foldwise.engine.losses import LOSSES
+from foldwise.engine.orders import epoch_order
 from foldwise.engine.rows import Rows
 from foldwise.engine.state import RUNNING, Layout, State
 from foldwise.errors import NetworkError
@@ -37,6 +41,9 @@ class Nursery:
 
     def skeleton(self, member: Member) -> nn.Module:
         """Build a member's network with keyed dropout; its weights are what the constructor draws for the seed."""
+        return self._keyed(member).to(self.rows.device, self.rows.dtype)
+
+    def _keyed(self, member: Member) -> nn.Module:
         module = self._built(member)
         try:
             key_dropouts(module)
@@ -45,23 +52,58 @@ class Nursery:
                 f"the network draws random numbers that cannot be keyed per member: {error}.",
                 hint="use nn.Dropout, whose masks foldwise makes reproducible for each member",
             ) from None
+        if member.settings.precision != "full" and member.settings.network == "custom":
+            normalize_in_full(module)
         if not any(p.requires_grad for p in module.parameters()):
             raise NetworkError(f"the network `{type(module).__name__}` has no trainable parameter.")
-        return module.to(self.rows.device, self.rows.dtype)
+        return module
 
     def start(self, member: Member) -> nn.Module:
         """Build a member's network with its initial weights, bit-equal wherever the member trains."""
         s = member.settings
-        module = self.skeleton(member)
+        module = self._keyed(member).double()
+        if s.feature_map != "none":
+            most = None if s.feature_map == "polynomial" else LOOKED_AT
+            learn_features(
+                module.get_submodule("features"), s, member.seed, *self.training_rows(member, most)
+            )
         if s.network == "constant":
             with torch.no_grad():
-                module.prior.copy_(prior(self.rows, member.fold, s.loss, module.prior.numel()))  # type: ignore[operator]
+                module.get_parameter("prior").copy_(self._prior(member))
         elif s.initialization != "own":
-            initialize(module, s.initialization, member.seed, s.initial_deviation)
-        return module
+            initialize(module, s, member.seed)
+        if s.initialization == "lsuv":
+            unit_variance(module, self.training_rows(member, LOOKED_AT)[0])
+        return module.to(self.rows.device, self.rows.dtype)
 
-    def initial_state(self, members: list[Member]) -> State:
-        """Stack the members' starts."""
+    def training_rows(
+        self, member: Member, most: int | None = None
+    ) -> tuple[Float[Tensor, "rows features"], Float[Tensor, " rows"]]:
+        """Give a member's own training rows, prepared, in float64 on the CPU, and how much each counts.
+
+        They come in the order of its first epoch; with `most`, only the first of them.
+        """
+        rows, fold = self.rows, member.fold
+        order = epoch_order(len(rows.features), member.seed, epoch=1)
+        own = order[torch.from_numpy(rows.folds.train[fold])[order]][:most].to(rows.device)
+        place = torch.tensor([rows.preparation(member.settings.scaling, fold)], device=rows.device)
+        prepared = rows.constants.of(place).to("cpu").apply(rows.gathered(own[None]).cpu().double())[0]
+        if rows.weights is None:
+            return prepared, torch.ones(len(own), dtype=torch.float64)
+        return prepared, rows.weights[fold, own].cpu().double()
+
+    def _prior(self, member: Member) -> Float[Tensor, " outputs"]:
+        rows, loss = self.rows, member.settings.loss
+        train = torch.from_numpy(rows.folds.train[member.fold]).to(rows.device)
+        weights = None if rows.weights is None else rows.weights[member.fold][train]
+        return LOSSES[loss].prior(rows.targets[train], weights, self.outputs[loss])
+
+    def initial_state(self, members: list[Member], moments: Mapping[str, float | None]) -> State:
+        """Stack the members' starts.
+
+        `moments` names what the links of a step remember: with its first value for one number per member, None for
+        one zero per weight.
+        """
         starts = Starts(self)
         modules = [starts.of(member) for member in members]
         layout = Layout.of(modules[0])
@@ -76,10 +118,7 @@ class Nursery:
         return State(
             parameters=parameters,
             buffers={name: torch.stack([tensors_of(m)[name].detach() for m in modules]) for name in names},
-            moments={
-                name: torch.zeros_like(parameters)
-                for name in OPTIMIZERS[members[0].settings.optimizer].moments
-            },
+            moments={name: _first_moment(parameters, value) for name, value in moments.items()},
             step=torch.zeros(len(members), dtype=torch.int64, device=device),
             seed=torch.tensor([m.seed for m in members], dtype=torch.int64, device=device),
             status=torch.full((len(members),), RUNNING, dtype=torch.int8, device=device),
@@ -97,8 +136,14 @@ class Nursery:
         return [child.p for child in module.modules() if type(child) is nn.Dropout]
 
 
+def _first_moment(parameters: Float[Tensor, "members parameters"], value: float | None) -> Tensor:
+    if value is None:
+        return torch.zeros_like(parameters)
+    return torch.full((len(parameters), 1), value, dtype=torch.float64, device=parameters.device)
+
+
 class Starts:
-    """Remembers starts, because most members share theirs: folds differ in nothing that matters here."""
+    """Remembers starts, because most members share theirs: folds differ only in starts that look at rows."""
 
     def __init__(self, nursery: Nursery) -> None:
         self.nursery = nursery
@@ -107,11 +152,21 @@ class Starts:
     def of(self, member: Member) -> nn.Module:
         """Give the member's network as it starts; do not change it."""
         s = member.settings
-        own_fold = member.fold if s.network == "constant" else None
-        what = (s.shape(), s.initialization, s.initial_deviation, member.seed, own_fold)
+        drawn = (s.shape(), s.initialization, s.initial_deviation, s.initial_value, member.seed)
+        what = (drawn, looked_at(member))
         if what not in self.made:
             self.made[what] = self.nursery.start(member)
         return self.made[what]
+
+
+def looked_at(member: Member) -> tuple[object, ...]:
+    """Name the rows that a member's start looks at, and the settings by which it does; empty when at none."""
+    s = member.settings
+    if s.network == "constant":
+        return (member.fold, s)
+    if s.feature_map == "none" and s.initialization != "lsuv":
+        return ()
+    return (member.fold, s.scaling, s.fourier_scale)
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -124,17 +179,3 @@ def kept_buffers(module: nn.Module) -> list[str]:
     keyed = {name for name, child in module.named_modules() if isinstance(child, KeyedDropout)}
     buffers = [name for name, _ in module.named_buffers() if name.rpartition(".")[0] not in keyed]
     return buffers + [name for name, p in module.named_parameters() if not p.requires_grad]
-
-
-def prior(rows: Rows, fold: int, loss: str, outputs: int) -> Tensor:
-    """Give the constant outputs that minimize a fold's training loss: scaled mean 0, log shares or log odds."""
-    targets = rows.targets[torch.from_numpy(rows.folds.train[fold]).to(rows.device)]
-    if loss in ("squared_error", "half_squared_error"):
-        return torch.zeros(targets.shape[1], dtype=targets.dtype, device=rows.device)
-    if targets.is_floating_point():
-        shares = targets.double().mean(0)
-    else:
-        shares = torch.bincount(targets, minlength=outputs).double() / len(targets)
-    floor = 0.5 / len(targets)  # a class that the fold never saw must keep a finite score
-    shares = shares.clamp(floor, 1 - floor)
-    return shares.log() if loss == "cross_entropy" else (shares / (1 - shares)).log()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable
 
 from torch import nn
 
 from foldwise.errors import NetworkError
 from foldwise.nets.constant import Constant
+from foldwise.nets.features import Fourier, Polynomial
 from foldwise.nets.mlp import mlp
+from foldwise.nets.residual import residual
 from foldwise.settings import Settings
 
 Net = Callable[..., nn.Module]
@@ -30,12 +33,29 @@ def build(settings: Settings, inputs: int, outputs: int, net: Net | None = None)
         return _build_own(settings, inputs, outputs, net)
     if settings.network == "constant":
         return Constant(outputs)
-    return mlp(
+    features = _feature_map(settings, inputs)
+    if features is None:
+        return _chain(settings, inputs, outputs)
+    network = _chain(settings, features.outputs, outputs)
+    return nn.Sequential(OrderedDict(features=features, **dict(network.named_children())))
+
+
+def _feature_map(settings: Settings, inputs: int) -> Polynomial | Fourier | None:
+    if settings.feature_map == "polynomial":
+        return Polynomial(inputs, settings.feature_degree)
+    return Fourier(inputs, settings.feature_count) if settings.feature_map == "fourier" else None
+
+
+def _chain(settings: Settings, inputs: int, outputs: int) -> nn.Sequential:
+    family = residual if settings.network == "residual" else mlp
+    return family(
         inputs,
         outputs,
         width=settings.width,
         depth=settings.hidden_layers,
         activation=settings.activation,
+        normalize=settings.normalization,
+        groups=settings.normalization_groups,
         dropout=settings.dropout,
     )
 
