@@ -19,6 +19,7 @@ import torch
 
 from foldwise.data.folds import make_folds
 from foldwise.data.prepare import learn_preparation
+from foldwise.engine.losses import LOSSES
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.rows import place_rows
@@ -47,8 +48,9 @@ def engine(inputs: int, width: int, outputs: int, batch: int, chunk: int | None)
     settings = Settings(loss="cross_entropy", width=width, dropout=0.1, batch_size=batch, epochs=99)
     members = [Member(trial, fold, 0, settings) for trial in range(8) for fold in range(5)]
     return StackedEngine(
-        members, Nursery(placed, {"cross_entropy": outputs}), RowOrders(folds, placed.device), chunk
-    )
+        members, Nursery(placed, {"cross_entropy": outputs}), RowOrders(folds, placed.device),
+        LOSSES["cross_entropy"], chunk=chunk,
+    )  # fmt: skip
 
 
 def microseconds(made: StackedEngine, epochs: int = 5) -> float:

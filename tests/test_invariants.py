@@ -70,6 +70,55 @@ def test_poisoned_weights_stay_where_they_are(network: str, value: float) -> Non
     assert [same_bits(*pair) for pair in zip(healthy, after, strict=True)] == [p != 2 for p in range(6)]
 
 
+@pytest.mark.parametrize("recipe", zoo.RECIPES)
+@pytest.mark.parametrize("network", ["residual", "mlp, batch normalization"])
+def test_poison_stays_where_it_is_under_every_recipe(network: str, recipe: str) -> None:
+    net, what, doing = zoo.NETWORKS[network], zoo.TARGETS["classes"], zoo.RECIPES[recipe]
+    world = zoo.world(what, net.net, recipe=doing)
+    members = zoo.mixed(net, what, "nadam", recipe=doing)
+    healthy, ill = world.engine(members), world.engine(members)
+    ill.state.parameters[2] = float("nan")
+    after = zip(learnt(healthy), learnt(ill), strict=True)
+    assert [same_bits(*pair) for pair in after] == [p != 2 for p in range(6)]
+
+
+ASKING: tuple[dict[str, object], ...] = (
+    {"clip_norm": 1e-3},
+    {"weight_limit": 1e-3},
+    {"l1": 1e9},
+    {"l2": 1e9, "regularized": "all"},
+    {"input_noise": 1e9},
+    {"label_noise": 0.9},
+    {"mixup": 0.5},
+    {"label_smoothing": 0.5},
+    {"reduction": "sum"},
+    {"schedule": "plateau", "patience": 0},
+    {"warmup": 0.5},
+    {"momentum": 0.9, "dampening": 0.5},
+    {"blocks": (("hidden1", "frozen", 1.0),)},
+    {"blocks": (("output", "rate_factor", 1e9),)},
+)
+
+
+@pytest.mark.parametrize("changed", ASKING, ids=" ".join)
+def test_what_a_companion_asks_for_does_not_matter(changed: dict[str, object]) -> None:
+    # a companion that is the first to ask for something adds it to the steps of the whole stack
+    net, what = zoo.NETWORKS["mlp relu"], zoo.TARGETS["classes"]
+    world = zoo.world(what)
+    members = [
+        replace(m, settings=m.settings.model_copy(update={"momentum": 0.0, "dampening": 0.0}))
+        for m in zoo.mixed(net, what, "sgd")
+    ]
+    ill = replace(members[3], trial=9, settings=members[3].settings.model_copy(update=changed))
+    engines = [world.engine([*members[:3], member, *members[4:]]) for member in (members[3], ill)]
+    for epoch in range(1, EPOCHS + 1):
+        for engine in engines:
+            engine.advance(epoch)
+            engine.follow_curve(torch.full((6,), 1.0, dtype=torch.float64))
+    one, other = (engine.state.parameters for engine in engines)
+    assert [same_bits((a,), (b,)) for a, b in zip(one, other, strict=True)] == [p != 3 for p in range(6)]
+
+
 @pytest.mark.parametrize("target", ["one number", "labels"])
 @pytest.mark.parametrize("network", ["linear", *STACKED])
 @pytest.mark.parametrize("changed", [{"learning_rate": 1e9}, {"weight_decay": 1e12}, {"epochs": 9}])

@@ -5,8 +5,8 @@ Tests run over these lists; `tests/test_zoo.py` fails when the package has somet
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,25 +16,121 @@ from torch import Tensor, nn
 
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.prepare import learn_preparation, learn_target_scale
+from foldwise.data.target import Task
+from foldwise.engine.links import Link, Now
+from foldwise.engine.losses import Loss, OwnLoss, losses_for
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.rows import Rows, place_rows
 from foldwise.engine.stacked.engine import StackedEngine
-from foldwise.nets.build import Net
+from foldwise.nets.build import Net, build
 from foldwise.plans.plan import Member
-from foldwise.reference import Alone, prepare_fold
-from foldwise.settings import Settings
+from foldwise.reference import Alone, Own, prepare_fold
+from foldwise.settings import Settings, make_settings
 
 torch.set_num_threads(1)  # the test processes share the cores; and how many there are changes the last bits
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "scaled_sigmoid", "gelu", "silu")
-INITIALIZATIONS = ("xavier", "kaiming", "normal", "own")
-SCHEDULES = ("constant", "cosine")
+NORMALIZATIONS = ("none", "batch", "layer", "group")
+FEATURE_MAPS = ("none", "polynomial", "fourier")
+INITIALIZATIONS = ("xavier", "kaiming", "normal", "orthogonal", "lsuv", "constant", "own")
 SCALINGS = ("robust", "standard")
-OPTIMIZERS: dict[str, tuple[dict[str, Any], ...]] = {
-    "sgd": ({}, {"momentum": 0.9}, {"momentum": 0.5, "weight_decay": 0.1}),
-    "adamw": ({}, {"beta1": 0.5, "beta2": 0.9}, {"epsilon": 1e-3, "weight_decay": 0.1}),
+Three = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+"""What the three trials of a mixed stack have."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer, what a stack of it shares, and what its trials have of their own."""
+
+    name: str
+    trials: Three
+    shared: dict[str, Any] = field(default_factory=dict)
+
+
+ADAM: Three = ({}, {"beta1": 0.5, "beta2": 0.9}, {"epsilon": 1e-3, "weight_decay": 0.1})
+RMS: Three = ({}, {"alpha": 0.9, "momentum": 0.5}, {"epsilon": 1e-3, "weight_decay": 0.1})
+LOOKING: Three = ({"momentum": 0.9}, {"momentum": 0.3}, {"momentum": 0.5, "weight_decay": 0.1})
+OPTIMIZERS = {
+    "sgd": Optimizer(
+        "sgd", ({}, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.5, "weight_decay": 0.1})
+    ),
+    "sgd, nesterov": Optimizer("sgd", LOOKING, {"nesterov": True}),
+    "rmsprop": Optimizer("rmsprop", RMS),
+    "rmsprop, centered": Optimizer("rmsprop", RMS, {"centered": True}),
+    "adagrad": Optimizer(
+        "adagrad", ({}, {"rate_decay": 0.3}, {"initial_accumulator": 0.5, "weight_decay": 0.1})
+    ),
+    "adam": Optimizer("adam", ADAM),
+    "adamw": Optimizer("adamw", ADAM),
+    "nadam": Optimizer("nadam", ({}, {"beta1": 0.5, "momentum_decay": 0.1}, ADAM[2])),
 }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What else the three trials of a stack do; `FIRST` and `LAST` stand for blocks of the network."""
+
+    trials: Three
+    shared: dict[str, Any] = field(default_factory=dict)
+    weighted: bool = False
+    links: tuple[Link, ...] = ()
+
+
+def _echo(direction: Tensor, remembered: Mapping[str, Tensor], now: Now) -> Tensor:
+    # a part of the entry before is added to each, more so in the first steps
+    share = now.settings["echo"] / (1 + remembered["echoes"].to(direction))
+    both = direction + share * remembered["before"]
+    remembered["echoes"].add_(1)
+    remembered["before"].copy_(direction)
+    return both
+
+
+ECHO = Link(_echo, moments=("before",), scalars={"echoes": 0.0}, knobs={"echo": 0.0})
+SHRINK = Link(lambda weights, remembered, now: weights.mul_(0.999), stage="weights")
+FALLING: Three = (
+    {"schedule": "step", "decay_every": 2, "decay_factor": 0.5, "warmup": 0.2},
+    {"schedule": "exponential", "decay_per_epoch": 0.8},
+    {"schedule": "one_cycle", "peak_at": 0.4, "start_divisor": 10.0, "end_divisor": 100.0},
+)
+WATCHING: Three = (
+    {"schedule": "plateau", "patience": 1, "decay_factor": 0.5, "threshold": 0.05},
+    {"schedule": "cosine", "warmup": 0.3},
+    {"schedule": "plateau", "patience": 0, "warmup": 0.2},
+)
+NOISY: Three = (
+    {"input_noise": 0.3, "label_noise": 0.3},
+    {"mixup": 0.4},
+    {"input_noise": 0.1, "label_noise": 0.5, "mixup": 1.0},
+)
+RECIPES = {
+    "plain": Recipe(({}, {}, {})),
+    "penalties": Recipe(({"l1": 0.01, "l2": 0.1}, {"l2": 0.3, "regularized": "all"}, {"l1": 0.05})),
+    "limits": Recipe(({"weight_limit": 0.5}, {"weight_limit": 2.0, "regularized": "all"}, {})),
+    "blocks": Recipe(
+        (
+            {"FIRST.rate_factor": 0.1, "LAST.weight_decay": 0.2, "l1": 0.01},
+            {"FIRST.frozen": True, "LAST.l2": 0.3, "clip_norm": 0.4},
+            {"LAST.weight_limit": 0.4, "FIRST.l1": 0.02, "weight_limit": 3.0},
+        )
+    ),
+    "clipping": Recipe(({"clip_norm": 0.1}, {"clip_norm": 0.5}, {})),
+    "falling rates": Recipe(FALLING),
+    "rates that watch": Recipe(WATCHING),
+    "noise": Recipe(NOISY),
+    "weights": Recipe(({}, {}, {}), weighted=True),
+    "weights, sums, noise": Recipe(
+        ({"reduction": "sum"}, {"mixup": 0.4}, {"reduction": "sum", "clip_norm": 1.0}), weighted=True
+    ),
+    "accumulation": Recipe(
+        ({"dropout": 0.0}, {"reduction": "sum"}, {}), {"accumulation": 2, "batch_size": 3}
+    ),
+    "growing batches": Recipe(
+        FALLING, {"batch_growth": 1.5, "batch_growth_every": 2, "batch_size": 4, "accumulation": 2}
+    ),
+    "links of one's own": Recipe(({"echo": 0.1}, {"echo": 0.3, "clip_norm": 0.5}, {}), links=(ECHO, SHRINK)),
+}
+SCHEDULES = ("constant", "step", "exponential", "cosine", "one_cycle", "plateau")
 
 
 # Networks of users
@@ -127,14 +223,10 @@ class Network:
     @property
     def drops(self) -> bool:
         """Tell whether the setting `dropout` has an effect."""
-        return "dropout" not in self.settings and self.name not in (
-            "linear",
-            "constant",
-            "Residual",
-            "Partly",
-        )
+        return self.settings["network"] in ("mlp", "residual") or "dropout" in self.settings.get("takes", ())
 
 
+HIDDEN = {"network": "mlp", "width": 6, "depth": 2, "activation": "tanh"}
 CUSTOM = {"network": "custom", "width": 6, "initialization": "own", "takes": ("width",)}
 DROPPING = {**CUSTOM, "takes": ("width", "dropout")}
 NETWORKS = {
@@ -146,6 +238,14 @@ NETWORKS = {
             Network(f"mlp {a}", {"network": "mlp", "width": 6, "depth": 2, "activation": a}, "chain")
             for a in ACTIVATIONS
         ),
+        *(
+            Network(f"mlp, {n} normalization", {**HIDDEN, "normalization": n, **own}, "chain")
+            for n, own in (("batch", {}), ("layer", {}), ("group", {"normalization_groups": 2}))
+        ),
+        Network("residual", {**HIDDEN, "network": "residual"}, "chain"),
+        Network("residual, normalized", {**HIDDEN, "network": "residual", "normalization": "batch"}, "chain"),
+        Network("polynomial", {"network": "linear", "feature_map": "polynomial"}, "chain"),
+        Network("fourier", {**HIDDEN, "feature_map": "fourier", "feature_count": 7}, "chain"),
         Network("Residual", CUSTOM, "vmap", Residual),
         Network("Normalized", DROPPING, "vmap", Normalized),
         Network("Partly", CUSTOM, "vmap", Partly),
@@ -160,18 +260,47 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Target:
-    """What is learnt: a loss, the kind of the task, the network's outputs, and how targets are drawn."""
+    """What is learnt: a loss, the kind of the task, the network's outputs, and how targets are drawn.
+
+    `knobs` are settings of the loss, for the three trials.
+    """
 
     name: str
     loss: str
     kind: str
     outputs: int
     draw: Callable[[np.random.Generator, int], np.ndarray]
+    knobs: Three = ({}, {}, {})
+    own: OwnLoss | None = None
 
     @property
     def smooths(self) -> bool:
         """Tell whether labels can be smoothed."""
-        return self.kind != "regression"
+        return self.loss in ("cross_entropy", "binary_cross_entropy")
+
+    @property
+    def record(self) -> Loss:
+        """Find the loss itself."""
+        classes = ((0, 1, 2)[: max(2, self.outputs)],)
+        return losses_for(Task(self.kind, ("y",), classes), self.own)[self.loss]  # type: ignore[arg-type]
+
+
+def log_cosh(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Be a loss of the user's own."""
+    return (outputs - targets).cosh().log().mean(-1)
+
+
+def branching_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Be a loss of the user's own that vmap cannot take."""
+    if outputs.mean() > 0:
+        return 2 * (outputs.sigmoid() - targets).square().mean(-1)
+    return (outputs.sigmoid() - targets).square().mean(-1)
+
+
+def focal(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Be a loss of the user's own for classes (Lin et al. 2017)."""
+    logs = torch.log_softmax(outputs, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return -((1 - logs.exp()) ** 2) * logs
 
 
 def _numbers(columns: int, random: np.random.Generator, rows: int) -> np.ndarray:
@@ -190,11 +319,37 @@ def _labels(columns: int, random: np.random.Generator, rows: int) -> np.ndarray:
     return np.stack([_classes(2, random, rows) for _ in range(columns)], axis=1).astype(float)
 
 
+def each(name: str, *values: float) -> Three:
+    """Give the three trials a setting."""
+    first, second, third = ({name: value} for value in values)
+    return first, second, third
+
+
 TARGETS = {
     t.name: t
     for t in (
         Target("one number", "squared_error", "regression", 1, partial(_numbers, 1)),
         Target("two numbers", "half_squared_error", "regression", 2, partial(_numbers, 2)),
+        Target("absolute", "absolute_error", "regression", 2, partial(_numbers, 2)),
+        Target("huber", "huber", "regression", 2, partial(_numbers, 2), each("huber_delta", 0.3, 1.0, 2.0)),
+        Target(
+            "quantile", "quantile", "regression", 2, partial(_numbers, 2), each("quantile", 0.1, 0.5, 0.9)
+        ),
+        Target("own", "custom", "regression", 1, partial(_numbers, 1), own=log_cosh),
+        Target("own, binary", "custom", "binary", 1, partial(_labels, 1), own=branching_error),
+        Target("own, classes", "custom", "multiclass", 3, partial(_classes, 3), own=focal),
+        Target("own, labels", "custom", "multilabel", 2, partial(_labels, 2), own=branching_error),
+        Target("hinge", "hinge", "multiclass", 3, partial(_classes, 3), each("margin", 0.5, 1.0, 2.0)),
+        Target("hinge, two outputs", "hinge", "binary", 2, partial(_classes, 2)),
+        Target(
+            "hinge, one output",
+            "binary_hinge",
+            "binary",
+            1,
+            partial(_labels, 1),
+            each("margin", 0.5, 1.0, 2.0),
+        ),
+        Target("hinge, labels", "binary_hinge", "multilabel", 2, partial(_labels, 2)),
         Target("classes", "cross_entropy", "multiclass", 3, partial(_classes, 3)),
         Target("soft classes", "cross_entropy", "multiclass", 3, _shares),
         Target("two classes", "cross_entropy", "binary", 2, partial(_classes, 2)),
@@ -222,24 +377,35 @@ class World:
     target: Target
     net: Net | None = None
     dtype: torch.dtype = torch.float64
+    weights: np.ndarray | None = None
+    links: tuple[Link, ...] = ()
 
     @property
     def numbers(self) -> np.ndarray:
         """All features are numbers but the last, which is a flag."""
         return np.arange(FEATURES) < FEATURES - 1
 
+    @property
+    def training_weights(self) -> np.ndarray | None:
+        """Lay the weights out fold by fold, those of the second half of the folds doubled, as classes might be."""
+        if self.weights is None:
+            return None
+        return self.weights * np.array([1.0, 1.0, 2.0, 2.0])[:, None] ** (np.arange(ROWS) % 2)
+
     @cached_property
     def rows(self) -> Rows:
         """Place the rows as a study would."""
         train = self.folds.train
+        regression = self.target.kind == "regression"
         return place_rows(
             self.features,
             self.targets,
             self.folds,
-            {s: learn_preparation(self.features, train, self.numbers, s) for s in SCALINGS},
-            learn_target_scale(self.targets, train) if self.target.kind == "regression" else None,
+            {s: learn_preparation(self.features, train, self.numbers, s, self.weights) for s in SCALINGS},
+            learn_target_scale(self.targets, train, self.weights) if regression else None,
             device=torch.device("cpu"),
             dtype=self.dtype,
+            weights=self.training_weights,
         )
 
     @cached_property
@@ -249,9 +415,10 @@ class World:
 
     def engine(self, members: list[Member], chunk: int | None = None) -> StackedEngine:
         """Put members into a stack, at step 0."""
-        return StackedEngine(members, self.nursery, RowOrders(self.folds, torch.device("cpu")), chunk)
+        orders = RowOrders(self.folds, torch.device("cpu"))
+        return StackedEngine(members, self.nursery, orders, self.target.record, self.links, chunk)
 
-    def alone(self, member: Member) -> tuple[nn.Module, Alone]:
+    def alone(self, member: Member) -> tuple[nn.Module, Alone, Own]:
         """Prepare what the reference loop needs for one member."""
         data = prepare_fold(
             self.features,
@@ -262,16 +429,28 @@ class World:
             member.settings.scaling,
             self.target.kind == "regression",
             self.dtype,
+            self.weights,
+            None if self.training_weights is None else self.training_weights[member.fold],
         )
-        return self.nursery.start(member), data
+        own = Own(self.target.record.form, self.target.own, self.links, CURVES[member.trial])
+        return self.nursery.start(member), data, own
 
     def with_rows(self, features: np.ndarray, targets: np.ndarray) -> World:
         """Give the same world with other cells."""
         return replace(self, features=features, targets=targets)
 
 
+CURVES = ([5.0, 4.0, 4.1, 4.2, 3.9, 3.0, 3.1, 3.0, 3.0, 3.0], [1.0] * 10, [3.0, 3.1, 2.0, 2.1, *[2.0] * 6])
+"""The fold-mean validation losses that the trials are said to have, by epoch, for the schedule that watches them."""
+
+
 def world(
-    target: Target, net: Net | None = None, *, dtype: torch.dtype = torch.float64, seed: int = 0
+    target: Target,
+    net: Net | None = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    recipe: Recipe = RECIPES["plain"],
 ) -> World:
     """Draw a small world."""
     random = np.random.default_rng(seed)
@@ -279,7 +458,9 @@ def world(
     features[:, -1] = features[:, -1] > 0
     features[random.integers(ROWS, size=4), 1] = np.nan
     numbers = random.permutation(np.repeat(np.arange(len(VALIDATED)), VALIDATED))
-    return World(features, target.draw(random, ROWS), make_folds(ROWS, numbers=numbers), target, net, dtype)
+    targets, folds = target.draw(random, ROWS), make_folds(ROWS, numbers=numbers)
+    weights = random.uniform(0.2, 3, size=ROWS) if recipe.weighted else None
+    return World(features, targets, folds, target, net, dtype, weights, recipe.links)
 
 
 # Members that differ in everything in which members of a stack may differ
@@ -287,27 +468,54 @@ def world(
 PLACES = ((0, 0, 0), (0, 3, 1), (1, 1, 1), (1, 3, 0), (2, 2, 1), (2, 0, 5))  # (trial, fold, seed)
 MIXED: tuple[dict[str, Any], ...] = (
     {"learning_rate": 0.01, "epochs": 10, "scaling": "standard", "dropout": 0.0, "initialization": "xavier"},
-    {"learning_rate": 0.03, "epochs": 10, "schedule": "cosine", "dropout": 0.5, "initialization": "kaiming"},
+    {"learning_rate": 0.03, "epochs": 10, "schedule": "cosine", "dropout": 0.5, "initialization": "lsuv"},
     {"learning_rate": 0.02, "epochs": 4, "schedule": "cosine", "dropout": 0.2, "initialization": "normal"},
 )
 
 
-def mixed(network: Network, target: Target, optimizer: str, *, batch_size: int = BATCH) -> list[Member]:
+def mixed(
+    network: Network,
+    target: Target,
+    optimizer: str,
+    *,
+    batch_size: int = BATCH,
+    recipe: Recipe = RECIPES["plain"],
+) -> list[Member]:
     """Make six members of one stack: three trials, four folds, three seeds."""
-    trials = []
-    for number, (values, own) in enumerate(zip(MIXED, OPTIMIZERS[optimizer], strict=True)):
-        values = {**values, **own, "optimizer": optimizer, "loss": target.loss, "batch_size": batch_size}
-        values["weight_decay"] = values.get("weight_decay", 0.01 * number)
-        if not network.drops:
-            del values["dropout"]
-        if target.smooths:
-            values["label_smoothing"] = 0.1 * number
-        if values["initialization"] == "normal":
-            values["initial_deviation"] = 0.3
-        if network.name == "constant":
-            values = {n: v for n, v in values.items() if not n.startswith("initial")}
-        values |= network.settings
-        if values.get("initialization") == "own":
-            values.pop("initial_deviation", None)
-        trials.append(Settings(**values))
+    rule = OPTIMIZERS[optimizer]
+    trials = [_trial(number, network, target, rule, recipe, batch_size) for number in range(3)]
     return [Member(trial, fold, seed, trials[trial]) for trial, fold, seed in PLACES]
+
+
+def _trial(
+    number: int, network: Network, target: Target, rule: Optimizer, recipe: Recipe, batch_size: int
+) -> Settings:
+    base = {**MIXED[number], "weight_decay": 0.01 * number, "initial_deviation": 0.3}
+    base |= {"optimizer": rule.name, "loss": target.loss, "batch_size": batch_size}
+    if target.smooths:
+        base["label_smoothing"] = 0.1 * number
+    if network.settings.get("feature_map") == "fourier":
+        base["fourier_scale"] = 0.5 * (number + 1)
+    if not network.drops:
+        base["dropout"] = 0.0
+    asked = {**rule.trials[number], **rule.shared, **target.knobs[number], **recipe.trials[number]}
+    asked = _named_blocks({**asked, **recipe.shared}, network)
+    own = {name: asked.pop(name) for link in recipe.links for name in link.knobs if name in asked}
+    base["knobs"] = tuple(own.items())
+    if network.name == "constant":  # the baseline is not meant to be trained, but it can be
+        return make_settings(network.settings, base={**base, **_without_blocks(asked)})
+    return make_settings({**asked, **network.settings}, base=base)
+
+
+def _without_blocks(asked: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if "." not in name}
+
+
+def _named_blocks(asked: dict[str, Any], network: Network) -> dict[str, Any]:
+    """Put the names of the first and last block with parameters where `FIRST` and `LAST` stand."""
+    if not any("." in name for name in asked):
+        return asked
+    module = build(Settings(**network.settings), FEATURES, 2, network.net)
+    blocks = [n for n, child in module.named_children() if any(p.requires_grad for p in child.parameters())]
+    first, last = (blocks[0], blocks[-1]) if blocks else ("prior", "prior")
+    return {n.replace("FIRST", first).replace("LAST", last): value for n, value in asked.items()}

@@ -4,7 +4,7 @@
 
 With --width every perceptron of the default search has that width.
 
-The peer is the plain PyTorch loop of foldwise.reference with tensors in memory and no DataLoader, the best of one and
+The peer is a plain PyTorch loop as one writes it by hand, with tensors in memory and no DataLoader, the best of one and
 two threads, with torch's own dropout (the keyed one is slower and would flatter us). Its time is measured on members
 drawn at random from the study, in pairs with a stacked run of the whole study's first epochs, and stated per member
 and epoch. That results are equal is checked on the same members with keyed dropout.
@@ -22,16 +22,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from foldwise.data.table import open_table, read_source
 from foldwise.engine.dropout import KeyedDropout
-from foldwise.job import Job, targets_for
+from foldwise.engine.losses import losses_for
+from foldwise.job import Job
 from foldwise.judge.metrics import choose_metric
 from foldwise.plans.ask import ask
 from foldwise.plans.defaults import DOZEN
 from foldwise.plans.plan import Member
-from foldwise.reference import Alone, prepare_fold, train_alone
+from foldwise.reference import Alone, Own, outputs_of, prepare_fold, train_alone
 from foldwise.study import folds_of
 
 HERE = Path(__file__).parent
@@ -52,7 +54,7 @@ def fold_data(job: Job, member: Member) -> Alone:
     """Prepare one fold for the plain loop; not timed."""
     table, s = job.table, member.settings
     return prepare_fold(
-        table.features, targets_for(s.loss, table.targets), job.folds.train[member.fold],
+        table.features, losses_for(table.task)[s.loss].shaped(table.targets), job.folds.train[member.fold],
         job.folds.validation[member.fold], table.numbers, s.scaling, False, job.dtype,
     )  # fmt: skip
 
@@ -66,14 +68,30 @@ def with_native_dropout(module: nn.Module) -> nn.Module:
 
 
 def plain_seconds(job: Job, member: Member, epochs: int, threads: int) -> float:
-    """Time the plain loop, per epoch (validation included, as in the study)."""
+    """Time a loop written by hand, per epoch (validation included, as in the study)."""
     torch.set_num_threads(threads)
-    data = fold_data(job, member)
-    module = with_native_dropout(job.nursery(member.settings.loss).start(member))
+    data, s = fold_data(job, member), member.settings
+    module = with_native_dropout(job.nursery(s.loss).start(member))
+    weights, biases = ([p for p in module.parameters() if (p.ndim >= 2) == own] for own in (True, False))
+    optimizer = torch.optim.AdamW(
+        [{"params": weights, "weight_decay": s.weight_decay}, {"params": biases, "weight_decay": 0.0}],
+        lr=s.learning_rate,
+    )
+    rows = torch.from_numpy(np.flatnonzero(data.train))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, -(-len(rows) // s.batch_size) * s.epochs)
     start = time.perf_counter()
-    for epoch in train_alone(member, module, data):
-        if epoch.number == epochs:
-            break
+    for _ in range(epochs):
+        module.train()
+        total = 0.0
+        for batch in rows[torch.randperm(len(rows))].split(s.batch_size):
+            optimizer.zero_grad()
+            outputs = module(data.features[batch])
+            loss = F.binary_cross_entropy_with_logits(outputs, data.targets[batch])
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(batch)
+        outputs_of(module, data)
     return (time.perf_counter() - start) / epochs
 
 
@@ -99,7 +117,7 @@ def largest_difference(members: list[Member], width: int | None) -> float:
         stack.engine._mode(training=True)
         stack.engine._epoch(companions, 1)
         module = job.nursery(member.settings.loss).start(member)
-        next(train_alone(member, module, fold_data(job, member)))
+        next(train_alone(member, module, fold_data(job, member), Own()))
         alone = torch.cat([p.detach().flatten() for p in module.parameters()])
         differences.append(float((stack.engine.state.parameters[place] - alone).abs().max()))
     return max(differences)

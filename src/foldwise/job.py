@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,8 +16,11 @@ from foldwise.data.folds import Folds
 from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.data.table import Table
 from foldwise.data.target import Task
-from foldwise.engine.interface import choose_engine
+from foldwise.data.weights import score_weights, training_weights
+from foldwise.engine.interface import Engine, choose_engine
+from foldwise.engine.links import Link
 from foldwise.engine.loop import PlanSummary, Progress, Stack, Standing, train
+from foldwise.engine.losses import Loss, OwnLoss, losses_for, outputs_by_loss
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.predict import Models
@@ -28,24 +31,7 @@ from foldwise.judge.verdict import TrialRecord, row_losses, trial_names
 from foldwise.nets.build import Net
 from foldwise.plans.plan import Member, Plan
 
-
-def outputs_by_loss(task: Task) -> dict[str, int]:
-    """Count a network's outputs for each loss: a binary target has one, or two under cross-entropy."""
-    binary = {"binary_cross_entropy": 1, "cross_entropy": 2}
-    return (
-        binary
-        if task.kind == "binary"
-        else dict.fromkeys(
-            ("squared_error", "half_squared_error", "cross_entropy", "binary_cross_entropy"), task.outputs
-        )
-    )
-
-
-def targets_for(loss: str, targets: np.ndarray) -> np.ndarray:
-    """Shape targets as a loss wants them: binary cross-entropy takes 0 and 1 as numbers, one column per label."""
-    if loss == "binary_cross_entropy" and targets.ndim == 1:
-        return targets.astype(np.float64)[:, None]
-    return targets
+NOTED = ("learning_rate", "clipped", "skipped")
 
 
 @dataclass
@@ -60,6 +46,8 @@ class Job:
     device: torch.device
     dtype: torch.dtype
     chunk: int | None = None
+    loss: OwnLoss | None = None
+    links: Sequence[Link] = ()
 
     @property
     def caveat(self) -> str:
@@ -69,6 +57,23 @@ class Job:
         if self.table.time is not None:
             return "Rows near in time are alike, which the interval does not know: the truth is less certain."
         return ""
+
+    @cached_property
+    def training_weights(self) -> np.ndarray | None:
+        """Say what each row counts in the training of each fold, `[folds, rows]`; None when all count 1."""
+        table = self.table
+        return training_weights(table.weights, table.targets, self.folds.train, table.weighting.classes)
+
+    @cached_property
+    def score_weights(self) -> np.ndarray | None:
+        """Say what each row counts in every score, `[rows]`; None when all count alike."""
+        table, scored = self.table, np.asarray(self.folds.validation.any(axis=0))
+        return score_weights(table.weights, table.targets, scored, table.weighting.classes)
+
+    @property
+    def weighted(self) -> str:
+        """Say how rows are weighted; empty when they are not."""
+        return self.table.weighting.sentence(self.task)
 
     @property
     def task(self) -> Task:
@@ -82,16 +87,23 @@ class Job:
             table, train = self.table, self.folds.train
             self._rows[loss] = place_rows(
                 table.features,
-                targets_for(loss, table.targets),
+                self.losses[loss].shaped(table.targets),
                 self.folds,
-                {s: learn_preparation(table.features, train, table.numbers, s) for s in scalings},
-                learn_target_scale(table.targets, train) if self.task.kind == "regression" else None,
+                {
+                    s: learn_preparation(table.features, train, table.numbers, s, table.weights)
+                    for s in scalings
+                },
+                learn_target_scale(table.targets, train, table.weights)
+                if self.task.kind == "regression"
+                else None,
                 device=self.device,
                 dtype=self.dtype,
+                weights=self.training_weights,
+                score_weights=self.score_weights,
             )
         if loss not in self._rows:
             shared = next(iter(self._rows.values()))
-            self._rows[loss] = shared.with_targets(targets_for(loss, self.table.targets))
+            self._rows[loss] = shared.with_targets(self.losses[loss].shaped(self.table.targets))
         return self._rows[loss]
 
     @cached_property
@@ -103,19 +115,27 @@ class Job:
         return Nursery(self.rows_for(loss), outputs_by_loss(self.task), self.net)
 
     @cached_property
+    def losses(self) -> dict[str, Loss]:
+        """Give all losses by name, with the user's own."""
+        return losses_for(self.task, self.loss)
+
+    @cached_property
     def stacks(self) -> list[Stack]:
         """Build the stacks, ready at step 0."""
         orders = RowOrders(self.folds, self.device)
-        return [
-            Stack(members, choose_engine(members, self.nursery(members[0].settings.loss), orders, self.chunk))
-            for members in self.plan.stacks()
-        ]
+        return [Stack(members, self._engine(members, orders)) for members in self.plan.stacks()]
+
+    def _engine(self, members: list[Member], orders: RowOrders) -> Engine:
+        name = members[0].settings.loss
+        return choose_engine(members, self.nursery(name), orders, self.losses[name], self.links, self.chunk)
 
     def summary(self) -> PlanSummary:
         """Say what will be trained; time is estimated from a few steps on copies."""
         engines = [stack.engine for stack in self.stacks]
         sizes = [engine.layout.size for engine in engines]
-        notes = tuple(dict.fromkeys(e.why for e in engines if e.how == "one by one"))
+        notes = [self.weighted] if self.weighted else []
+        notes += cautions(self.plan)
+        notes += dict.fromkeys(e.why for e in engines if e.how == "one by one")
         return PlanSummary(
             rows=len(self.table.features),
             features=self.table.features.shape[1],
@@ -130,7 +150,7 @@ class Job:
             seconds=sum(e.seconds() for e in engines),
             bytes=sum(e.bytes() for e in engines) + self.table.features.nbytes,
             parameters=(min(sizes), max(sizes)),
-            notes=notes,
+            notes=tuple(notes),
         )
 
     def train(self, watch: Callable[[Progress], None], each_epoch: Callable[[], None] = lambda: None) -> bool:
@@ -183,7 +203,7 @@ class Job:
             own = torch.from_numpy(rows[m.fold]).to(self.device)
             each = self.metric.per_row(outputs[p, : len(own)], self._metric_targets[own], self.task)
             losses[m.seed, m.fold] = each.double().cpu().numpy()
-        per_row, per_fold = row_losses(len(self.table.features), losses, rows)
+        per_row, per_fold = row_losses(len(self.table.features), losses, rows, self.score_weights)
         epoch = int(stack.kept.epoch[places[0]])
         if epoch == 0 and self.plan.trials[trial].epochs:
             per_row = np.where(np.isnan(per_row), np.nan, np.inf)  # rows of no fold stay without a loss
@@ -200,30 +220,28 @@ class Job:
         return f"{'in' if live else 'stopped at'} epoch {len(stack.score) - 1}"
 
     def history(self) -> pl.DataFrame:
-        """Lay out every member's curves: one row per member and epoch."""
-        parts = []
-        for stack in self.stacks:
-            for epoch, values in enumerate(
-                zip(stack.training_loss, stack.validation_loss, stack.score, strict=True)
-            ):
-                turn = [p for p, m in enumerate(stack.members) if m.settings.epochs >= epoch]
-                members = [stack.members[p] for p in turn]
-                parts.append(
-                    pl.DataFrame(
-                        {
-                            **member_columns(members),
-                            "epoch": [epoch] * len(turn),
-                            "training_loss": values[0][turn],
-                            "validation_loss": values[1][turn],
-                            "score": [
-                                self.metric.finish(x) if math.isfinite(x) else None
-                                for x in values[2][turn].tolist()
-                            ],
-                        },
-                        schema_overrides={"score": pl.Float64, "epoch": pl.Int64},
-                    )
-                )
-        return pl.concat(parts)
+        """Lay out every member's curves: one row per member and epoch.
+
+        Beside the losses and the score it has the learning rate at the epoch's end, and the shares of its steps
+        that were clipped or skipped, null where they could not be.
+        """
+        return pl.concat([self._epoch(s, epoch) for s in self.stacks for epoch in range(len(s.score))])
+
+    def _epoch(self, stack: Stack, epoch: int) -> pl.DataFrame:
+        turn = [p for p, m in enumerate(stack.members) if m.settings.epochs >= epoch]
+        noted = stack.noted[epoch]
+        unknown = np.full(len(stack.members), np.nan)
+        columns = {
+            "training_loss": pl.Series(stack.training_loss[epoch][turn]),
+            "validation_loss": pl.Series(stack.validation_loss[epoch][turn]),
+            "score": [
+                self.metric.finish(x) if math.isfinite(x) else None for x in stack.score[epoch][turn].tolist()
+            ],
+            **{n: pl.Series(noted.get(n, unknown)[turn]).fill_nan(None) for n in NOTED},
+        }
+        ids = member_columns([stack.members[p] for p in turn])
+        types = {"score": pl.Float64, "epoch": pl.Int64}
+        return pl.DataFrame({**ids, "epoch": [epoch] * len(turn), **columns}, schema_overrides=types)
 
     def predictions(self) -> pl.DataFrame:
         """Lay out the out-of-fold predictions of every member: one row per member and validation row."""
@@ -249,6 +267,16 @@ class Job:
             Models(s.members, s.kept.parameters.cpu(), {n: b.cpu() for n, b in s.kept.buffers.items()})
             for s in self.stacks
         ]
+
+
+def cautions(plan: Plan) -> list[str]:
+    """Say what must be known of results that some settings lead to."""
+    said = []
+    if any(s.loss in ("hinge", "binary_hinge") for s in plan.trials):
+        said.append("hinge scores are no probabilities: those shown are their softmax, and not calibrated")
+    if any(s.schedule == "plateau" for s in plan.trials):
+        said.append("schedule plateau looks at validation rows: scores of its trials are a little too good")
+    return said
 
 
 def member_columns(members: list[Member]) -> dict[str, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,15 @@ from torch import Tensor, nn
 from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.data.read import fingerprint
 from foldwise.data.table import ROW, is_path, read_again, read_source
+from foldwise.data.weights import score_weights, training_weights
+from foldwise.engine.losses import losses_for, outputs_by_loss
 from foldwise.engine.members import Nursery
 from foldwise.engine.predict import Models
-from foldwise.engine.rows import place_rows
+from foldwise.engine.rows import padded_validation, place_rows
 from foldwise.errors import DataError, NetworkError, PlanError
-from foldwise.job import outputs_by_loss, targets_for
 from foldwise.judge.metrics import natural, probabilities
 from foldwise.plans.plan import Member
-from foldwise.reference import outputs_of, prepare_fold, train_alone
+from foldwise.reference import Own, outputs_of, prepare_fold, train_alone
 
 if TYPE_CHECKING:
     from foldwise.study import Study
@@ -130,18 +132,23 @@ def _trace(
     epochs: int,
 ) -> Trace:
     module.to(dtype)
-    own = prepare_fold(
+    loss = losses_for(study.task)[member.settings.loss]
+    training = training_weights(study.weights, targets, study.folds.train, study.weighting.classes)
+    data = prepare_fold(
         features,
-        targets_for(member.settings.loss, targets),
+        loss.shaped(targets),
         study.folds.train[member.fold],
         study.folds.validation[member.fold],
         np.array([f.kind == "number" for f in study.columns.features]),
         member.settings.scaling,
         study.task.kind == "regression",
         dtype,
+        study.weights,
+        None if training is None else training[member.fold],
     )
-    outputs, losses = outputs_of(module, own), []
-    for epoch in itertools.islice(train_alone(member, module, own), epochs):
+    own = Own(loss.form, study.loss, study.links, _curve(study, member, targets))
+    outputs, losses = outputs_of(module, data), []
+    for epoch in itertools.islice(train_alone(member, module, data, own), epochs):
         outputs = epoch.outputs
         losses.append(epoch.training_loss)
     if study.target_scale is not None:
@@ -149,6 +156,25 @@ def _trace(
     shown = (natural if study.task.kind == "regression" else probabilities)(outputs, study.task)
     weights = torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
     return Trace(np.array(losses), weights.double().numpy(), shown.double().numpy())
+
+
+def _curve(study: Study, member: Member, targets: np.ndarray) -> list[float]:
+    """Find what the schedule `plateau` looked at: the fold-mean validation loss of the member's trial."""
+    if member.settings.schedule != "plateau":
+        return []
+    scored = np.asarray(study.folds.validation.any(axis=0))
+    counted = score_weights(study.weights, targets, scored, study.weighting.classes)
+    _, weight = padded_validation(
+        study.folds, torch.device("cpu"), None if counted is None else torch.tensor(counted)
+    )
+    losses = study.history.filter((pl.col("trial") == member.trial + 1) & (pl.col("epoch") > 0))
+    rows = np.asarray(weight.sum(1))[losses["fold"].to_numpy() - 1]
+    known = losses.with_columns(
+        rows=pl.Series(rows),
+        loss=pl.when(pl.col("validation_loss").is_finite()).then("validation_loss").otherwise(math.inf),
+    )
+    mean = (pl.col("loss") * pl.col("rows")).sum() / pl.col("rows").sum()
+    return known.group_by("epoch").agg(mean=mean).sort("epoch")["mean"].to_list()
 
 
 def _stacked_trace(study: Study, member: Member, weights: Tensor, epochs: int) -> Trace:
@@ -243,11 +269,15 @@ def _nursery(
     regression = study.task.kind == "regression"
     rows = place_rows(
         features,
-        targets_for(loss, targets),
+        losses_for(study.task)[loss].shaped(targets),
         study.folds,
-        {s: learn_preparation(features, study.folds.train, numbers, s) for s in study.scalings},
-        learn_target_scale(targets, study.folds.train) if regression else None,
+        {
+            s: learn_preparation(features, study.folds.train, numbers, s, study.weights)
+            for s in study.scalings
+        },
+        learn_target_scale(targets, study.folds.train, study.weights) if regression else None,
         device=torch.device("cpu"),
         dtype=dtype,
+        weights=training_weights(study.weights, targets, study.folds.train, study.weighting.classes),
     )
     return Nursery(rows, outputs_by_loss(study.task), study.net)

@@ -16,7 +16,7 @@ import studies
 from foldwise.data.folds import make_folds
 from foldwise.engine.loop import Interrupt, Progress
 from foldwise.job import Job
-from foldwise.reference import prepare_fold, train_alone
+from foldwise.reference import Own, prepare_fold, train_alone
 from foldwise.study import Study
 
 UNEQUAL = make_folds(47, numbers=np.repeat([0, 1, 2], [8, 12, 27]))
@@ -77,7 +77,7 @@ def test_kept_weights_and_outputs_are_those_of_the_kept_epoch(finished: Job) -> 
             table.features, table.targets, folds.train[member.fold], folds.validation[member.fold],
             table.numbers, member.settings.scaling, False, torch.float64,
         )  # fmt: skip
-        alone = next(e for e in train_alone(member, module, data) if e.number == epoch)
+        alone = next(e for e in train_alone(member, module, data, Own()) if e.number == epoch)
         weights = torch.cat([p.detach().flatten() for p in module.parameters()])
         torch.testing.assert_close(stack.kept.parameters[place], weights, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo
-from foldwise.engine.losses import LOSSES
-from foldwise.reference import loss_of
+from foldwise.data.target import Task
+from foldwise.engine.losses import LOSSES, losses_for
+from foldwise.errors import SettingsError
+from foldwise.reference import Own, loss_of
 from foldwise.settings import Settings
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -27,48 +29,55 @@ def drawn(target: zoo.Target, members: int = 3, rows: int = 50) -> tuple[torch.T
     return outputs, torch.from_numpy(targets)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def columns(values: list[float]) -> torch.Tensor:
+    """Give each member its own value."""
+    return torch.tensor(values, dtype=torch.float64).unsqueeze(1)
+
+
 @pytest.mark.parametrize("target", zoo.TARGETS.values(), ids=zoo.TARGETS.keys())
-def test_losses_are_those_of_torch(target: zoo.Target, smoothing: float) -> None:
+def test_losses_are_those_of_torch_with_knobs_of_each_member(target: zoo.Target) -> None:
     outputs, targets = drawn(target)
-    knobs = {"label_smoothing": torch.full((3, 1), smoothing, dtype=torch.float64)} if smoothing else {}
-    ours = LOSSES[target.loss](outputs, targets, knobs).mean(1)
-    asked = {"label_smoothing": smoothing} if target.smooths else {}
-    theirs = loss_of(Settings(loss=target.loss, **asked))
-    if target.smooths or not smoothing:
-        torch.testing.assert_close(
-            ours, torch.stack([theirs(*pair) for pair in zip(outputs, targets, strict=True)]), **EXACT
-        )
+    own = [dict(knobs) for knobs in target.knobs]
+    if target.smooths:
+        own = [{"label_smoothing": share} for share in (0.0, 0.1, 0.9)]
+    members = [Settings(loss=target.loss, **knobs) for knobs in own]  # type: ignore[arg-type]
+    names = ("label_smoothing", "huber_delta", "quantile", "margin")
+    knobs = {name: columns([getattr(s, name) for s in members]) for name in names}
+    ours = target.record.per_row(outputs, targets, knobs)
+    assert ours.shape == (3, 50)
+    for place, s in enumerate(members):
+        theirs = loss_of(s, Own(loss=target.own))(outputs[place], targets[place])
+        torch.testing.assert_close(ours[place], theirs, **EXACT)
 
 
 @pytest.mark.parametrize("target", [t for t in zoo.TARGETS.values() if t.smooths], ids=lambda t: t.name)
 def test_each_member_smooths_by_its_own_share(target: zoo.Target) -> None:
     outputs, targets = drawn(target)
     shares = torch.tensor([[0.0], [0.2], [0.5]], dtype=torch.float64)
-    together = LOSSES[target.loss](outputs, targets, {"label_smoothing": shares})
+    together = target.record.per_row(outputs, targets, {"label_smoothing": shares})
     for place, share in enumerate(shares):
         own = {"label_smoothing": share}
         torch.testing.assert_close(
-            together[place], LOSSES[target.loss](outputs[place], targets[place], own), **EXACT
+            together[place], target.record.per_row(outputs[place], targets[place], own), **EXACT
         )
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_uniform_scores_cost_log_c(classes: int) -> None:
     outputs = torch.full((4, classes), 0.7, dtype=torch.float64)
-    loss = LOSSES["cross_entropy"](outputs, torch.arange(4) % classes, {})
+    loss = LOSSES["cross_entropy"].per_row(outputs, torch.arange(4) % classes, {})
     assert loss.tolist() == pytest.approx([math.log(classes)] * 4, abs=1e-12)
 
 
 def test_an_undecided_output_costs_log_two() -> None:
-    loss = LOSSES["binary_cross_entropy"](torch.zeros(2, 3).double(), torch.eye(3)[:2].double(), {})
+    loss = LOSSES["binary_cross_entropy"].per_row(torch.zeros(2, 3).double(), torch.eye(3)[:2].double(), {})
     assert loss.tolist() == pytest.approx([math.log(2)] * 2, abs=1e-12)
 
 
 def test_one_output_costs_what_two_do() -> None:
     x, y = torch.randn(20, generator=torch.Generator().manual_seed(0)).double(), torch.arange(20) % 2
-    one = LOSSES["binary_cross_entropy"](x[:, None], y[:, None].double(), {})
-    two = LOSSES["cross_entropy"](torch.stack([torch.zeros_like(x), x], 1), y, {})
+    one = LOSSES["binary_cross_entropy"].per_row(x[:, None], y[:, None].double(), {})
+    two = LOSSES["cross_entropy"].per_row(torch.stack([torch.zeros_like(x), x], 1), y, {})
     torch.testing.assert_close(one, two, **EXACT)
 
 
@@ -76,14 +85,16 @@ def test_hard_labels_are_soft_ones_that_are_sure() -> None:
     outputs, targets = drawn(zoo.TARGETS["classes"])
     sure = F.one_hot(targets, 3).double()
     torch.testing.assert_close(
-        LOSSES["cross_entropy"](outputs, targets, {}), LOSSES["cross_entropy"](outputs, sure, {}), **EXACT
+        LOSSES["cross_entropy"].per_row(outputs, targets, {}),
+        LOSSES["cross_entropy"].per_row(outputs, sure, {}),
+        **EXACT,
     )
 
 
 def test_squared_errors_by_hand() -> None:
     outputs, targets = torch.tensor([[1.0, 4.0]]), torch.tensor([[3.0, 5.0]])
-    assert LOSSES["squared_error"](outputs, targets, {}).item() == 2.5  # (4 + 1) / 2
-    assert LOSSES["half_squared_error"](outputs, targets, {}).item() == 1.25
+    assert LOSSES["squared_error"].per_row(outputs, targets, {}).item() == 2.5  # (4 + 1) / 2
+    assert LOSSES["half_squared_error"].per_row(outputs, targets, {}).item() == 1.25
 
 
 def test_smoothing_by_hand() -> None:
@@ -93,18 +104,71 @@ def test_smoothing_by_hand() -> None:
         {"label_smoothing": torch.tensor([0.2], dtype=torch.float64)},
     )
     expected = -0.9 * math.log(0.75) - 0.1 * math.log(0.25)
-    assert LOSSES["cross_entropy"](outputs, torch.tensor([0]), smoothing).item() == pytest.approx(
+    assert LOSSES["cross_entropy"].per_row(outputs, torch.tensor([0]), smoothing).item() == pytest.approx(
         expected, abs=1e-12
     )
     single = torch.tensor([[math.log(3)]], dtype=torch.float64)  # the label is there with probability 0.75
-    ours = LOSSES["binary_cross_entropy"](single, torch.ones(1, 1).double(), smoothing)
+    ours = LOSSES["binary_cross_entropy"].per_row(single, torch.ones(1, 1).double(), smoothing)
     assert ours.item() == pytest.approx(expected, abs=1e-12)
 
 
 @given(st.floats(-1000, 1000), st.sampled_from([0.0, 1.0]))
 def test_binary_cross_entropy_is_right_for_every_score(x: float, label: float) -> None:
     score, target = torch.tensor([[[x]], [[label]]], dtype=torch.float64)
-    ours = LOSSES["binary_cross_entropy"](score, target, {})
+    ours = LOSSES["binary_cross_entropy"].per_row(score, target, {})
     theirs = F.binary_cross_entropy_with_logits(score, target)
     # F.softplus is x itself above 20, which is off by e⁻²⁰ at most
     assert ours.item() == pytest.approx(theirs.item(), abs=math.exp(-20), rel=1e-12)
+
+
+# The losses of regression and hinge, by hand
+
+
+def one(loss: str, output: list[float], target: list[float] | int, **knobs: float) -> float:
+    """Compute the loss of one row."""
+    wanted = torch.tensor([target]) if isinstance(target, int) else torch.tensor([target]).double()
+    asked = {name: columns([value])[0] for name, value in knobs.items()}
+    return LOSSES[loss].per_row(torch.tensor([output]).double(), wanted, asked).item()
+
+
+def test_losses_of_numbers_by_hand() -> None:
+    assert one("absolute_error", [1, 4], [3, 5]) == 1.5
+    assert one("huber", [0.5], [0.0], huber_delta=1.0) == 0.125
+    assert one("huber", [3.0], [0.0], huber_delta=2.0) == 2 * (3 - 1)
+    assert one("quantile", [1.0], [3.0], quantile=0.9) == pytest.approx(0.9 * 2)
+    assert one("quantile", [3.0], [1.0], quantile=0.9) == pytest.approx(0.1 * 2)
+
+
+@given(st.integers(2, 12), st.floats(0, 10))
+def test_equal_scores_cost_the_margin_for_every_other_class(classes: int, margin: float) -> None:
+    assert one("hinge", [0.3] * classes, 1, margin=margin) == pytest.approx((classes - 1) * margin)
+
+
+def test_hinges_by_hand() -> None:
+    assert one("hinge", [2.0, 1.5, -1.0], 0, margin=1.0) == 0.5
+    assert one("hinge", [2.0, 1.5, -1.0], 1, margin=1.0) == 1.5
+    assert one("binary_hinge", [0.3], [1.0], margin=1.0) == pytest.approx(0.7)
+    assert one("binary_hinge", [0.3], [0.0], margin=1.0) == pytest.approx(1.3)
+    assert one("binary_hinge", [0.3], [0.0], margin=0.0) == pytest.approx(0.3)
+    assert one("binary_hinge", [0.3], [1.0], margin=0.0) == 0
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=6), st.floats(0, 5))
+def test_a_hinge_is_never_negative(scores: list[float], margin: float) -> None:
+    assert one("hinge", scores, 0, margin=margin) >= 0
+
+
+# A loss of one's own
+
+
+def test_a_loss_of_ones_own_must_give_one_value_per_row() -> None:
+    task = Task("regression", ("y",))
+    outputs = torch.zeros(2, 5, 1).double()
+    for wrong, got in ((lambda o, t: (o - t).square(), r"\(5, 1\)"), (lambda o, t: (o - t).mean(), r"\(\)")):
+        with pytest.raises(SettingsError, match=rf"must give one value per row, of shape \(5,\); got {got}"):
+            losses_for(task, wrong)["custom"].per_row(outputs, outputs, {})
+
+
+def test_a_loss_of_ones_own_that_is_not_there_says_so() -> None:
+    with pytest.raises(SettingsError, match="needs a function of your own"):
+        losses_for(Task("regression", ("y",)))["custom"].per_row(torch.zeros(1, 1), torch.zeros(1, 1), {})

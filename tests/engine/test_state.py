@@ -9,16 +9,20 @@ from torch import nn
 
 import zoo
 from foldwise.data.folds import Folds, make_folds
-from foldwise.engine.members import kept_buffers, prior
+from foldwise.engine.members import kept_buffers
 from foldwise.engine.rows import Constants, padded_validation
 from foldwise.engine.state import Layout, State, concatenate, put, take
+from foldwise.plans.plan import Member
+from foldwise.settings import Settings
+
+KNOWN = ("squared_error", "half_squared_error", "cross_entropy", "binary_cross_entropy")
 
 
 def state() -> State:
     """Draw a state of four members."""
-    return zoo.world(zoo.TARGETS["classes"], zoo.Normalized).nursery.initial_state(
-        zoo.mixed(zoo.NETWORKS["Normalized"], zoo.TARGETS["classes"], "adamw")[:4]
-    )
+    members = zoo.mixed(zoo.NETWORKS["Normalized"], zoo.TARGETS["classes"], "adamw")[:4]
+    moments = {"first": None, "second": None, "clipped": 0.0}
+    return zoo.world(zoo.TARGETS["classes"], zoo.Normalized).nursery.initial_state(members, moments)
 
 
 def test_a_slice_shares_memory_and_an_index_copies() -> None:
@@ -86,31 +90,37 @@ def test_frozen_parameters_and_running_statistics_are_kept_but_not_trained() -> 
     ]
 
 
-@pytest.mark.parametrize("target", zoo.TARGETS)
-def test_the_prior_is_the_best_constant(target: str) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("target", [n for n, t in zoo.TARGETS.items() if t.loss in KNOWN])
+def test_the_prior_is_the_best_constant(target: str, weighted: bool) -> None:
     what = zoo.TARGETS[target]
-    world = zoo.world(what)
-    rows = world.rows
+    world = zoo.world(what, recipe=zoo.RECIPES["weights" if weighted else "plain"])
+    settings = Settings(network="constant", loss=what.loss, epochs=0)  # type: ignore[arg-type]
     for fold, train in enumerate(world.folds.train):
-        ours = prior(rows, fold, what.loss, world.nursery.outputs[what.loss])
+        ours = world.nursery.start(Member(0, fold, 0, settings)).get_parameter("prior").detach()
         targets = world.targets[train]
+        weights = (
+            np.ones(len(targets)) if world.training_weights is None else world.training_weights[fold][train]
+        )
         if what.kind == "regression":
             expected = np.zeros(what.outputs)
         elif targets.ndim == 1:
-            expected = np.log(np.bincount(targets, minlength=what.outputs) / len(targets))
-        elif what.kind == "multiclass":
-            expected = np.log(targets.mean(axis=0))
+            counts = np.bincount(targets, weights, minlength=what.outputs)
+            expected = np.log(counts / weights.sum())
         else:
-            expected = np.log(targets.mean(axis=0) / (1 - targets.mean(axis=0)))
+            shares = np.average(targets, axis=0, weights=weights)
+            expected = np.log(shares) if what.kind == "multiclass" else np.log(shares / (1 - shares))
         np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_class_that_a_fold_never_saw_has_a_finite_prior() -> None:
     world = zoo.world(zoo.TARGETS["classes"])
     targets = np.where(world.folds.train[0], world.targets % 2, 2)
-    found = prior(world.with_rows(world.features, targets).rows, 0, "cross_entropy", 3)
+    settings = Settings(network="constant", loss="cross_entropy", epochs=0)
+    other = world.with_rows(world.features, targets)
+    found = other.nursery.start(Member(0, 0, 0, settings)).get_parameter("prior").detach()
     assert torch.isfinite(found).all()
-    assert found[2] == pytest.approx(np.log(0.5 / world.folds.train[0].sum()))
+    assert float(found[2]) == pytest.approx(np.log(0.5 / world.folds.train[0].sum()))
 
 
 def test_unequal_rows_are_padded_with_a_row_of_their_own() -> None:

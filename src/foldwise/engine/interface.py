@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from foldwise.engine.links import Link
+from foldwise.engine.losses import Loss
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.rows import Rows
@@ -49,6 +51,18 @@ class Engine(Protocol):
     def validation_loss(self, outputs: Tensor) -> Float[Tensor, " members"]:
         """Average what training minimizes over each member's validation rows."""
 
+    def follow_curve(self, curve: Float[Tensor, " members"]) -> None:
+        """Note the fold-mean validation loss of each member's trial after an epoch."""
+
+    def learning_rates(self, epoch: int) -> Float[Tensor, " members"]:
+        """Give each member's learning rate at the last step of the epoch that is over."""
+
+    def counted(self) -> dict[str, Float[Tensor, " members"]]:
+        """Count, since the beginning, the steps that were clipped or skipped; empty where none could be."""
+
+    def steps(self, epoch: int) -> Float[Tensor, " members"]:
+        """Count each member's steps in an epoch."""
+
     def seconds(self) -> float:
         """Estimate the time to train all members."""
 
@@ -56,6 +70,13 @@ class Engine(Protocol):
         """Estimate the memory that all members need."""
 
 
-def choose_engine(members: list[Member], nursery: Nursery, orders: RowOrders, chunk: int | None) -> Engine:
+def choose_engine(
+    members: list[Member],
+    nursery: Nursery,
+    orders: RowOrders,
+    loss: Loss,
+    links: Sequence[Link],
+    chunk: int | None,
+) -> Engine:
     """Make the engine that suits a stack's network and device; so far there is one kind."""
-    return StackedEngine(members, nursery, orders, chunk)
+    return StackedEngine(members, nursery, orders, loss, links, chunk)

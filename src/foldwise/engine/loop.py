@@ -72,6 +72,8 @@ class Stack:
     """Members that advance together, what they have been through, and the best that they have been.
 
     Histories are lists over epochs 0 (untrained), 1, …; entries `[members]` are NaN after a member's last epoch.
+    `noted` holds what else is known of an epoch: the learning rate, and the shares of its steps that were clipped
+    or skipped, where they could be.
     """
 
     members: list[Member]
@@ -80,6 +82,7 @@ class Stack:
     training_loss: list[Float[np.ndarray, " members"]] = field(default_factory=list)
     validation_loss: list[Float[np.ndarray, " members"]] = field(default_factory=list)
     score: list[Float[np.ndarray, " members"]] = field(default_factory=list)
+    noted: list[dict[str, Float[np.ndarray, " members"]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         device = self.engine.state.step.device
@@ -104,7 +107,9 @@ class Stack:
     def take_turn(self, epoch: int, measure: Measure, done: Callable[[int], None]) -> None:
         """Train one epoch (none when `epoch` is 0), look at the validation rows, and keep what is best."""
         engine = self.engine
+        before = engine.counted()
         losses = engine.advance(epoch, done) if epoch else torch.full_like(self.rows_of, torch.nan)
+        self.noted.append(self._notes(epoch, before))
         outputs = engine.validate(epoch)
         scores = measure(engine.rows.unscaled(outputs, self.folds), self.folds)
         # a broken or finished member has no score, though some metrics (accuracy) make a number of NaN
@@ -113,9 +118,26 @@ class Stack:
         # a member that diverged stays among its companions, whose results may not depend on it, but counts no more
         scores = torch.where(self.engine.state.status == DIVERGED, torch.nan, scores)
         self._keep(epoch, outputs, scores)
+        validation_losses = engine.validation_loss(outputs)
+        if epoch:
+            engine.follow_curve(self._fold_mean(validation_losses)[self.trial_of])
         self.training_loss.append(losses.cpu().numpy())
-        self.validation_loss.append(engine.validation_loss(outputs).cpu().numpy())
+        self.validation_loss.append(validation_losses.cpu().numpy())
         self.score.append(scores.cpu().numpy())
+
+    def _notes(self, epoch: int, before: dict[str, Tensor]) -> dict[str, Float[np.ndarray, " members"]]:
+        if epoch == 0:
+            return {}
+        steps, counted = self.engine.steps(epoch), self.engine.counted()
+        notes = {name: (count - before[name]) / steps for name, count in counted.items()}
+        notes["learning_rate"] = self.engine.learning_rates(epoch)
+        return {name: values.cpu().numpy() for name, values in notes.items()}
+
+    def _fold_mean(self, values: Float[Tensor, " members"]) -> Float[Tensor, " trials"]:
+        """Average over the folds and seeds of each trial, every row counting once; ∞ where a member broke."""
+        weighted = torch.where(torch.isfinite(values), values, torch.inf) * self.rows_of
+        weight = torch.zeros_like(self.best).index_add_(0, self.trial_of, self.rows_of)
+        return torch.zeros_like(self.best).index_add_(0, self.trial_of, weighted) / weight
 
     def _note_status(self, epoch: int, losses: Tensor, outputs: Tensor) -> None:
         last = torch.tensor([m.settings.epochs == epoch for m in self.members], device=losses.device)
@@ -129,9 +151,7 @@ class Stack:
 
     def _keep(self, epoch: int, outputs: Tensor, scores: Float[Tensor, " members"]) -> None:
         # Chosen on the mean over folds and seeds, never fold by fold: a fold's own best epoch fits its own rows.
-        weighted = torch.where(torch.isfinite(scores), scores, torch.inf) * self.rows_of
-        weight = torch.zeros_like(self.best).index_add_(0, self.trial_of, self.rows_of)
-        mean = torch.zeros_like(self.best).index_add_(0, self.trial_of, weighted) / weight
+        mean = self._fold_mean(scores)
         if epoch == 0:
             state = self.engine.state
             self.kept = Kept(

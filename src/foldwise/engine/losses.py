@@ -7,12 +7,51 @@ They work on the last axis and leave the axes before it alone, so one function s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.func import vmap
+
+from foldwise.data.target import Task
+from foldwise.errors import SettingsError
 
 PerRow = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+OwnLoss = Callable[[Tensor, Tensor], Tensor]
+"""A loss of the user's own: outputs `[batch, outputs]` and targets `[batch, …]` to one value per row `[batch]`."""
+
+Form = Literal["numbers", "classes", "labels"]
+"""What targets a loss takes: numbers `[rows, targets]`; class numbers `[rows]` (or shares `[rows, classes]`) with
+one output per class; or 0 and 1 as numbers `[rows, labels]` with one output per label."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss: its value per row, the targets that it takes, and the constant outputs that minimize it.
+
+    `prior` takes targets of training rows, their weights (None: all equal) and the number of outputs.
+    """
+
+    per_row: PerRow
+    form: Form
+    prior: Callable[[Tensor, Tensor | None, int], Tensor]
+
+    def outputs(self, task: Task) -> int:
+        """Count a network's outputs: a binary target has one, or two where each class has a score."""
+        return 2 if self.form == "classes" and task.kind == "binary" else task.outputs
+
+    def shaped(self, targets: np.ndarray) -> np.ndarray:
+        """Give targets of a table the form that this loss takes."""
+        if self.form == "labels" and targets.ndim == 1:
+            return targets.astype(np.float64)[:, None]
+        return targets
+
+
+# Numbers
 
 
 def squared_error(
@@ -27,6 +66,28 @@ def squared_error(
 def half_squared_error(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
     """Compute ½(output − target)², averaged over the outputs of a row."""
     return squared_error(outputs, targets, knobs) / 2
+
+
+def absolute_error(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
+    """Compute |output − target|, averaged over the outputs of a row."""
+    return (outputs - targets).abs().mean(-1)
+
+
+def huber(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
+    """Compute ½e² where |e| ≤ δ and δ(|e| − δ/2) elsewhere, averaged over the outputs of a row (Huber 1964)."""
+    delta = knobs["huber_delta"].unsqueeze(-1)
+    error = (outputs - targets).abs()
+    return torch.where(error <= delta, error.square() / 2, delta * (error - delta / 2)).mean(-1)
+
+
+def quantile(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
+    """Compute max(τe, (τ−1)e) for e = target − output, averaged over a row's outputs (Koenker & Bassett 1978)."""
+    share = knobs["quantile"].unsqueeze(-1)
+    error = targets - outputs
+    return torch.maximum(share * error, (share - 1) * error).mean(-1)
+
+
+# Classes
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
@@ -55,9 +116,116 @@ def binary_cross_entropy(outputs: Tensor, targets: Tensor, knobs: Mapping[str, T
     return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(-1)
 
 
-LOSSES: dict[str, PerRow] = {
-    "squared_error": squared_error,
-    "half_squared_error": half_squared_error,
-    "cross_entropy": cross_entropy,
-    "binary_cross_entropy": binary_cross_entropy,
+def hinge(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
+    """Compute Σⱼ max(0, sⱼ − s_y + margin) over the classes j ≠ y (Weston & Watkins 1999).
+
+    Equal scores give (C − 1)·margin.
+    """
+    right = outputs.gather(-1, targets.unsqueeze(-1))
+    over = (outputs - right + knobs["margin"].unsqueeze(-1)).clamp_min(0)
+    return over.scatter(-1, targets.unsqueeze(-1), 0).sum(-1)
+
+
+def binary_hinge(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
+    """Compute max(0, margin − y·s) from one score s per label and y = ±1, averaged over the labels of a row.
+
+    `targets` are 0 and 1. With margin 0 it is the perceptron's criterion (Rosenblatt 1958).
+    """
+    return (knobs["margin"].unsqueeze(-1) - (2 * targets - 1) * outputs).clamp_min(0).mean(-1)
+
+
+# The best constants
+
+
+def _mean(targets: Tensor, weights: Tensor | None, outputs: int) -> Tensor:
+    # targets are in deviations from their mean over the training rows
+    return torch.zeros(targets.shape[1], dtype=torch.float64, device=targets.device)
+
+
+def _shares(targets: Tensor, weights: Tensor | None, outputs: int) -> Tensor:
+    one_hot = targets if targets.is_floating_point() else F.one_hot(targets, outputs)
+    own = torch.ones(len(targets), device=targets.device) if weights is None else weights
+    shares = (one_hot.double() * own.double().unsqueeze(1)).sum(0) / own.double().sum()
+    floor = 0.5 / max(1.0, float(own.sum()))  # a class that the fold never saw must keep a finite score
+    return shares.clamp(floor, 1 - floor)
+
+
+def _log_shares(targets: Tensor, weights: Tensor | None, outputs: int) -> Tensor:
+    return _shares(targets, weights, outputs).log()
+
+
+def _log_odds(targets: Tensor, weights: Tensor | None, outputs: int) -> Tensor:
+    return torch.logit(_shares(targets, weights, outputs))
+
+
+def _unknown(targets: Tensor, weights: Tensor | None, outputs: int) -> Tensor:
+    raise AssertionError("settings refuse the constant network under this loss")
+
+
+LOSSES: dict[str, Loss] = {
+    "squared_error": Loss(squared_error, "numbers", _mean),
+    "half_squared_error": Loss(half_squared_error, "numbers", _mean),
+    "absolute_error": Loss(absolute_error, "numbers", _unknown),
+    "huber": Loss(huber, "numbers", _unknown),
+    "quantile": Loss(quantile, "numbers", _unknown),
+    "cross_entropy": Loss(cross_entropy, "classes", _log_shares),
+    "binary_cross_entropy": Loss(binary_cross_entropy, "labels", _log_odds),
+    "hinge": Loss(hinge, "classes", _unknown),
+    "binary_hinge": Loss(binary_hinge, "labels", _unknown),
 }
+
+
+def losses_for(task: Task, own: OwnLoss | None = None) -> dict[str, Loss]:
+    """Give all losses by name, with the user's own as `custom`; without it, `custom` can predict but not train.
+
+    Its targets are what the task's usual loss takes: numbers; class numbers or shares; 0 and 1 for a binary target
+    or several labels.
+    """
+    forms: dict[str, Form] = {"regression": "numbers", "multiclass": "classes"}
+    form = forms.get(task.kind, "labels")
+    return {**LOSSES, "custom": Loss(_missing if own is None else _own_per_row(own), form, _unknown)}
+
+
+def _missing(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
+    raise SettingsError("loss `custom` needs a function of your own.", hint="loss=my_loss")
+
+
+def outputs_by_loss(task: Task) -> dict[str, int]:
+    """Count a network's outputs for each loss."""
+    return {name: loss.outputs(task) for name, loss in losses_for(task).items()}
+
+
+def _own_per_row(own: OwnLoss) -> PerRow:
+    name = getattr(own, "__name__", type(own).__name__)
+
+    def checked(outputs: Tensor, targets: Tensor) -> Tensor:
+        values = own(outputs, targets)
+        if not isinstance(values, Tensor) or tuple(values.shape) != tuple(outputs.shape[:1]):
+            got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise SettingsError(
+                f"the loss `{name}` must give one value per row, of shape ({outputs.shape[0]},); got {got}.",
+                hint="leave out .mean(): rows are weighted and averaged for each member",
+            )
+        return values
+
+    def one_by_one(outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack([checked(o, t) for o, t in zip(outputs, targets, strict=True)])
+
+    ways = [
+        vmap(checked),
+        one_by_one,
+    ]  # what vmap cannot take, such as branches that depend on values, goes alone
+
+    def per_row(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
+        if outputs.ndim == 2:
+            return checked(outputs, targets)
+        if len(ways) > 1:
+            try:
+                return ways[0](outputs, targets)
+            except SettingsError:
+                raise
+            except Exception:
+                del ways[0]
+        return one_by_one(outputs, targets)
+
+    return per_row

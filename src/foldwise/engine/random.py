@@ -12,10 +12,19 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
-PURPOSES = {"weights": 1, "order": 2, "dropout": 3, "module": 4, "noise": 5, "labels": 6, "mix": 7}
+PURPOSES = {
+    "weights": 1,
+    "order": 2,
+    "dropout": 3,
+    "module": 4,
+    "noise": 5,
+    "labels": 6,
+    "mix": 7,
+    "features": 8,
+}
 _FIRST, _SECOND = 0x7FEB352D, 0x846CA68B - (1 << 32)
 _START = (0x243F6A88, 0x05A308D3)  # the first digits of π; any two words would do
 _TWIN = 0x3243F6A8
@@ -80,7 +89,7 @@ def normal(key: Tensor, count: int) -> Float[Tensor, "... count"]:
     return torch.sqrt(-2 * torch.log(u[..., 0::2])) * torch.cos(2 * math.pi * u[..., 1::2])
 
 
-def permutation(key: Tensor, count: int) -> Tensor:
-    """Order rows 0 … count−1 by their hashes; equal hashes keep their order. One key of shape `[2]`."""
+def permutation(key: Tensor, count: int) -> Int64[Tensor, "... count"]:
+    """Order rows 0 … count−1 by their hashes, for keys of shape `[..., 2]`; equal hashes keep their order."""
     position = torch.arange(count, dtype=torch.int32, device=key.device)
-    return torch.argsort(bits(key[0], key[1], position), stable=True)
+    return torch.argsort(bits(key[..., :1], key[..., 1:], position), dim=-1, stable=True)

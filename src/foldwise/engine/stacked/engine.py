@@ -5,66 +5,37 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from foldwise.engine.dropout import KeyedDropout, rescale
-from foldwise.engine.links import Now
-from foldwise.engine.losses import LOSSES
+from foldwise.engine import half, noise
+from foldwise.engine.dropout import KeyedDropout
+from foldwise.engine.links import Link, Now
+from foldwise.engine.losses import Loss
 from foldwise.engine.members import Nursery, tensors_of
-from foldwise.engine.optimizers import OPTIMIZERS
+from foldwise.engine.noise import Batch
 from foldwise.engine.orders import RowOrders
-from foldwise.engine.random import key, threshold
-from foldwise.engine.rows import Constants, padded_validation
+from foldwise.engine.pace import Pace, starts
+from foldwise.engine.rows import padded_validation
+from foldwise.engine.schedules import PLATEAU, When, factors, lower_on_plateau
 from foldwise.engine.stacked.forward import OWNER, choose_forward
+from foldwise.engine.stacked.group import Group, Stacked, index_among
 from foldwise.engine.state import Layout, State, put, take
+from foldwise.engine.step import step_of
 from foldwise.errors import NetworkError
 from foldwise.plans.plan import Member
-from foldwise.settings import FREE, Settings
+from foldwise.settings import Settings
 
 CACHE_BYTES = 64 << 20  # what the chunks at work on a CPU may touch in a step; see benchmarks/chunks.py
 DEVICE_BYTES = 4 << 30
 LEAST_CHUNK = 8  # fewer members than this leave a core busy with starting operations
-
-Draw = tuple[int, int, tuple[float, ...]]
-"""Seed, steps per epoch, and rates of the dropout layers: members that agree in them have the same masks."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Members of a stack that take a step on equally many rows, with what that step needs of them.
-
-    `streams` are the distinct (seed, fold, scaling) among them: members of one stream see the same rows, so rows
-    are gathered and prepared once for each stream and then handed to its members by `stream_of`.
-    """
-
-    place: Tensor | slice
-    members: list[Member]
-    streams: list[tuple[int, int, int]]
-    stream_of: Int64[Tensor, " members"]
-    fold_of_stream: Int64[Tensor, " streams"]
-    constants: Constants
-    settings: dict[str, Tensor]
-    schedules: dict[str, Tensor]
-    decay: Tensor | None
-    total_steps: Int64[Tensor, " members"]
-    dropout: dict[str, Tensor]
-    draws: list[Draw]
-    owner: Int64[Tensor, " members"]  # which of the draws is a member's
-
-    def handed(self, by_stream: Tensor) -> Tensor:
-        """Give each member the rows of its stream."""
-        if len(self.streams) == len(self.members):
-            return by_stream
-        return by_stream.index_select(0, self.stream_of)
 
 
 @dataclass(frozen=True)
@@ -72,30 +43,59 @@ class Turn:
     """A step of an epoch: which rows of the orders, who takes it, and where in the chunk they and theirs are."""
 
     first: int
-    size: int
+    sizes: tuple[int, ...]  # of the batches that make the step
+    batch: int  # number of the first of them in the epoch
     group: Group
     places: Tensor | slice
     streams: Tensor | slice
     draws: Tensor | slice
+
+    @property
+    def size(self) -> int:
+        """Count the rows."""
+        return sum(self.sizes)
+
+
+@dataclass(frozen=True)
+class Chances:
+    """What an epoch of a chunk draws, by the number of a batch in the epoch."""
+
+    masks: Int32[Tensor, "batches layers draws 2"]
+    shares: Float[Tensor, "batches members"] | None  # of mix-up
+    seen: Int64[Tensor, " members"]  # batches that each member has seen before
 
 
 class StackedEngine:
     """Advances the members of one stack; their tensors lie in `state`, one slice each."""
 
     def __init__(
-        self, members: list[Member], nursery: Nursery, orders: RowOrders, chunk: int | None = None
+        self,
+        members: list[Member],
+        nursery: Nursery,
+        orders: RowOrders,
+        loss: Loss,
+        links: Sequence[Link] = (),
+        chunk: int | None = None,
     ) -> None:
-        shared: Settings = members[0].settings
+        self.shared: Settings = members[0].settings
         self.members, self.rows, self.nursery, self.orders = members, nursery.rows, nursery, orders
-        self.batch_size = shared.batch_size
-        self.loss = LOSSES[shared.loss]
-        self.optimizer = OPTIMIZERS[shared.optimizer]
+        self.pace = Pace.of(self.shared)
+        self.loss = loss.per_row
+        firsts = _firsts_of_trials(members)
+        self.step = step_of([m.settings for m in firsts], links)
         self.skeleton = nursery.skeleton(members[0])
         self.dropouts = [name for name, m in self.skeleton.named_modules() if isinstance(m, KeyedDropout)]
-        self.rates = {m.trial: nursery.dropout_rates(m, self.skeleton) for m in _firsts_of_trials(members)}
+        self.rates = {m.trial: nursery.dropout_rates(m, self.skeleton) for m in firsts}
         self.layout = Layout.of(self.skeleton)
-        self.state = nursery.initial_state(members)
-        self.outputs = nursery.outputs[shared.loss]
+        self.scales = self.shared.precision == "float16"
+        self.state = nursery.initial_state(
+            members, {**self.step.remembered(), **(half.SCALING if self.scales else {})}
+        )
+        self.outputs = nursery.outputs[self.shared.loss]
+        knobs = {name: value for link in links for name, value in link.knobs.items()}
+        self.stacked = Stacked(
+            self.rows, self.layout, loss, self.outputs, self.pace, knobs, self.dropouts, self.rates
+        )
         self._refuse_single_rows()
         self._mode(training=True)
         self.forward = choose_forward(self.skeleton, *self._sample(), self.outputs)
@@ -104,7 +104,9 @@ class StackedEngine:
         self.workers = torch.get_num_threads() if several else 1
         self.chunk = chunk or self._chunk_that_fits()
         self.groups: dict[tuple[int, ...], Group] = {}
-        self.courses: dict[tuple[int, ...], list[Turn]] = {}
+        self.courses: dict[tuple[tuple[int, ...], int], list[Turn]] = {}
+        if self.scales:
+            self.state.moments["loss_scale"].copy_(self._whole.exact["loss_scale"].unsqueeze(1))
 
     @property
     def how(self) -> str:
@@ -118,12 +120,13 @@ class StackedEngine:
 
     def _refuse_single_rows(self) -> None:
         # batch normalization has no variance over one row, and would fail in the middle of the training
-        single = [n for n in self.lengths if n % self.batch_size == 1 or self.batch_size == 1]
-        if single and any(isinstance(m, _BatchNorm) for m in self.skeleton.modules()):
+        if not any(isinstance(m, _BatchNorm) for m in self.skeleton.modules()):
+            return
+        if self.pace.batch_size == 1 or min(self.lengths) == 1:
             raise NetworkError(
-                f"{single[0]} training rows in batches of {self.batch_size} leave a batch of one row, "
+                f"{min(self.lengths)} training rows in batches of {self.pace.batch_size} leave a batch of one row, "
                 "over which batch normalization has no variance.",
-                hint=f"another batch_size, such as {self.batch_size + 1 if self.batch_size > 1 else 32}",
+                hint="another batch_size, such as 32, or layer normalization",
             )
 
     def advance(
@@ -177,88 +180,166 @@ class StackedEngine:
     def _epoch(self, chunk: list[int], epoch: int) -> Float[Tensor, " members"]:
         whole = self._group(chunk)
         orders = self.orders.padded(epoch, [(seed, fold) for seed, fold, _ in whole.streams])
-        course = self._course(chunk)
-        keys = self._dropout_keys(whole, epoch, 1 + course[-1].first // self.batch_size)
-        total = torch.zeros(len(chunk), dtype=torch.float64, device=self.rows.device)
+        course = self._course(chunk, epoch)
+        chances = self._chances(whole, epoch, course)
+        total, rows = torch.zeros(2, len(chunk), dtype=torch.float64, device=self.rows.device)
         for turn in course:
             state = take(self.state, turn.group.place)
-            rows = orders[:, turn.first : turn.first + turn.size][turn.streams]
-            loss = self._step(turn.group, state, rows, keys[turn.first // self.batch_size][:, turn.draws])
+            loss, counted = self._step(turn, state, orders[turn.streams], chances, epoch)
             if not isinstance(turn.group.place, slice):
                 put(self.state, turn.group.place, state)
             total[turn.places] += loss * turn.size
-        return total / torch.tensor([self.lengths[m] for m in chunk], device=total.device)
+            rows[turn.places] += counted * turn.size
+        return total / rows
 
-    def _course(self, chunk: list[int]) -> list[Turn]:
-        """Plan the steps of an epoch, once: they are the same in every epoch."""
-        wanted = tuple(chunk)
+    def _chances(self, whole: Group, epoch: int, course: list[Turn]) -> Chances:
+        batches = max(turn.batch + len(turn.sizes) for turn in course)
+        return Chances(
+            whole.dropout_keys(epoch, batches),
+            whole.mix_shares(epoch, batches) if whole.asks("mixup") else None,
+            whole.batches_before(epoch),
+        )
+
+    def _course(self, chunk: list[int], epoch: int) -> list[Turn]:
+        """Plan the steps of an epoch, once: they are the same in every epoch of one batch size."""
+        wanted = (tuple(chunk), self.pace.size(epoch))
         if wanted not in self.courses:
-            steps = math.ceil(max(self.lengths[m] for m in chunk) / self.batch_size)
+            steps = {n: self.pace.steps(n, epoch) for n in {self.lengths[m] for m in chunk}}
+            most = max(map(len, steps.values()))
             self.courses[wanted] = [
-                self._turn(chunk, k * self.batch_size, size, places)
-                for k in range(steps)
-                for size, places in self._by_batch_length(chunk, k * self.batch_size).items()
+                self._turn(chunk, k * self.pace.accumulation, epoch, sizes, places)
+                for k in range(most)
+                for sizes, places in self._by_step(chunk, steps, k).items()
             ]
         return self.courses[wanted]
 
-    def _turn(self, chunk: list[int], first: int, size: int, places: list[int]) -> Turn:
-        whole = self._group(chunk)
-        if len(places) == len(chunk):
-            return Turn(first, size, whole, slice(None), slice(None), slice(None))
-        group = self._group([chunk[p] for p in places])
-
-        def index(of: list[Any], among: list[Any]) -> Tensor:
-            return torch.tensor([among.index(x) for x in of], device=self.rows.device)
-
-        own = torch.tensor(places, device=self.rows.device)
-        return Turn(
-            first, size, group, own, index(group.streams, whole.streams), index(group.draws, whole.draws)
-        )
-
-    def _by_batch_length(self, chunk: list[int], first: int) -> dict[int, list[int]]:
-        # Folds differ in size, so in the last steps of an epoch some members have a shorter batch or none. They
+    def _by_step(
+        self, chunk: list[int], steps: dict[int, list[tuple[int, ...]]], k: int
+    ) -> dict[tuple[int, ...], list[int]]:
+        # Folds differ in size, so in the last steps of an epoch some members have shorter batches or none. They
         # take those steps in groups of equal length: no padding ever enters a loss or a running statistic.
-        groups: dict[int, list[int]] = defaultdict(list)
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for place, m in enumerate(chunk):
-            size = min(self.batch_size, self.lengths[m] - first)
-            if size > 0:
-                groups[size].append(place)
+            own = steps[self.lengths[m]]
+            if k < len(own):
+                groups[own[k]].append(place)
         return groups
 
-    def _step(self, group: Group, state: State, rows: Int64[Tensor, "streams batch"], keys: Tensor) -> Tensor:
-        features = group.constants.apply(self.rows.gathered(rows)).to(self.rows.dtype)
-        targets = self.rows.scaled_targets(rows, group.fold_of_stream)
-        gradient, loss = self._gradient(group, state, group.handed(features), group.handed(targets), keys)
-        now = Now(
-            state.parameters, state.step, group.total_steps, group.settings, group.schedules, group.decay
+    def _turn(
+        self, chunk: list[int], batch: int, epoch: int, sizes: tuple[int, ...], places: list[int]
+    ) -> Turn:
+        whole, first = self._group(chunk), batch * self.pace.size(epoch)
+        if len(places) == len(chunk):
+            return Turn(first, sizes, batch, whole, slice(None), slice(None), slice(None))
+        group = self._group([chunk[p] for p in places])
+        device = self.rows.device
+        streams = index_among(group.streams, whole.streams, device)
+        draws = index_among(group.draws, whole.draws, device)
+        return Turn(first, sizes, batch, group, torch.tensor(places, device=device), streams, draws)
+
+    def _step(
+        self, turn: Turn, state: State, orders: Int64[Tensor, "streams rows"], chances: Chances, epoch: int
+    ) -> tuple[Float[Tensor, " members"], Float[Tensor, " members"] | float]:
+        """Take a step, in place; give each member's loss, and whether it counts."""
+        group = turn.group
+        gradient, loss = self._gradient(turn, state, orders, chances)
+        if not self.scales:
+            self._move(group, state, gradient, epoch)
+            return loss, 1.0
+        gradient.div_(state.moments["loss_scale"].to(gradient))
+        good, before = (
+            half.finite(gradient),
+            {name: t.clone() for name, t in _changed_by_a_step(state).items()},
         )
-        state.parameters.add_(self.optimizer.apply(gradient, state.moments, now))
+        self._move(group, state, gradient, epoch)
+        for name, tensor in _changed_by_a_step(state).items():
+            tensor.copy_(torch.where(good, tensor, before[name]))
+        half.rescale(state.moments, good)
+        counts = good.squeeze(1)
+        return torch.where(counts, loss, 0), counts.double()
+
+    def _move(self, group: Group, state: State, gradient: Tensor, epoch: int) -> None:
+        now = self._now(group, state, epoch)
+        state.parameters.add_(self.step.to_direction.apply(gradient, state.moments, now))
+        self.step.to_weights.apply(state.parameters, state.moments, now)
         state.step.add_(1)
-        return loss
+
+    def _now(self, group: Group, state: State, epoch: int) -> Now:
+        skipped = state.moments.get("skipped")
+        done = state.step.double()
+        return Now(
+            parameters=state.parameters,
+            layout=self.layout,
+            settings=group.settings,
+            shares=group.shares,
+            when=self._when(group, state, epoch),
+            scheduled=group.schedules,
+            updates=done if skipped is None else done - skipped.squeeze(1),
+        )
+
+    def _when(self, group: Group, state: State, epoch: int) -> When:
+        plateau = state.moments.get("plateau_factor")
+        watched = None if plateau is None else plateau.squeeze(1)
+        return When(state.step, group.total_steps, epoch - 1, group.exact, watched)
 
     def _gradient(
-        self, group: Group, state: State, features: Tensor, targets: Tensor, keys: Tensor
+        self, turn: Turn, state: State, orders: Int64[Tensor, "streams rows"], chances: Chances
     ) -> tuple[Float[Tensor, "members parameters"], Float[Tensor, " members"]]:
+        """Sum the gradients of a step's batches, so that they are that of the mean over all its rows."""
+        gradients, losses = [], []
+        for number, (first, last) in enumerate(starts(turn.sizes, turn.first)):
+            batch = self._batch(turn, orders[:, first:last], chances, turn.batch + number)
+            masks = chances.masks[turn.batch + number][:, turn.draws]
+            share = (last - first) / turn.size
+            gradient, loss = self._gradient_of(turn, state, batch, masks, share)
+            gradients.append(gradient)
+            losses.append(loss * share)
+        return sum(gradients[1:], gradients[0]), sum(losses[1:], losses[0])
+
+    def _gradient_of(
+        self, turn: Turn, state: State, batch: Batch, masks: Tensor, share: float
+    ) -> tuple[Float[Tensor, "members parameters"], Float[Tensor, " members"]]:
+        group = turn.group
         leaves = {
             name: part.requires_grad_() for name, part in self.layout.split(state.parameters.data).items()
         }
-        outputs = self.forward.through(leaves, {**state.buffers, **self._masks(group, keys)}, features)
+        with half.arithmetic(self.shared.precision, self.rows.device):
+            buffers = {**state.buffers, **self._masks(group, masks)}
+            outputs = self.forward.through(leaves, buffers, batch.features)
+        outputs = outputs.to(self.rows.dtype)
         # The mean runs over a member's own rows, and the sum over members gives each exactly its own gradient.
-        loss = self.loss(outputs, targets, group.settings).mean(1)
+        loss = batch.loss(lambda targets: self.loss(outputs, targets, group.settings))
+        minimized = loss * share if len(turn.sizes) > 1 else loss
+        if group.sums is not None:
+            minimized = minimized * torch.where(group.sums > 0, group.sums * turn.size, 1).to(loss)
+        if self.scales:
+            minimized = minimized * state.moments["loss_scale"].squeeze(1).to(loss)
         gradients = torch.autograd.grad(
-            loss.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+            minimized.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
         )
         return self.layout.join(list(gradients)), loss.detach().double()
 
-    def _dropout_keys(self, group: Group, epoch: int, steps: int) -> Int32[Tensor, "steps layers draws 2"]:
-        """Give the keys of all masks of an epoch, by seed, layer and the steps that a member has done."""
-        device = self.rows.device
-        layers = torch.arange(len(self.dropouts), device=device)[None, :, None]
-        seeds = torch.tensor([seed for seed, _, _ in group.draws], device=device)
-        steps_per_epoch = torch.tensor([each for _, each, _ in group.draws], device=device)
-        # folds differ in length, so members of one seed may have done different numbers of steps before this epoch
-        done = (epoch - 1) * steps_per_epoch + torch.arange(steps, device=device)[:, None, None]
-        return key(seeds.expand(steps, len(self.dropouts), -1), "dropout", layers, done)
+    def _batch(
+        self, turn: Turn, rows: Int64[Tensor, "streams batch"], chances: Chances, number: int
+    ) -> Batch:
+        group, folds = turn.group, turn.group.fold_of_stream
+        features = group.handed(group.constants.apply(self.rows.gathered(rows)).to(self.rows.dtype))
+        targets = group.handed(self.rows.scaled_targets(rows, folds))
+        weights = self.rows.weights_of(rows, folds)
+        if group.other_labels is not None:
+            labels, first = group.other_labels
+            amount = group.exact["label_noise"].view(-1, *([1] * (targets.ndim - 1)))
+            targets = labels.instead(targets, group.handed(rows) + first, amount)
+        seen = chances.seen[turn.places][group.firsts_of_kin] + number
+        if group.asks("input_noise"):
+            keys = noise.noise_keys(group.seeds_of_kin, seen)
+            drawn = noise.input_noise(keys, *features.shape[1:]).to(features)[group.kin]
+            features = features + group.settings["input_noise"].unsqueeze(-1) * drawn
+        batch = Batch(features, targets, None if weights is None else group.handed(weights))
+        if chances.shares is None:
+            return batch
+        partners = noise.mix_partners(group.seeds_of_kin, seen, rows.shape[1])[group.kin]
+        return noise.mixed(batch, chances.shares[number][turn.places].unsqueeze(1), partners)
 
     def _masks(self, group: Group, keys: Int32[Tensor, "layers draws 2"]) -> dict[str, Tensor]:
         if not self.dropouts:
@@ -267,6 +348,30 @@ class StackedEngine:
         if self.forward.chain:
             return {**masks, OWNER: group.owner}
         return {name: tensor[group.owner] for name, tensor in masks.items()}
+
+    # What the loop asks for between epochs
+
+    def follow_curve(self, curve: Float[Tensor, " members"]) -> None:
+        """Note the fold-mean validation loss of each member's trial after an epoch, for the schedule `plateau`."""
+        if "plateau_factor" in self.state.moments:
+            remembered = {name: self.state.moments[name] for name in PLATEAU}
+            lower_on_plateau(remembered, curve, self._whole.exact)
+
+    def learning_rates(self, epoch: int) -> Float[Tensor, " members"]:
+        """Give each member's learning rate at the last step of the epoch that is over."""
+        whole = self._whole
+        last = replace(self._when(whole, self.state, epoch), step=self.state.step - 1)
+        return whole.exact["learning_rate"] * factors(whole.schedules, last)
+
+    def counted(self) -> dict[str, Float[Tensor, " members"]]:
+        """Count, since the beginning, the steps that were clipped or skipped; empty where none could be."""
+        names = [name for name in ("clipped", "skipped") if name in self.state.moments]
+        return {name: self.state.moments[name].squeeze(1).clone() for name in names}
+
+    def steps(self, epoch: int) -> Float[Tensor, " members"]:
+        """Count each member's steps in an epoch."""
+        counts = [self.pace.count(rows, epoch)[0] for rows in self.lengths]
+        return torch.tensor(counts, dtype=torch.float64, device=self.rows.device)
 
     def validate(self, epoch: int) -> Float[Tensor, "members validation_rows outputs"]:
         """Give outputs on each member's own validation rows (padded to the longest); NaN for members not in turn."""
@@ -292,14 +397,14 @@ class StackedEngine:
     @cached_property
     def validation(self) -> tuple[Int64[Tensor, "folds rows"], Tensor]:
         """Lay out the folds' validation rows, and how much each place counts (0: it only fills up)."""
-        return padded_validation(self.rows.folds, self.rows.device)
+        return padded_validation(self.rows.folds, self.rows.device, self.rows.score_weights)
 
     def _evaluate(self, group: Group, state: State, rows: Int64[Tensor, "streams rows"]) -> Tensor:
         parameters = self.layout.split(state.parameters)
         still = torch.zeros(len(self.dropouts), len(group.draws), 2, dtype=torch.int32, device=rows.device)
         buffers = {**state.buffers, **self._masks(group, still)}
         parts = []
-        for some in rows.split(max(self.batch_size, 4096 // max(1, len(state) // 4)), dim=1):
+        for some in rows.split(max(self.pace.batch_size, 4096 // max(1, len(state) // 4)), dim=1):
             x = group.constants.apply(self.rows.gathered(some)).to(self.rows.dtype)
             parts.append(self.forward.through(parameters, buffers, group.handed(x)))
         return torch.cat(parts, dim=1)
@@ -308,68 +413,21 @@ class StackedEngine:
         """Average what training minimizes over each member's validation rows, given its outputs there."""
         index, weight = self.validation
         folds = torch.tensor([m.fold for m in self.members], device=index.device)
-        group = self._group(list(range(len(self.members))))
-        per_row = self.loss(outputs, self.rows.scaled_targets(index[folds], folds), group.settings).double()
+        targets = self.rows.scaled_targets(index[folds], folds)
+        per_row = self.loss(outputs, targets, self._whole.settings).double()
         own = weight[folds]
         return torch.where(own > 0, per_row * own, 0).sum(1) / own.sum(1)
 
-    def _group(self, members: list[int]) -> Group:
-        wanted = tuple(members)
+    def _group(self, places: list[int]) -> Group:
+        wanted = tuple(places)
         if wanted not in self.groups:
-            self.groups[wanted] = self._make_group(members)
+            members, lengths = [self.members[p] for p in places], [self.lengths[p] for p in places]
+            self.groups[wanted] = Group(places, members, lengths, self.stacked)
         return self.groups[wanted]
 
-    def _make_group(self, places: list[int]) -> Group:
-        device, dtype = self.rows.device, self.rows.dtype
-        members = [self.members[p] for p in places]
-        of = [(m.seed, m.fold, self.rows.preparation(m.settings.scaling, m.fold)) for m in members]
-        streams = list(dict.fromkeys(of))
-        steps_per_epoch = [math.ceil(self.lengths[p] / self.batch_size) for p in places]
-        drawn: list[Draw] = [
-            (m.seed, each, tuple(self.rates[m.trial]))
-            for m, each in zip(members, steps_per_epoch, strict=True)
-        ]
-        draws = sorted(set(drawn))
-        consecutive = places == list(range(places[0], places[0] + len(places)))
-        settings = {
-            name: torch.tensor([[getattr(m.settings, name)] for m in members], dtype=dtype, device=device)
-            for name in FREE
-            if isinstance(getattr(members[0].settings, name), int | float)
-        }
-        if not settings["label_smoothing"].any():
-            del settings["label_smoothing"]
-        decays = bool(settings["weight_decay"].any())
-        steps = [m.settings.epochs * each for m, each in zip(members, steps_per_epoch, strict=True)]
-        return Group(
-            place=slice(places[0], places[-1] + 1) if consecutive else torch.tensor(places, device=device),
-            members=members,
-            streams=streams,
-            stream_of=torch.tensor([streams.index(s) for s in of], device=device),
-            fold_of_stream=torch.tensor([fold for _, fold, _ in streams], device=device),
-            constants=self.rows.constants.of(torch.tensor([p for _, _, p in streams], device=device)),
-            settings=settings,
-            schedules={
-                name: torch.tensor([m.settings.schedule == name for m in members], device=device)
-                for name in sorted({m.settings.schedule for m in members})
-            },
-            decay=settings["weight_decay"] * self.layout.decayed().to(device, dtype) if decays else None,
-            total_steps=torch.tensor(steps, device=device),
-            dropout=self._dropout_buffers(draws),
-            draws=draws,
-            owner=torch.tensor([draws.index(d) for d in drawn], device=device),
-        )
-
-    def _dropout_buffers(self, draws: list[Draw]) -> dict[str, Tensor]:
-        device, dtype = self.rows.device, self.rows.dtype
-        rates = [own for _, _, own in draws]
-        buffers = {}
-        for i, name in enumerate(self.dropouts):
-            limits = [threshold(r[i]) for r in rates]
-            buffers[f"{name}.limit"] = torch.tensor(limits, dtype=torch.int32, device=device)
-            buffers[f"{name}.scale"] = torch.tensor(
-                [rescale(r[i]) for r in rates], dtype=dtype, device=device
-            )
-        return buffers
+    @property
+    def _whole(self) -> Group:
+        return self._group(list(range(len(self.members))))
 
     def _mode(self, training: bool) -> None:
         self.skeleton.train(training)
@@ -378,7 +436,7 @@ class StackedEngine:
             self.skeleton.get_submodule(name).train(training and used)
 
     def _sample(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        few = min(self.batch_size, self.rows.features.shape[0], 8)
+        few = min(self.pace.batch_size, self.rows.features.shape[0], 8)
         tensors = tensors_of(self.skeleton)
         twice = {name: torch.stack([t.detach(), t.detach()]) for name, t in tensors.items()}
         named = set(self.layout.names)
@@ -391,7 +449,8 @@ class StackedEngine:
         item = self.rows.dtype.itemsize
         inputs = self.rows.features.shape[1]
         units = inputs + 6 * sum(shape[0] for shape in self.layout.shapes if len(shape) >= 2)
-        return item * (8 * self.layout.size + min(self.batch_size, max(self.lengths)) * units)
+        largest = min(self.pace.size(max(1, *(m.settings.epochs for m in self.members))), max(self.lengths))
+        return item * (8 * self.layout.size + largest * units)
 
     def _chunk_that_fits(self) -> int:
         budget = CACHE_BYTES // self.workers if self.rows.device.type == "cpu" else DEVICE_BYTES
@@ -402,7 +461,7 @@ class StackedEngine:
         """Estimate the memory of the whole stack: weights, moments, kept weights, outputs on validation rows."""
         item = self.rows.dtype.itemsize
         rows = self.validation[0].shape[1]
-        each = self.layout.size * (2 + len(self.optimizer.moments)) + 3 * rows * self.outputs
+        each = self.layout.size * (2 + len(self.step.to_direction.moments)) + 3 * rows * self.outputs
         return item * each * len(self.members) + self.bytes_per_member() * min(self.chunk, len(self.members))
 
     def seconds(self) -> float:
@@ -410,27 +469,28 @@ class StackedEngine:
         chunk = next(self.chunks(1), None)
         if chunk is None:
             return 0.0
-        _, per_step = next(self._for_each(self._time_of_step, [chunk] * self.workers))
-        steps = sum(
-            m.settings.epochs * math.ceil(n / self.batch_size)
-            for m, n in zip(self.members, self.lengths, strict=True)
-        )
-        return float(per_step) / len(chunk) / self.workers * steps * 1.15  # the rest: validation each epoch
+        _, per_row = next(self._for_each(self._time_of_a_row, [chunk] * self.workers))
+        rows = sum(m.settings.epochs * n for m, n in zip(self.members, self.lengths, strict=True))
+        return float(per_row) / self.workers * rows * 1.15  # the rest: validation each epoch
 
-    def _time_of_step(self, chunk: list[int], tries: int = 4) -> Tensor:
-        group = self._group(chunk)
-        state = take(self.state, torch.tensor(chunk, device=self.rows.device))
-        orders = self.orders.padded(1, [(seed, fold) for seed, fold, _ in group.streams])
-        size = min(self.batch_size, *(self.lengths[m] for m in chunk))
-        keys = self._dropout_keys(group, 1, 1)[0]
+    def _time_of_a_row(self, chunk: list[int], tries: int = 4) -> Tensor:
+        whole, course = self._group(chunk), self._course(chunk, 1)
+        orders = self.orders.padded(1, [(seed, fold) for seed, fold, _ in whole.streams])
+        chances, turn = self._chances(whole, 1, course), course[0]
+        state = take(self.state, torch.tensor(chunk, device=self.rows.device)[turn.places])
         taken = []
         for _ in range(tries):
             start = time.perf_counter()
-            self._step(group, state, orders[:, :size], keys)
+            self._step(turn, state, orders[turn.streams], chances, 1)
             if self.rows.device.type == "cuda":
                 torch.cuda.synchronize()
             taken.append(time.perf_counter() - start)
-        return torch.tensor(min(taken))
+        return torch.tensor(min(taken) / len(state) / turn.size)
+
+
+def _changed_by_a_step(state: State) -> dict[str, Tensor]:
+    kept = {name: t for name, t in state.moments.items() if name not in half.SCALING}
+    return {**kept, "parameters": state.parameters}
 
 
 def _firsts_of_trials(members: list[Member]) -> list[Member]:

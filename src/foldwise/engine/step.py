@@ -1,0 +1,56 @@
+"""The whole step of a stack: which links it is made of, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foldwise.engine import regularizers
+from foldwise.engine.links import Link, chain, scale_by_rate
+from foldwise.engine.optimizers import OPTIMIZERS
+from foldwise.engine.schedules import PLATEAU
+from foldwise.settings import Settings, is_off
+
+REGULARIZERS: tuple[tuple[str, Link], ...] = (
+    ("frozen", regularizers.freeze),
+    ("l2", regularizers.add_l2),
+    ("l1", regularizers.add_l1),
+    ("clip_norm", regularizers.clip),
+    ("weight_limit", regularizers.limit_weights),
+)
+"""The setting that asks for a link, and the link; those of the stage `gradient` come before the optimizer."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The links of a step: those up to the direction that is added to the weights, and those after it."""
+
+    to_direction: Link
+    to_weights: Link
+
+    def remembered(self) -> dict[str, float | None]:
+        """Name what the links remember: with its first value for one number per member, None for one per weight."""
+        links = (self.to_direction, self.to_weights)
+        numbers = {name: value for link in links for name, value in link.scalars.items()}
+        return {**{name: None for link in links for name in link.moments}, **numbers}
+
+
+def step_of(trials: Sequence[Settings], own: Sequence[Link] = ()) -> Step:
+    """Put the step of a stack together: gradient, penalties, clipping, the user's links, optimizer, rate; limits.
+
+    A penalty is a part of the loss, so clipping sees it; weight decay belongs to the optimizer, so it does not.
+    """
+    wanted = [*(link for setting, link in REGULARIZERS if any(asks(s, setting) for s in trials)), *own]
+    watching = [Link(lambda direction, remembered, now: direction, scalars=PLATEAU)]
+    plateaus = watching if any(s.schedule == "plateau" for s in trials) else []
+    gradient = [link for link in wanted if link.stage == "gradient"]
+    return Step(
+        chain(*gradient, OPTIMIZERS[trials[0].optimizer](trials), scale_by_rate, *plateaus),
+        chain(*(link for link in wanted if link.stage == "weights")),
+    )
+
+
+def asks(s: Settings, setting: str) -> bool:
+    """Tell whether a trial asks for a setting, for the whole network or for a block."""
+    whole = setting in Settings.model_fields and not is_off(s, setting)
+    return whole or any(name == setting and value for _, name, value in s.blocks)

@@ -1,0 +1,121 @@
+"""Half precision: each member has a loss scale of its own, and skips its own steps alone."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+import studies
+import zoo
+from foldwise.engine.half import GROWTH_INTERVAL, SCALING, rescale
+from foldwise.engine.stacked.engine import StackedEngine
+from foldwise.plans.plan import Member
+from foldwise.reference import train_alone
+
+# One rounding to 8 or 11 bits, a few times over, is what a step may be off; a skipped step is off by whole steps.
+TOLERANCE = {"bfloat16": 3e-2, "float16": 4e-3}
+
+
+def members(network: str, optimizer: str, precision: str, **more: object) -> list[Member]:
+    """Make a mixed stack in half precision."""
+    own = zoo.mixed(zoo.NETWORKS[network], zoo.TARGETS["classes"], optimizer)
+    return [replace(m, settings=m.settings.model_copy(update={"precision": precision, **more})) for m in own]
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize(
+    ("network", "optimizer"),
+    [
+        ("mlp tanh", "adamw"),
+        ("mlp, layer normalization", "sgd"),
+        ("residual", "nadam"),
+        ("Normalized", "sgd"),
+        ("Branching", "rmsprop"),
+    ],
+)
+@pytest.mark.parametrize("scale", [2.0**10, 2.0**40])
+def test_a_member_is_what_torch_makes_of_it_alone(
+    network: str, optimizer: str, precision: str, scale: float
+) -> None:
+    net, what = zoo.NETWORKS[network], zoo.TARGETS["classes"]
+    world = zoo.world(what, net.net, dtype=torch.float32)
+    stack = members(network, optimizer, precision, loss_scale=scale)
+    engine = world.engine(stack)
+    for epoch in range(1, 4):
+        engine.advance(epoch)
+    for place, member in enumerate(stack):
+        module, data, own = world.alone(member)
+        for _ in itertools.islice(train_alone(member, module, data, own), 3):
+            pass
+        theirs = torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
+        apart = (engine.state.parameters[place] - theirs).abs().max() / theirs.abs().max()
+        assert apart < TOLERANCE[precision]
+
+
+def learnt(engine: StackedEngine) -> torch.Tensor:
+    """Train two epochs."""
+    for epoch in (1, 2):
+        engine.advance(epoch)
+    return engine.state.parameters
+
+
+def test_an_overflow_skips_the_step_of_its_member_alone() -> None:
+    world = zoo.world(zoo.TARGETS["classes"], dtype=torch.float32)
+    healthy = members("mlp tanh", "adamw", "float16", loss_scale=2.0**8)
+    scaled = healthy[2].settings.model_copy(update={"loss_scale": 2.0**60})
+    ill = [replace(m, settings=scaled, trial=9) if place == 2 else m for place, m in enumerate(healthy)]
+    one, other = world.engine(healthy), world.engine(ill)
+    both = learnt(one), learnt(other)
+    same = [torch.equal(a, b) for a, b in zip(*both, strict=True)]
+    assert same == [True, True, False, True, True, True]
+    skipped = other.counted()["skipped"]
+    assert skipped[2] > 0
+    assert skipped[[0, 1, 3, 4, 5]].eq(0).all()
+    assert torch.isfinite(other.state.parameters).all()
+    assert one.counted()["skipped"].eq(0).all()
+
+
+def test_a_skipped_step_changes_nothing() -> None:
+    world = zoo.world(zoo.TARGETS["classes"], dtype=torch.float32)
+    engine = world.engine(members("mlp tanh", "adamw", "float16", loss_scale=2.0**120, clip_norm=0.1))
+    before = engine.state.parameters.clone()
+    losses = engine.advance(1)
+    assert torch.equal(engine.state.parameters, before)
+    assert all(engine.state.moments[name].eq(0).all() for name in ("first", "second", "clipped"))
+    assert torch.isnan(losses).all()  # no step was learnt from
+    assert engine.state.step.gt(0).all()
+
+
+def test_scales_follow_the_rules_of_torch() -> None:
+    ours = {name: torch.full((1, 1), value, dtype=torch.float64) for name, value in SCALING.items()}
+    ours["loss_scale"].fill_(65536)
+    theirs = torch.amp.GradScaler("cpu", init_scale=65536)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    overflows = {3, 4, 100, GROWTH_INTERVAL + 50, 2 * GROWTH_INTERVAL + 40}
+    for step in range(3 * GROWTH_INTERVAL):
+        parameter.grad = torch.tensor([float("inf") if step in overflows else 1.0])
+        theirs.scale(torch.zeros(1))
+        theirs.unscale_(optimizer)
+        theirs.step(optimizer)
+        theirs.update()
+        rescale(ours, torch.tensor([[step not in overflows]]))
+        assert ours["loss_scale"].item() == theirs.get_scale()
+    assert ours["skipped"].item() == len(overflows)
+
+
+def test_the_share_of_skipped_steps_is_in_the_history() -> None:
+    job = studies.job(
+        studies.table("multiclass"),
+        "multiclass",
+        [{"precision": "float16", "loss_scale": 2.0**18, "clip_norm": 0.01}, {}],
+        dtype=torch.float32,
+    )
+    job.train(studies.quiet)
+    first = job.history().filter(trial=1, epoch=1)
+    assert first["skipped"].min() > 0
+    assert first["clipped"].max() > 0
+    assert job.history().filter(trial=2)["skipped"].null_count() == len(job.history().filter(trial=2))
