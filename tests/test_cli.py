@@ -19,7 +19,14 @@ import pytest
 
 import foldwise
 from foldwise import cli
-from foldwise.arguments import free_folder, nothing_left_empty, read_kinds, read_search
+from foldwise.arguments import (
+    free_folder,
+    nothing_left_empty,
+    read_callable,
+    read_kinds,
+    read_loss,
+    read_search,
+)
 from foldwise.errors import SettingsError
 
 COMMANDS = ("fit", "predict", "report", "open-test", "replay")
@@ -346,6 +353,158 @@ def test_a_folder_without_a_run_is_refused(run: Run, tmp_path: Path, arguments: 
     assert said.code == 2
     assert "error: " in said.err
     assert "hint: " in said.err
+
+
+# Code of one's own
+
+OWN = """
+from torch import nn
+import foldwise
+from parts_of_mine import halve
+
+class MyNet(nn.Module):
+    def __init__(self, inputs, outputs, width=4):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, outputs))
+
+    def forward(self, x):
+        return self.layers(x)
+
+def off_by(outputs, targets):
+    return (outputs - targets).abs().mean(-1)
+
+slower = foldwise.Link(halve, knobs={"share": 0.5})
+number = 3
+"""
+PARTS = """
+def halve(direction, remembered, now):
+    return direction * now.settings["share"].to(direction)
+"""
+
+
+@pytest.fixture(scope="module")
+def own(place: Path) -> tuple[Path, list[str]]:
+    """A run with a network, a loss and a link of one's own, and the options that name them."""
+    (place / "mine.py").write_text(OWN, encoding="utf-8")
+    (place / "parts_of_mine.py").write_text(PARTS, encoding="utf-8")
+    search = {"width": {"range": [3, 9]}, "share": {"log_range": [0.1, 1]}, "epochs": 2}
+    (place / "own.json").write_text(json.dumps(search), encoding="utf-8")
+    options = ["--net", "mine.py:MyNet", "--loss", "mine.py:off_by", "--link", "mine.py:slower"]
+    fit = [*fit_arguments(place)[:-1], str(place / "own.json"), "--trials", "3", *options, "--test", "0.2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "foldwise", *fit, "--out", "own"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert foldwise.load(place / "own").command == shlex.join(["foldwise", *fit, "--out", "own"])
+    return place / "own", [o.replace("mine.py", str(place / "mine.py")) for o in options]
+
+
+def test_code_of_ones_own_is_used(own: tuple[Path, list[str]]) -> None:
+    trials = [s for s in foldwise.load(own[0]).plan.trials if s.network == "custom"]
+    assert len(trials) == 3
+    assert {s.loss for s in trials} == {"custom"}
+    assert all(3 <= s.width <= 9 and 0.1 <= dict(s.knobs)["share"] <= 1 for s in trials)
+
+
+def test_a_run_is_used_with_code_of_ones_own(run: Run, place: Path, own: tuple[Path, list[str]]) -> None:
+    folder, options = own
+    board = foldwise.load(folder).leaderboard
+    trial = board.filter(pl.col("name").str.starts_with("custom"))["trial"][0]
+    said = run("predict", folder, place / "new.csv", *options[:2])
+    assert (said.code, said.err) == (0, "")
+    assert run("open-test", folder, *options[:2]).out.startswith("test: ")
+    replayed = run("replay", folder, "--trial", trial, "--fold", "1", *options)
+    assert replayed.code == 0, replayed.err
+    assert "matches its plain re-training" in replayed.err
+
+
+@pytest.mark.parametrize(
+    ("left_out", "problem"),
+    [
+        ("--net", "this study used a network of your own."),
+        ("--loss", "this trial used a loss of your own."),
+        ("--link", "this study used links of your own."),
+    ],
+)
+def test_a_replay_needs_all_code_of_ones_own(
+    run: Run, own: tuple[Path, list[str]], left_out: str, problem: str
+) -> None:
+    folder, options = own
+    at = options.index(left_out)
+    trial = [s.network for s in foldwise.load(folder).plan.trials].index("custom") + 1
+    said = run("replay", folder, "--trial", trial, "--fold", "1", *options[:at], *options[at + 2 :])
+    assert said.code == 2
+    assert problem in said.err
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"), [("--loss", "`loss` has no effect"), ("--link", "`links` have no")]
+)
+def test_code_that_a_run_did_not_use_is_refused(
+    run: Run, place: Path, own: tuple[Path, list[str]], option: str, problem: str
+) -> None:
+    given = own[1][own[1].index(option) :][:2]
+    said = run("replay", place / "run", "--trial", "1", "--fold", "1", *given)
+    assert said.code == 2
+    assert problem in said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "hint"),
+    [
+        ("mine", "`mine` does not say what to take from which file.", "FILE.py:NAME"),
+        ("mine.py", "`mine.py` does not say what to take from which file.", "FILE.py:NAME"),
+        ("mine.py:", "`mine.py:` does not say what to take from which file.", "FILE.py:NAME"),
+        ("torch.nn:Linear", "`torch.nn:Linear` does not say what to take from which file.", "FILE.py:NAME"),
+        ("yours.py:MyNet", "there is no file `{place}/yours.py`.", "check the path"),
+        ("mine.py:MyNetwork", "`mine.py` has no `MyNetwork`.", "Did you mean `MyNet`?"),
+        ("mine.py:xyzzy", "`mine.py` has no `xyzzy`.", "it has `halve`, `MyNet`, `off_by`, `slower`, `number`"),
+        ("mine.py:number", "`mine.py:number` is 3, which cannot be called.", "name a function or a class"),
+        (
+            "broken.py:MyNet",
+            "`{place}/broken.py` cannot be imported: line 2, `import nothing_like_it`: ModuleNotFoundError: No module",
+            "python FILE.py says more",
+        ),
+        ("half.py:MyNet", "`{place}/half.py` cannot be imported: line 1, `class MyNet`: SyntaxError: expected ':'", ""),
+        ("leaving.py:MyNet", "`{place}/leaving.py` cannot be imported: line 1, `raise SystemExit(3)`: Sys", ""),
+    ],
+)  # fmt: skip
+def test_code_that_cannot_be_had_says_why(
+    own: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, text: str, problem: str, hint: str
+) -> None:
+    place = own[0].parent
+    monkeypatch.chdir(place)
+    write(place, "broken.py", "import json\nimport nothing_like_it\n")
+    write(place, "half.py", "class MyNet\n")
+    write(place, "leaving.py", "raise SystemExit(3)\n")
+    with pytest.raises(SettingsError) as refused:
+        read_callable(text)
+    assert refused.value.problem.startswith(problem.replace("{place}", str(place)))
+    assert hint in refused.value.hint
+
+
+def test_a_file_is_imported_once_and_under_a_name_of_its_own(tmp_path: Path) -> None:
+    file = write(tmp_path, "json.py", "class A: pass\nclass B(A): pass\n")
+    first, second = read_callable(f"{file}:A"), read_callable(f"{file}:B")
+    assert issubclass(second, first)  # type: ignore[arg-type]
+    assert sys.modules["json"] is json
+    sys.path.remove(str(tmp_path))
+
+
+def test_a_loss_is_a_name_or_a_function(own: tuple[Path, list[str]]) -> None:
+    assert read_loss("huber") == "huber"
+    assert callable(read_loss(own[1][3]))
+
+
+def test_a_wrong_loss_or_number_of_trials_stops_at_once(run: Run, place: Path, tmp_path: Path) -> None:
+    fit = [*fit_arguments(place), "--out", tmp_path / "run"]
+    assert "there is no loss `hubber`" in run(*fit, "--loss", "hubber").err
+    assert "`trials` is 5, but the search has 1 combinations." in run(*fit, "--trials", "5").err
+    assert not (tmp_path / "run").exists()
 
 
 # What was typed

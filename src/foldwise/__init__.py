@@ -9,17 +9,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from foldwise.engine.links import Link
     from foldwise.errors import FoldwiseError
+    from foldwise.plans.ranges import LogRange, Range
     from foldwise.plans.search import Grid
     from foldwise.settings import Settings
     from foldwise.study import Study, fit, load
 
 __version__ = "0.1.0"
-__all__ = ["FoldwiseError", "Grid", "Settings", "Study", "fit", "load"]
+__all__ = ["FoldwiseError", "Grid", "Link", "LogRange", "Range", "Settings", "Study", "fit", "load"]
 
 _HOMES = {
     "FoldwiseError": "foldwise.errors",
     "Grid": "foldwise.plans.search",
+    "Link": "foldwise.engine.links",
+    "LogRange": "foldwise.plans.ranges",
+    "Range": "foldwise.plans.ranges",
     "Settings": "foldwise.settings",
     "Study": "foldwise.study",
     "fit": "foldwise.study",

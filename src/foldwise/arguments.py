@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
+import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, Final, cast
 
-from foldwise.errors import DataError, PlanError, SettingsError
+from foldwise.errors import DataError, PlanError, SettingsError, did_you_mean, listed
 
 
 def read_folds(text: str) -> int | str:
@@ -54,8 +59,34 @@ def read_kinds(pairs: Sequence[str]) -> dict[str, str]:
     return kinds
 
 
+def read_class_weights(given: Sequence[str]) -> str | dict[str, float]:
+    """Read class weights: `balanced`, or a weight for each class; a class may contain `=`, a weight does not.
+
+    >>> read_class_weights(["balanced"]), read_class_weights(["no=1", "a=b=2.5"])
+    ('balanced', {'no': 1.0, 'a=b': 2.5})
+    """
+    if list(given) == ["balanced"]:
+        return "balanced"
+    weights: dict[str, float] = {}
+    for pair in given:
+        label, equals, weight = pair.rpartition("=")
+        try:
+            number = float(weight if equals else "")
+        except ValueError:
+            raise SettingsError(
+                f"`--class-weights` takes balanced or CLASS=WEIGHT; got `{pair}`.",
+                hint="--class-weights balanced, or --class-weights no=1 --class-weights yes=5",
+            ) from None
+        if weights.setdefault(label, number) != number:
+            raise SettingsError(
+                f"class `{label}` is given two weights: {weights[label]:g} and {number:g}.",
+                hint="keep one of them",
+            )
+    return dict(weights)
+
+
 def read_search(path: Path) -> Any:
-    """Read the settings to try from JSON or TOML: a mapping from settings to values, or several of them.
+    """Read the settings to try from JSON or TOML: a mapping from settings to values or ranges, or several of them.
 
     TOML has no list at the top, so several grids are tables called `grid` there.
     """
@@ -70,17 +101,105 @@ def read_search(path: Path) -> Any:
         content = content["grid"]
     grids = content if isinstance(content, list) else [content]
     if not grids or not all(isinstance(grid, dict) and grid for grid in grids):
-        raise SettingsError(f"`{path}` must map settings to lists of values.", hint=SEARCH_HINT)
+        raise SettingsError(f"`{path}` must map settings to values, lists or ranges.", hint=SEARCH_HINT)
     return content
 
 
-SEARCH_HINT: Final = 'for example {"learning_rate": [0.001, 0.01], "width": [32, 64]}'
+def read_own(text: str) -> Any:
+    """Import what `FILE.py:NAME` names from a file of the user's own.
+
+    Its folder is where it finds other files, as with `python FILE.py`. Raises SettingsError when the file is not
+    there or cannot be imported, or has nothing of that name.
+    """
+    place, colon, name = text.rpartition(":")
+    if not (place.endswith(".py") and colon and name):
+        raise SettingsError(f"`{text}` does not say what to take from which file.", hint="FILE.py:NAME")
+    found = vars(import_file(Path(place).expanduser().absolute()))
+    if name not in found:
+        own = [n for n, value in found.items() if n[0] != "_" and not isinstance(value, ModuleType)]
+        hint = did_you_mean(name, own) or (f"it has {listed(own)}" if own else "it has nothing")
+        raise SettingsError(f"`{place}` has no `{name}`.", hint=hint)
+    return found[name]
+
+
+def read_callable(text: str) -> Callable[..., Any]:
+    """Import a function or class of the user's own."""
+    found = read_own(text)
+    if not callable(found):
+        raise SettingsError(
+            f"`{text}` is {found!r}, which cannot be called.", hint="name a function or a class"
+        )
+    return cast(Callable[..., Any], found)
+
+
+def read_loss(text: str) -> str | Callable[..., Any]:
+    """Read the name of a loss, or import a function of the user's own.
+
+    >>> read_loss("huber")
+    'huber'
+    """
+    return read_callable(text) if ":" in text else text
+
+
+def read_links(texts: Sequence[str]) -> list[Any]:
+    """Import links of the user's own."""
+    return [read_own(text) for text in texts]
+
+
+@cache
+def import_file(path: Path) -> ModuleType:
+    """Import a file once, however many names are taken from it."""
+    if not path.is_file():
+        raise SettingsError(f"there is no file `{path}`.", hint="check the path")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    # under its own name, so that other files which import it get the same module; not in the place of another one
+    name = path.stem if path.stem not in sys.modules else f"{path.stem} of {path.parent}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None, "a file that ends with .py has a loader"
+    assert spec.loader is not None, "a file that ends with .py has a loader"
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as problem:
+        del sys.modules[name]
+        raise SettingsError(
+            f"`{path}` cannot be imported: {_line_of(problem, path)}{type(problem).__name__}: {problem}",
+            hint="python FILE.py says more",
+        ) from problem
+    return module
+
+
+def _line_of(problem: BaseException, path: Path) -> str:
+    """Say in which line of a file something went wrong."""
+    if isinstance(problem, SyntaxError) and problem.filename == str(path):
+        return f"line {problem.lineno}, `{(problem.text or '').strip()}`: "
+    frames = [f for f in traceback.extract_tb(problem.__traceback__) if f.filename == str(path)]
+    return f"line {frames[-1].lineno}, `{frames[-1].line}`: " if frames else ""
+
+
+SEARCH_HINT: Final = 'for example {"learning_rate": {"log_range": [0.0001, 0.1]}, "width": [32, 64]}'
 READ: Final[dict[str, Callable[[Any], Any]]] = {
     "folds": read_folds,
     "separator": read_separator,
     "columns": read_kinds,
+    "class_weights": read_class_weights,
     "search": read_search,
 }
+"""How what was typed is read, by parameter of `foldwise.fit`."""
+OWN: Final[dict[str, Callable[[Any], Any]]] = {
+    "net": read_callable,
+    "loss": read_loss,
+    "links": read_links,
+}
+"""The same for what comes from files of the user's own; reading them takes as long as their imports."""
+LOADED: Final = {**OWN, "loss": read_callable}
+"""The same for `foldwise.load`, where a loss with a name is known."""
+
+
+def read_given(given: Mapping[str, Any], how: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    """Read those of the arguments that are given."""
+    return {name: read(given[name]) for name, read in how.items() if name in given}
 
 
 def one_source(data: Path | None, example: str | None) -> Path:

@@ -20,10 +20,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from foldwise.arguments import READ, free_folder, nothing_left_empty, one_source, read_separator, run_name
+from foldwise.arguments import (
+    LOADED,
+    OWN,
+    READ,
+    free_folder,
+    nothing_left_empty,
+    one_source,
+    read_given,
+    read_separator,
+    run_name,
+)
 from foldwise.errors import DataError, FoldwiseError
 
 if TYPE_CHECKING:
+    from foldwise.study import Study
     from foldwise.terminal import Display
 
 CLEAN: Final = 0
@@ -255,6 +266,24 @@ def fit(
             "--fold-column", metavar="COLUMN", says="Take the fold of each row from here.", panel=VALIDATION
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        option(
+            "--weights",
+            metavar="COLUMN",
+            says="How much each row counts, in training and in scores: 0 not at all, 2 as two rows.",
+            panel=TRAINING,
+        ),
+    ] = None,
+    class_weights: Annotated[
+        list[str] | None,
+        option(
+            "--class-weights",
+            metavar="balanced|CLASS=WEIGHT",
+            says="How much the rows of a class count, in training and in scores; repeat for each class.",
+            panel=TRAINING,
+        ),
+    ] = None,
     metric: Annotated[
         str | None,
         option(
@@ -282,7 +311,38 @@ def fit(
         option(
             "--search",
             metavar="FILE",
-            says="Settings to try, .json or .toml: a list of values each.",
+            says="Settings to try, .json or .toml: a value, a list of values or a range each.",
+            panel=TRAINING,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        option(
+            "--trials",
+            metavar="N",
+            says="How many to draw from the search; 32 if it has ranges, else all combinations.",
+            panel=TRAINING,
+        ),
+    ] = None,
+    net: Annotated[
+        str | None,
+        option("--net", metavar="FILE.py:NAME", says="A network of your own.", panel=TRAINING),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        option(
+            "--loss",
+            metavar="NAME|FILE.py:NAME",
+            says="What is minimized where the search does not say: a loss by name, or a function of your own.",
+            panel=TRAINING,
+        ),
+    ] = None,
+    links: Annotated[
+        list[str] | None,
+        option(
+            "--link",
+            metavar="FILE.py:NAME",
+            says="A part of your own that joins each step; repeat for several.",
             panel=TRAINING,
         ),
     ] = None,
@@ -323,16 +383,19 @@ def fit(
     foldwise fit train.parquet --target price --folds 10 --seeds 3 --test 0.2
     foldwise fit hourly.csv --target rented --time hour --drop registered
     foldwise fit visits.csv --target ill --groups patient --column code=category
-    foldwise fit --example digits --search settings.json
+    foldwise fit visits.csv --target ill --class-weights balanced
+    foldwise fit --example digits --search settings.json --trials 64
+    foldwise fit train.csv --target price --net nets.py:MyNet --loss huber
     """
     given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
     del given["quiet"]
-    given |= {name: read(given[name]) for name, read in READ.items() if name in given}
+    given |= read_given(given, READ)
     source = one_source(data, example)
     given["out"] = folder = out or free_folder(Path("runs") / run_name(source))
     with nothing_left_empty(folder), watching(f"{source} → {folder}", quiet) as display:
         import foldwise
 
+        given |= read_given(given, OWN)
         study = foldwise.fit(**given, display=display, command=context.obj)
     if quiet:
         warn(study.warnings)
@@ -372,6 +435,43 @@ RunFolder = Annotated[
 ]
 
 
+OwnNet = Annotated[
+    str | None,
+    typer.Option(
+        "--net",
+        metavar="FILE.py:NAME",
+        help="The network of your own, when the run used one.",
+        show_default=False,
+    ),
+]
+OwnLoss = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        metavar="FILE.py:NAME",
+        help="The loss of your own, when the run used one.",
+        show_default=False,
+    ),
+]
+OwnLinks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--link",
+        metavar="FILE.py:NAME",
+        help="A link of your own that the run used; repeat for several, in their order.",
+        show_default=False,
+    ),
+]
+
+
+def load(run: Path, **own: Any) -> Study:
+    """Read a run, with what is the user's own."""
+    import foldwise
+
+    given = {name: value for name, value in own.items() if value}
+    return foldwise.load(run, **read_given(given, LOADED))
+
+
 @app.command()
 def predict(
     run: RunFolder,
@@ -391,6 +491,7 @@ def predict(
         bool | None,
         typer.Option("--header/--no-header", help="Whether the first line of a text file holds names."),
     ] = None,
+    net: OwnNet = None,
 ) -> None:
     """Predict the rows of a table with the networks of a run.
 
@@ -400,6 +501,7 @@ def predict(
     foldwise predict runs/train new.csv -o predictions.csv
     foldwise predict runs/train new.parquet | head
     foldwise predict runs/train new.csv --separator ';' --encoding latin-1
+    foldwise predict runs/own new.csv --net nets.py:MyNet
     """
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"`{out}`: predictions are written as .csv or .parquet.", hint="-o predictions.csv")
@@ -407,11 +509,10 @@ def predict(
         raise DataError(
             f"`{out}` is the table to predict, and would be overwritten.", hint="-o predictions.csv"
         )
-    import foldwise
     from foldwise.store.files import write_atomically
 
     separator = None if separator is None else read_separator(separator)
-    table = foldwise.load(run).predict(new, separator=separator, encoding=encoding, header=header)
+    table = load(run, net=net).predict(new, separator=separator, encoding=encoding, header=header)
     if out is None:
         write_data(table.write_csv())
     else:
@@ -442,7 +543,7 @@ def report(
 
 
 @app.command()
-def open_test(run: RunFolder) -> None:
+def open_test(run: RunFolder, net: OwnNet = None) -> None:
     """Score a run on its sealed test rows, and record that they were opened.
 
     The first opening is the honest one. From the second on, the exit code is 1: choices made after seeing the
@@ -453,9 +554,7 @@ def open_test(run: RunFolder) -> None:
     \b
     foldwise open-test runs/train
     """
-    import foldwise
-
-    opening = foldwise.load(run).open_test()
+    opening = load(run, net=net).open_test()
     write_data(f"{opening.sentence}\n")
     raise typer.Exit(LOOK_AT_IT if opening.times_opened > 1 else CLEAN)
 
@@ -472,6 +571,9 @@ def replay(
         Path | None,
         typer.Option("--data", metavar="FILE", help="The table, if it is no longer where fit found it."),
     ] = None,
+    net: OwnNet = None,
+    loss: OwnLoss = None,
+    links: OwnLinks = None,
 ) -> None:
     """Train one member alone, in plain PyTorch, and show how far it is from its twin in the stack.
 
@@ -483,10 +585,9 @@ def replay(
     \b
     foldwise replay runs/train --trial 3 --fold 2
     """
-    import foldwise
     from foldwise.terminal import data_console, replay_table, shown, talk
 
-    replayed = foldwise.load(run).replay(trial, fold, seed, data)
+    replayed = load(run, net=net, loss=loss, links=links).replay(trial, fold, seed, data)
     member = f"{replayed.trial} · fold {replayed.fold} · seed {replayed.seed} · {replayed.epochs} epochs"
     talk().print(shown(member, "dim"), soft_wrap=True)
     data_console().print(replay_table(replayed))

@@ -19,7 +19,10 @@ from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.table import Source, Table, is_path, open_table, read_again, read_source
 from foldwise.data.target import Task
+from foldwise.data.weights import Weighting
+from foldwise.engine.links import Link
 from foldwise.engine.loop import PlanSummary
+from foldwise.engine.losses import OwnLoss
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
 from foldwise.errors import FoldwiseError, PlanError, SettingsError, StoreError
@@ -47,6 +50,9 @@ def fit(
     example: str | None = None,
     net: Net | None = None,
     search: Any = None,
+    trials: int | None = None,
+    loss: OwnLoss | str | None = None,
+    links: Sequence[Link] = (),
     folds: Any = 5,
     repeats: int = 1,
     seeds: int = 1,
@@ -54,6 +60,8 @@ def fit(
     groups: str | None = None,
     time: str | None = None,
     fold_column: str | None = None,
+    weights: Any = None,
+    class_weights: Any = None,
     test: float | None = None,
     metric: str | None = None,
     task: str | None = None,
@@ -81,7 +89,12 @@ def fit(
         target: the column to predict; several columns are several targets.
         example: a data set that comes with scikit-learn: digits, breast_cancer, diabetes, wine or iris.
         net: a network of your own: a class or function that gives a `torch.nn.Module`; see the guide.
-        search: settings to try: a `Grid`, a mapping from settings to lists of values, or a list of such mappings.
+        search: settings to try: a `Grid`, a mapping from settings to a value, a list of values, a `Range` or a
+            `LogRange` each, or a list of such mappings, which are searched apart.
+        trials: how many trials to draw from the search; by default 32 when it has ranges, else all combinations.
+        loss: what trials minimize to which the search gives no loss: a name, or a function of your own from outputs
+            `[rows, outputs]` and targets to one value per row, which the search calls `custom`.
+        links: parts of your own that join each step; a search may name their knobs like settings.
         folds: the number of folds, "loo" for leave-one-out, or a scikit-learn splitter; beside `holdout` or
             `fold_column`, which need no number, one that is not the default is refused.
         repeats: how often to draw the folds anew.
@@ -90,6 +103,10 @@ def fit(
         groups: a column whose equal values stay on one side of every fold.
         time: a column by which folds are ordered: each learns from the past of what it is scored on.
         fold_column: a column that gives each row's fold.
+        weights: a column, or an array with a number for each row, that says how much a row counts in training and
+            in every score: 0 as if it were absent, 2 as if it were there twice.
+        class_weights: "balanced", so that every class counts alike, or a mapping from each class to the weight of
+            its rows; in training and in every score (accuracy with balanced classes is the balanced accuracy).
         test: a share of rows to seal before anything is learnt; `open_test` scores the winner on them.
         metric: by which epochs and trials are chosen: accuracy, log_loss, rmse, mae, log_rmse …
         task: regression, binary, multiclass or multilabel, when the target does not tell.
@@ -125,12 +142,19 @@ def fit(
     table = open_table(
         frame, targets, source, task=task, log_target=log_target, columns=columns, drop=drop, test=test, seed=seed,
         drop_missing_targets=drop_missing_targets, groups=groups, time=time, fold_column=fold_column,
+        weights=weights, class_weights=class_weights,
     )  # fmt: skip
     display.columns(table.columns)
     divided = folds_of(table, folds, repeats, holdout, seed)
-    plan = ask(table.task.kind, len(table.features), search, net, len(divided), seeds, seed)
+    plan = ask(
+        table.task.kind, len(table.features), search, net, len(divided), seeds, seed,
+        trials=trials, soft=table.task.soft, loss=loss, links=links,
+    )  # fmt: skip
     chosen = choose_metric(metric, table.task)
-    job = Job(table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk)
+    job = Job(
+        table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
+        loss=None if isinstance(loss, str) else loss, links=tuple(links),
+    )  # fmt: skip
     summary = job.summary()
     display.plan(summary)
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
@@ -220,8 +244,9 @@ def gather(
     title = " and ".join(job.task.targets)
     records = job.records(live)
     results, headline = judge(
-        job.plan.trials, records, job.folds, job.metric, title, thorough=not live, caveat=job.caveat
-    )
+        job.plan.trials, records, job.folds, job.metric, title, thorough=not live,
+        caveat=f"{job.weighted} {job.caveat}".strip(), weights=job.score_weights,
+    )  # fmt: skip
     predictions = job.predictions()
     winner = predictions.filter(pl.col("trial") == results[0].number)
     scale = job.stacks[0].engine.rows
@@ -246,10 +271,15 @@ def gather(
         row=job.table.row,
         sealed=job.table.sealed,
         net=job.net,
+        loss=job.loss,
+        links=tuple(job.links),
         warnings=outcome.warnings_of(results, summary, completed, job.metric),
         interrupted=not completed,
         environment=environment(str(job.device)),
         command=command,
+        weighting=job.table.weighting,
+        weights=job.table.weights,
+        sealed_weights=job.table.sealed_weights,
     )
 
 
@@ -277,12 +307,18 @@ class Study:
     row: np.ndarray
     sealed: pl.DataFrame | None
     net: Net | None
+    loss: OwnLoss | None
+    links: tuple[Link, ...]
     warnings: list[str]
     interrupted: bool
     environment: dict[str, str]
     command: str
+    weighting: Weighting
+    weights: np.ndarray
+    sealed_weights: np.ndarray | None
     openings: list[dict[str, Any]] = field(default_factory=list)
     folder: Path | None = None
+    lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
 
     @property
     def headline(self) -> str:
@@ -353,7 +389,21 @@ class Study:
 
         `data` is the table that the study was made from, or (X, y); one that came from a file is found again by itself.
         """
+        self._refuse_what_is_missing(trial)
         return recall.replay(self, trial, fold, self.plan.seeds[0] if seed is None else seed, data)
+
+    def _refuse_what_is_missing(self, trial: int) -> None:
+        custom = any(r.number == trial and r.settings.loss == "custom" for r in self.results)
+        if custom and self.loss is None:
+            raise SettingsError(
+                "this trial used a loss of your own.",
+                hint="foldwise.load(folder, loss=my_loss), or --loss FILE.py:NAME",
+            )
+        if self.lacks_links:
+            raise SettingsError(
+                "this study used links of your own.",
+                hint="foldwise.load(folder, links=[…]), or --link FILE.py:NAME",
+            )
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the page; into the run folder when no path is given."""
@@ -417,11 +467,21 @@ def _said(error: Exception) -> str:
     return ": ".join([*([] if isinstance(error, FoldwiseError) else [type(error).__name__]), *said])
 
 
-def load(folder: str | Path, net: Net | None = None) -> Study:
-    """Read a study from its run folder; `net` is the network of your own, when the study used one.
+def load(
+    folder: str | Path, net: Net | None = None, loss: OwnLoss | None = None, links: Sequence[Link] = ()
+) -> Study:
+    """Read a study from its run folder; `net`, `loss` and `links` are those of your own, when the study used some.
 
-    Raises StoreError when there is none, or it is damaged; NetworkError when the network is another one.
+    `replay` needs them all, `predict` and `open_test` the network. Raises StoreError when there is no study, or it is
+    damaged; NetworkError when the network is another one; SettingsError for a loss or links that it did not use.
     """
     study = Study(**read_study(Path(folder), net), folder=Path(folder))
+    if loss is not None and all(s.loss != "custom" for s in study.plan.trials):
+        raise SettingsError("`loss` has no effect: this study used no loss of your own.", hint="leave it out")
+    if links and not study.lacks_links:
+        raise SettingsError(
+            "`links` have no effect: this study used none of your own.", hint="leave them out"
+        )
+    study.loss, study.links, study.lacks_links = loss, tuple(links), study.lacks_links and not links
     outcome.refuse_other_networks(study)
     return study

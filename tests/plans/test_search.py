@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,21 @@ from foldwise.errors import PlanError, SettingsError
 from foldwise.plans.ask import ask
 from foldwise.plans.defaults import LOSSES_OF_TASK, base_settings, baselines, default_grid
 from foldwise.plans.plan import Plan
+from foldwise.plans.ranges import LogRange
 from foldwise.plans.search import Grid, as_grid, grid_trials
-from foldwise.settings import FREE, SHAPING, Settings, make_settings, useless
+from foldwise.settings import FREE, SEARCHED, SHAPING, Settings, impossible, is_off, make_settings, useless
 
 
-def asked(search: Any = None, net: Any = None, task: str = "binary", seeds: int = 1, seed: int = 0) -> Plan:
+def asked(
+    search: Any = None, net: Any = None, task: str = "binary", seeds: int = 1, seed: int = 0, **more: Any
+) -> Plan:
     """Plan for a table of 500 rows and five folds."""
-    return ask(task, 500, search, net, 5, seeds, seed)
+    return ask(task, 500, search, net, 5, seeds, seed, **more)
+
+
+def searched(plan: Plan) -> list[Settings]:
+    """Give the trials that are no baselines."""
+    return [s for s in plan.trials if s.network not in ("constant", "linear")]
 
 
 # Grids
@@ -79,12 +88,19 @@ def test_every_form_of_a_search_is_taken(search: Any, count: int) -> None:
         ({"momentum": 0.9}, "`momentum` has no effect with optimizer adamw"),
         ({"optimizer": "sgd", "beta1": 0.9}, "`beta1` has no effect with optimizer sgd"),
         ({"network": "linear", "dropout": 0.5}, "`dropout` has no effect without a hidden layer"),
-        ({"network": "linear", "width": 8}, "`width` has no effect on a linear network without a hidden layer"),
-        ({"network": "constant", "depth": 8}, "`depth` has no effect on a constant network"),
-        ({"depth": 0, "width": [4, 8]}, "`width` has no effect on a mlp network without a hidden layer"),
+        ({"network": "linear", "width": 8}, "`width` has no effect without a hidden layer"),
+        ({"network": "constant", "depth": 8}, "`depth` has no effect without a hidden layer"),
+        ({"depth": 0, "width": [4, 8]}, "`width` has no effect without a hidden layer"),
         ({"depth": 0, "dropout": 0.5}, "`dropout` has no effect without a hidden layer"),
-        ({"initial_deviation": 0.1}, "`initial_deviation` needs initialization normal"),
+        ({"initial_deviation": 0.1}, "`initial_deviation` has no effect with initialization kaiming"),
         ({"loss": "squared_error"}, "loss `squared_error` is not for a binary target.\nhint: loss: binary_cross_"),
+        ({"loss": "custom"}, "loss `custom` needs a function of your own.\nhint: foldwise.fit(..., loss=my_loss)"),
+        ({"blocks": [1]}, "there is no setting `blocks`.\nhint: what a block has of its own is written hidden1.l2"),
+        ({3: [1]}, "the search names a setting 3, which is no text."),
+        ({"hidden1": {"l2": [0.1]}, "hidden1.l2": [0.2]}, "`hidden1.l2` is given twice in the search."),
+        ({"hidden1": {}}, "`hidden1`: {} is neither a value nor a range."),
+        ({"hidden1.l3": [1]}, "`hidden1.l3`: a block has no setting `l3` (combination 1 of the search)"),
+        ({"hidden1.l2": [0, -1]}, "`hidden1.l2` must be a number of at least 0; got -1 (combination 2 of the search)"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(search: Any, said: str) -> None:
@@ -101,7 +117,7 @@ def test_all_problems_are_said_at_once() -> None:
 
 
 def test_smoothing_of_a_number_is_refused() -> None:
-    with pytest.raises(SettingsError, match="`label_smoothing` has no effect on a squared error"):
+    with pytest.raises(SettingsError, match="`label_smoothing` has no effect with loss squared_error"):
         asked({"label_smoothing": 0.1}, task="regression")
 
 
@@ -191,9 +207,124 @@ def test_a_setting_that_ones_own_network_does_not_take_is_refused(name: str) -> 
     assert f"add an argument `{name}`" in caught.value.hint
 
 
+def test_beside_ones_own_network_the_built_in_ones_are_searched() -> None:
+    both = searched(asked({"network": ["custom", "mlp"], "width": [8], "learning_rate": [0.1]}, net))
+    assert [(s.network, s.takes, s.initialization) for s in both] == [
+        ("custom", ("width",), "own"),
+        ("mlp", (), "kaiming"),
+    ]
+
+
+def test_arguments_of_ones_own_network_may_have_the_names_of_fields() -> None:
+    def blocky(inputs: int, outputs: int, blocks: int = 1) -> None:
+        """Stand for a network with an argument called blocks."""
+
+    assert [s.options for s in searched(asked({"blocks": [1, 2]}, blocky))] == [
+        (("blocks", 1),),
+        (("blocks", 2),),
+    ]
+
+
 def test_an_unknown_name_is_refused_for_ones_own_network_too() -> None:
     with pytest.raises(SettingsError, match="there is no setting `flavour`"):
         asked({"flavour": ["sour"]}, net)
+
+
+# What is minimized
+
+
+def off_by(outputs: Any, targets: Any) -> Any:
+    """Stand for a loss of one's own."""
+
+
+def test_a_function_is_the_loss_of_every_trial_but_the_baselines() -> None:
+    plan = asked({"width": [8, 16]}, loss=off_by)
+    assert {s.loss for s in searched(plan)} == {"custom"}
+    assert {s.loss for s in plan.trials if s not in searched(plan)} == {"binary_cross_entropy"}
+    assert {s.loss for s in searched(asked(loss=off_by))} == {"custom"}
+    assert {s.loss for s in searched(asked(None, net, loss=off_by))} == {"custom"}
+
+
+def test_the_search_may_name_other_losses_than_ones_own() -> None:
+    plan = asked({"width": 8, "loss": ["custom", "huber"]}, task="regression", loss=off_by)
+    assert [s.loss for s in searched(plan)] == ["custom", "huber"]
+    constant = asked([{"network": "constant"}, {"width": 8}], task="regression", loss=off_by)
+    assert {s.loss for s in constant.trials if s.network == "constant"} == {"squared_error"}
+
+
+def test_a_loss_by_name_is_that_of_the_search() -> None:
+    assert {s.loss for s in searched(asked(task="regression", loss="huber"))} == {"huber"}
+    assert {
+        s.huber_delta for s in searched(asked({"huber_delta": [1, 2]}, task="regression", loss="huber"))
+    } == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("search", "more", "said"),
+    [
+        (None, {"loss": "hubr"}, "there is no loss `hubr`.\nhint: Did you mean `huber`?"),
+        (None, {"loss": "huber"}, "loss `huber` is not for a binary target.\nhint: loss: binary_cross_entropy or"),
+        (None, {"loss": "custom"}, "loss `custom` needs a function of your own."),
+        (None, {"loss": 3}, "`loss` must be a function or the name of a loss; got 3."),
+        ({"loss": "hinge"}, {"loss": off_by}, "`loss` has no effect: the search gives every trial another one than c"),
+        ({"loss": "hinge"}, {"loss": "binary_hinge"}, "`loss` has no effect: the search gives every trial another one"),
+        ({"loss": "hinge"}, {"task": "multiclass", "soft": True}, "loss `hinge` is not for probabilities of classes."),
+        (None, {"loss": "hinge", "task": "multiclass", "soft": True}, "loss `hinge` is not for probabilities of cla"),
+        ({"loss": "hinge"}, {"task": "multilabel"}, "loss `hinge` is not for a multilabel target."),
+    ],
+)  # fmt: skip
+def test_losses_that_cannot_be_had_are_refused(search: Any, more: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        asked(search, **more)
+
+
+@pytest.mark.parametrize("task", LOSSES_OF_TASK)
+def test_every_loss_of_a_task_can_be_searched(task: str) -> None:
+    losses = list(LOSSES_OF_TASK[task])
+    assert [s.loss for s in searched(asked({"loss": losses}, task=task, loss=off_by))] == losses
+
+
+# Links of one's own
+
+
+@dataclass
+class Knobbed:
+    """Stand for a link."""
+
+    knobs: dict[str, float]
+
+
+def test_knobs_of_links_can_be_searched() -> None:
+    plan = asked({"pull": [1, 2.5], "width": 8}, links=[Knobbed({"pull": 0.5}), Knobbed({"push": 1.0})])
+    assert [s.knobs for s in searched(plan)] == [(("pull", 1.0),), (("pull", 2.5),)]
+    drawn = searched(asked({"push": LogRange(1, 100)}, links=[Knobbed({"push": 1.0})], trials=8))
+    assert len({s.knobs for s in drawn}) == 8
+    assert all(isinstance(dict(s.knobs)["push"], float) for s in drawn)
+
+
+@pytest.mark.parametrize(
+    ("links", "search", "said"),
+    [
+        ([Knobbed({"width": 1.0})], None, "the knob `width` of a link is also a setting and an"),
+        ([Knobbed({"pull": 1.0})] * 2, None, "the knob `pull` of a link is also a knob of another link."),
+        (
+            [Knobbed({"flavor": 1.0})],
+            None,
+            "the knob `flavor` of a link is also an argument of your network.",
+        ),
+        (
+            [Knobbed({"pull": 1.0})],
+            {"pull": "hard"},
+            "`pull`, a knob of a link, must be a number; got 'hard'.",
+        ),
+        ([Knobbed({"pull": 1.0})], {"pull": [float("inf")]}, "`knobs`: input should be a finite number"),
+        (["link"], None, "`links` must be a list of foldwise.Link.\nhint: links=[foldwise.Link(…)]"),
+        (Knobbed({}), None, "`links` must be a list of foldwise.Link."),
+    ],
+)
+def test_links_that_make_no_sense_are_refused(links: Any, search: Any, said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        asked(search, net, links=links)
 
 
 # Settings
@@ -204,21 +335,22 @@ def chosen(name: str) -> st.SearchStrategy[Any]:
     schema = Settings.model_json_schema()["properties"][name]
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
+    if schema["type"] == "boolean":
+        return st.booleans()
+    low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
     if schema["type"] == "integer":
-        return st.integers(schema["minimum"], 500)
-    return st.floats(0, 0.99, exclude_min="exclusiveMinimum" in schema)
+        return st.integers(low, schema.get("maximum", 500))
+    return st.floats(low, low + 0.99, exclude_min="exclusiveMinimum" in schema)
 
 
-NAMES = [n for n in Settings.model_fields if n not in ("options", "takes")]
-
-
-@given(st.data(), st.lists(st.sampled_from(NAMES), unique=True))
+@given(st.data(), st.lists(st.sampled_from(SEARCHED), unique=True))
 def test_settings_survive_json(data: st.DataObject, names: list[str]) -> None:
     values = {name: data.draw(chosen(name), label=name) for name in names}
     settings = Settings.model_validate(values, context="stored")  # takes useless combinations too
-    idle = [field for field, _ in useless(settings) if field in names]
-    if idle:
-        with pytest.raises(SettingsError, match=f"`{idle[0]}`"):
+    idle = [field for field, _ in useless(settings) if field in names and not is_off(settings, field)]
+    problems = [f"`{field}`" for field in idle] + impossible(settings)
+    if problems:
+        with pytest.raises(SettingsError, match=re.escape(problems[0])):
             make_settings(values)
     else:
         assert make_settings(values) == settings

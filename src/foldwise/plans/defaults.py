@@ -7,12 +7,14 @@ from typing import Any
 from foldwise.plans.search import Grid
 
 LOSSES_OF_TASK = {
-    "regression": ("squared_error", "half_squared_error"),
-    "binary": ("binary_cross_entropy", "cross_entropy"),
-    "multiclass": ("cross_entropy",),
-    "multilabel": ("binary_cross_entropy",),
+    "regression": ("squared_error", "half_squared_error", "absolute_error", "huber", "quantile", "custom"),
+    "binary": ("binary_cross_entropy", "cross_entropy", "hinge", "binary_hinge", "custom"),
+    "multiclass": ("cross_entropy", "hinge", "custom"),
+    "multilabel": ("binary_cross_entropy", "binary_hinge", "custom"),
 }
 """The losses that a task can be learnt with; the first is the default."""
+NEEDS_LABELS = ("hinge",)
+"""The losses that need one class for each row, not a probability for each class."""
 
 
 def base_settings(task: str, rows: int) -> dict[str, Any]:
