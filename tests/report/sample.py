@@ -11,6 +11,11 @@ import string
 from collections.abc import Callable
 from typing import Any
 
+from foldwise.judge.importance import importance
+from foldwise.judge.verdict import TrialResult
+from foldwise.report.content import importance_of
+from foldwise.settings import Settings, make_settings
+
 Content = dict[str, Any]
 
 HOSTILE = (
@@ -88,6 +93,28 @@ def _perceptron(rng: random.Random, number: int, center: float, *, folds: int, f
     trial["epoch"] = rng.randint(9, 29)
     trial["curve"] = _curve(rng, floor, 30 * floor, 30, overfit=floor * 0.02 * (trial["epoch"] < 20))
     return trial
+
+
+def _importance(trials: list[Content], *, lower: bool) -> Content | None:
+    """What the page says of the settings of a search: that of the perceptrons, as a study would have it."""
+    results = [
+        TrialResult(
+            number=t["number"],
+            name=t["name"],
+            settings=make_settings(t["settings"]) if t["network"] == "mlp" else Settings(network="constant"),
+            place=t["place"],
+            score=math.nan if t["score"] is None else t["score"],
+            low=math.nan,
+            high=math.nan,
+            deviation=math.nan if t["deviation"] is None else t["deviation"],
+            fold_scores=(),
+            epoch=0,
+            tied=t["tied"],
+            status=t["status"],
+        )
+        for t in trials
+    ]
+    return importance_of(importance(results, higher_is_better=not lower))
 
 
 def _ranked(trials: list[Content], *, lower: bool, tied: int) -> list[Content]:
@@ -193,6 +220,7 @@ def regression() -> Content:
             "Column `PID` names the rows and was set aside; say --column PID=number to use it.",
         ],
         "trials": trials,
+        "importance": _importance(trials, lower=True),
         "curve_label": "squared error of log price",
         "fold_names": [f"fold {i}" for i in range(1, 6)],
         "outcome": {
@@ -275,6 +303,7 @@ def _classes(classes: list[str], *, rows: int, title: str, center: float) -> Con
         },
         "warnings": [],
         "trials": trials,
+        "importance": _importance(trials, lower=False),
         "curve_label": "cross-entropy",
         "outcome": {"kind": "classes", "classes": classes, "confusion": confusion},
     }
@@ -302,6 +331,7 @@ def tiny() -> Content:
         "trials": [
             trial | {"number": 0, "name": "mlp 8×1", "network": "mlp", "score": 1.25, "fold_scores": None}
         ],
+        "importance": None,
         "curve_label": None,
         "fold_names": None,
         "outcome": None,
@@ -343,7 +373,7 @@ def live() -> Content:
     content = regression()
     content["live"] = True
     content["headline"] |= {"sentence": "price: 9 of 70 members trained, best so far log-RMSE 0.131"}
-    content["outcome"] = content["worst_rows"] = None
+    content["outcome"] = content["worst_rows"] = content["importance"] = None
     for trial in content["trials"][4:]:
         trial |= dict.fromkeys(
             ("score", "low", "high", "deviation", "epoch", "curve", "place", "fold_scores")
@@ -370,7 +400,62 @@ def many_trials() -> Content:
     trials.append(_trial(rng, 98, "linear regression", "linear", {}, center=0.146, folds=5))
     trials.append(_trial(rng, 99, "constant", "constant", {}, center=0.397, folds=5))
     content["trials"] = _ranked(trials, lower=True, tied=21)
+    content["importance"] = _importance(trials, lower=True)
     return content
+
+
+def wide_search() -> Content:
+    """A search of 100 trials over 19 settings, of which learning rate and input noise matter, the width a little.
+
+    Some settings are there for some trials only; two trials diverged and a few scored far out.
+    """
+    rng = random.Random(8)
+    content = regression()
+    trials = [_drawn(rng, n) for n in range(1, 101)]
+    for trial in trials[20:22]:
+        trial |= dict.fromkeys(("score", "low", "high", "deviation", "curve"))
+        trial |= {"fold_scores": [None] * 5, "status": "diverged: folds 1, 2, 3, 4, 5"}
+        trial["settings"]["learning_rate"] = 0.3
+    content["trials"] = _ranked(trials, lower=True, tied=9)
+    content["importance"] = _importance(trials, lower=True)
+    return content
+
+
+def _drawn(rng: random.Random, number: int) -> Content:
+    """One trial of the wide search: settings drawn at random, and a score that follows from a few of them."""
+    optimizer = rng.choice(["adamw", "sgd", "rmsprop", "adagrad", "nadam"])
+    schedule = rng.choice(["constant", "cosine", "one_cycle", "exponential"])
+    settings: Content = {
+        "learning_rate": float(f"{10 ** rng.uniform(-4.5, -0.5):.3g}"),
+        "width": rng.choice([16, 32, 64, 128, 256]),
+        "depth": rng.choice([1, 2, 3]),
+        "activation": rng.choice(["relu", "leaky_relu", "tanh", "sigmoid", "scaled_sigmoid", "gelu", "silu"]),
+        "normalization": rng.choice(["none", "batch", "layer"]),
+        "dropout": round(rng.uniform(0, 0.6), 3),
+        "initialization": rng.choice(["xavier", "kaiming"]),
+        "scaling": rng.choice(["robust", "standard"]),
+        "optimizer": optimizer,
+        "weight_decay": rng.choice([0.0, 0.001, 0.01, 0.1]),
+        "schedule": schedule,
+        "batch_size": rng.choice([16, 32, 64, 128, 256, 512]),
+        "input_noise": round(rng.uniform(0, 1), 2),
+        "clip_norm": rng.choice([0.0, 1.0, 5.0]),
+        "mixup": rng.choice([0.0, 0.2]),
+    }
+    if optimizer == "sgd":
+        settings |= {"momentum": rng.choice([0.5, 0.9]), "nesterov": rng.choice([True, False])}
+    if schedule == "exponential":
+        settings["decay_per_epoch"] = round(rng.uniform(0.8, 1), 3)
+    if rng.random() < 0.4:
+        settings["hidden1.rate_factor"] = rng.choice([0.1, 1.0, 10.0])
+    off = abs(math.log10(settings["learning_rate"]) + 2.2)
+    center = 0.12 * (
+        1 + 0.12 * off**2 + 0.9 / math.sqrt(settings["width"]) + 0.35 * settings["input_noise"] ** 2
+    )
+    center *= math.exp(rng.gauss(0, 0.04)) * (7 if number % 33 == 0 else 1)
+    name = f"mlp {settings['width']}×{settings['depth']}, rate {settings['learning_rate']:g}, {optimizer}, {schedule}"
+    trial = _trial(rng, number, name, "mlp", settings, center=center, folds=5)
+    return trial | {"epochs": 30, "epoch": rng.randint(9, 29)}
 
 
 def leave_one_out() -> Content:
@@ -382,6 +467,7 @@ def leave_one_out() -> Content:
         trial["fold_scores"] = [abs(rng.gauss(0, trial["score"])) * 1.25 for _ in range(300)]
         trial["score"], trial["low"], trial["high"], trial["deviation"] = _interval(trial["fold_scores"])
     content["trials"] = _ranked(content["trials"], lower=True, tied=8)
+    content["importance"] = _importance(content["trials"], lower=True)
     content["outcome"] = {
         key: value[:300] if key != "kind" else value for key, value in content["outcome"].items()
     }
@@ -390,5 +476,15 @@ def leave_one_out() -> Content:
 
 SAMPLES: dict[str, Callable[[], Content]] = {
     f.__name__: f
-    for f in (regression, three_classes, letters, tiny, hostile, live, many_trials, leave_one_out)
+    for f in (
+        regression,
+        three_classes,
+        letters,
+        tiny,
+        hostile,
+        live,
+        many_trials,
+        wide_search,
+        leave_one_out,
+    )
 }

@@ -18,6 +18,7 @@ from .sample import (
     regression,
     three_classes,
     tiny,
+    wide_search,
 )
 
 pytestmark = pytest.mark.browser
@@ -25,14 +26,15 @@ pytestmark = pytest.mark.browser
 Opens = Callable[..., Any]
 ALL = {"whiskers", "folds", "curve", "thumbs"}
 CHARTS = {
-    "regression": ALL | {"scatter", "errors"},
-    "three_classes": ALL | {"confusion"},
-    "letters": ALL | {"confusion"},
+    "regression": ALL | {"setting", "scatter", "errors"},
+    "three_classes": ALL | {"setting", "confusion"},
+    "letters": ALL | {"setting", "confusion"},
     "tiny": {"whiskers"},
-    "hostile": ALL | {"confusion"},
+    "hostile": ALL | {"setting", "confusion"},
     "live": ALL,
-    "many_trials": ALL | {"scatter", "errors"},
-    "leave_one_out": ALL | {"scatter", "errors"},
+    "many_trials": ALL | {"setting", "scatter", "errors"},
+    "wide_search": {"whiskers", "folds", "setting", "scatter", "errors"},
+    "leave_one_out": ALL | {"setting", "scatter", "errors"},
 }
 
 
@@ -116,6 +118,74 @@ def test_far_baseline_is_an_arrow_and_is_explained(open_page: Opens) -> None:
     assert labels[-1].startswith("constant: 0.39")
     assert "›" in texts(browser, "td.whisker")[-1]
     assert find(browser, ".off")[0].is_displayed()
+
+
+@pytest.mark.parametrize("make", [regression, three_classes, wide_search])
+def test_every_setting_that_varies_has_a_panel(open_page: Opens, make: Callable[[], Any]) -> None:
+    content = make()
+    browser = open_page(content)
+    names = [s["name"].replace("_", " ") for s in content["importance"]["settings"]]
+    assert texts(browser, ".panel h3 span") == names[:16]
+    assert len(find(browser, ".panel svg")) == len(names[:16])
+    assert texts(browser, "#settings-table tbody th") == names
+    ticks = [
+        texts(browser, f".panel:nth-child({i}) [aria-label='y-axis tick label'] text") for i in (1, 2, 3, 4)
+    ]
+    assert ticks[0]
+    assert ticks == [ticks[0]] * 4  # one axis of scores for all
+
+
+def test_every_trial_is_a_mark_in_the_panel_of_a_setting_that_all_have(open_page: Opens) -> None:
+    content = wide_search()
+    given = content["importance"]
+    browser = open_page(content)
+    assert given["settings"][0]["name"] == "learning_rate"
+    panel = ".panel:first-child"
+    dots = len(find(browser, f"{panel} [aria-label=dot]:not(.rings) circle[r='2']"))
+    marks = texts(browser, f"{panel} [aria-label=text] text")
+    scores = [t["score"] for t in given["trials"]]
+    assert marks.count("×") == scores.count(None) == 2
+    assert marks.count("▴") == sum(s is not None and s > given["edge"] for s in scores) > 0
+    assert dots + len(marks) == len(scores) == 100
+
+
+def test_panels_and_tips_stay_inside_a_narrow_window(open_page: Opens) -> None:
+    content = wide_search()
+    for s in content["importance"]["settings"]:
+        s["name"] *= 5
+    browser = open_page(content, width=390)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    point_at(browser, find(browser, ".panel svg")[1], 150, 80)
+    box = find(browser, "#trial-tip")[0].rect
+    assert 0 <= box["x"] < box["x"] + box["width"] <= 390
+
+
+def point_at(browser: Any, svg: Any, x: int, y: int) -> None:
+    from selenium.webdriver import ActionChains
+
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", svg)
+    size = svg.size
+    ActionChains(browser).move_to_element_with_offset(
+        svg, x - size["width"] // 2, y - size["height"] // 2
+    ).perform()
+
+
+def test_pointing_at_a_dot_rings_its_trial_in_every_panel(open_page: Opens) -> None:
+    content = regression()
+    browser = open_page(content)
+    tip = find(browser, "#trial-tip")[0]
+    assert not tip.is_displayed()
+    point_at(browser, find(browser, ".panel svg")[0], 120, 60)
+    rings = [r.get_attribute("data-ring") for r in find(browser, ".panel .rings circle.chosen")]
+    assert len(rings) == len(content["importance"]["settings"])
+    [number] = set(rings)
+    [trial] = [t for t in content["trials"] if str(t["number"]) == number]
+    assert tip.is_displayed()
+    assert trial["name"] in tip.text
+    assert f"{trial['score']:.3f}" in tip.text
+    point_at(browser, find(browser, "#folds svg")[0], 5, 5)
+    assert not tip.is_displayed()
+    assert not find(browser, ".panel .rings circle.chosen")
 
 
 def test_fold_table_shows_the_fold_scores(open_page: Opens) -> None:
@@ -242,7 +312,16 @@ def test_texts_have_contrast_in_light_and_dark(open_page: Opens, dark: bool) -> 
     assert (paper < 0.1) is dark
     colors = [
         browser.execute_script(style, selector, "color")
-        for selector in ("h1", ".read", "nav a", ".tag.status", ".warnings h2", "[data-chart=folds] svg")
+        for selector in (
+            "h1",
+            ".read",
+            "nav a",
+            ".tag.status",
+            ".warnings h2",
+            "[data-chart=folds] svg",
+            ".panel p",
+            ".panel svg",
+        )
     ]
     colors += [
         browser.execute_script(style, f".key.{key}", "borderBottomColor") for key in ("validation", "train")

@@ -15,7 +15,17 @@ import pytest
 from foldwise.report import page
 from foldwise.report.page import render
 
-from .sample import HOSTILE, SAMPLES, leave_one_out, letters, live, many_trials, regression, three_classes
+from .sample import (
+    HOSTILE,
+    SAMPLES,
+    leave_one_out,
+    letters,
+    live,
+    many_trials,
+    regression,
+    three_classes,
+    wide_search,
+)
 
 LIMIT = 1_500_000
 
@@ -142,6 +152,78 @@ def test_large_studies_stay_small() -> None:
     html = render(content)
     assert len(html.encode()) < LIMIT
     assert len(inline_data(html)["outcome"]["points"]) == 2000
+
+
+def test_settings_that_mattered_come_first_and_are_said_in_words() -> None:
+    content = wide_search()
+    settings = content["importance"]["settings"]
+    assert len(content["importance"]["trials"]) == 100
+    assert len(settings) > 16
+    html = render(content)
+    assert len(html.encode()) < LIMIT
+    text = Elements(html).text
+    first = settings[0]
+    assert first["name"] == "learning_rate"
+    assert f"goes with {100 * first['share']:.0f} % of the differences" in text
+    assert "no sign of an effect" in text
+    assert "not what it causes" in text
+    left_out = [s["name"].replace("_", " ") for s in settings[16:]]
+    assert f"Not drawn: {', '.join(left_out)}." in text
+    drawn = inline_data(html)["mattered"]
+    assert [p["name"] for p in drawn["panels"]] == [s["name"] for s in settings[:16]]
+    assert {len(p["values"]) for p in drawn["panels"]} == {100}
+
+
+def test_without_a_setting_that_varies_there_is_no_section() -> None:
+    for absent in (None, {}, {"trials": [], "settings": []}):
+        html = render(regression() | {"importance": absent})
+        assert 'id="settings"' not in html
+        assert 'href="#settings"' not in html
+        assert inline_data(html)["mattered"] is None
+
+
+def test_few_trials_have_dots_but_no_shares() -> None:
+    content = regression()
+    for s in content["importance"]["settings"]:
+        s |= {
+            "share": None,
+            "p_value": None,
+            "beyond_chance": False,
+            "verdict": "too few trials to tell",
+            "groups": [],
+        }
+    text = Elements(render(content)).text
+    assert text.count("too few trials to tell") == len(content["importance"]["settings"])
+    assert "nothing can be told from chance" in text
+    assert "bar the mean" not in text
+
+
+def test_spread_between_folds_that_would_hide_the_dots_is_said_and_not_drawn() -> None:
+    content = wide_search()
+    assert "Thin line" in Elements(render(content)).text
+    for trial in content["importance"]["trials"]:
+        trial["deviation"] = 0.25
+    html = render(content)
+    assert "Thin line" not in Elements(html).text
+    assert "(typically ± 0.250)" in Elements(html).text
+    drawn = inline_data(html)["mattered"]
+    assert drawn["whiskers"] is False
+    low, high = drawn["domain"]
+    assert high - low < 1.2 * (drawn["edge"] - drawn["best"])
+
+
+def test_of_thousands_of_trials_some_are_drawn_and_the_winner_always() -> None:
+    content = wide_search()
+    given = content["importance"]
+    given["trials"] = [t | {"number": i, "place": i + 1} for i, t in enumerate(given["trials"][::-1] * 30)]
+    for s in given["settings"]:
+        s["values"] = s["values"][::-1] * 30
+    html = render(content)
+    assert len(html.encode()) < LIMIT
+    drawn = inline_data(html)["mattered"]["trials"]
+    assert len(drawn) in (300, 301)
+    assert drawn[0][0] == 0
+    assert "of 3,000 trials are drawn" in Elements(html).text
 
 
 def test_rows_are_thinned_the_same_way_every_time() -> None:

@@ -136,6 +136,160 @@ const charts = (() => {
     });
   }
 
+  // Which settings mattered: a panel per setting, all on one axis of scores. Across a panel, places run from 0 to 1.
+
+  const PANEL = { height: 132, marginTop: 10, marginRight: 4 };
+
+  // Where values stand, and the ticks: words and few numbers as bands, many numbers on an axis.
+  function settingAxis(p, width) {
+    if (p.levels) {
+      const n = p.levels.length;
+      const place = (i) => (i + 0.5) / n;
+      const longest = d3.max(p.levels, (text) => Math.min(12, text.length));
+      const tilted = 6.5 * longest + 4 > width / n;
+      const ticks = p.levels.map((text, i) => [place(i), shorten(text, 12)]);
+      return { place, half: 0.36 / n, shake: 0.44 / n, ticks, room: tilted ? 3.9 * longest - 2 : 0, tilted };
+    }
+    const domain = d3.extent(p.values.filter(known));
+    const place = (p.log ? d3.scaleLog : d3.scaleLinear)(domain, [0.04, 0.96]);
+    const gap = (a, b) => (place(b) - place(a)) * width - 3.4 * (written(a).length + written(b).length);
+    const fits = (values) => values.length > 1 && d3.pairs(values, gap).every((left) => left > 7);
+    const choices = p.log ? logTicks(domain) : [5, 4, 3, 2].map((n) => place.ticks(n));
+    const ticks = (choices.find(fits) ?? domain).map((v) => [place(v), written(v)]);
+    const repeated = new Set(p.values).size < p.values.length / 2;
+    return { place, half: 0.012, shake: repeated ? 8 / width : 0, ticks, room: 0 };
+  }
+
+  const written = (v) =>
+    v && Math.abs(v) < 1e-3 ? Number(v.toPrecision(3)).toExponential().replaceAll("-", "−") : brief(v);
+
+  function logTicks(domain) {
+    const [from, to] = domain.map(Math.log10);
+    const powers = d3.range(Math.floor(from), Math.ceil(to) + 1);
+    const within = (factors, step) =>
+      powers
+        .filter((p) => p % step === 0)
+        .flatMap((p) => factors.map((f) => f * 10 ** p))
+        .filter((v) => !side(v, domain));
+    return [within([1, 2, 5], 1), within([1, 3], 1), within([1], 1), within([1], 2), within([1], 3)];
+  }
+
+  // The dots of a panel. Equal values are shaken apart by the golden ratio, in the order of the trials.
+  function settingDots(p, { place, shake }) {
+    const seen = new Map();
+    return study.mattered.trials
+      .map(([number, name, score, deviation, first], i) => ({ number, name, score, deviation, first, v: p.values[i] }))
+      .filter((t) => known(t.v))
+      .map((trial) => {
+        const k = seen.get(trial.v) ?? 0;
+        seen.set(trial.v, k + 1);
+        return { trial, x: place(trial.v) + (trial.first ? 0 : (((k * 0.618034 + 0.5) % 1) - 0.5) * shake) };
+      });
+  }
+
+  // Scores beyond the axis, and trials without one, stand at its bad end.
+  function scoreEdge({ domain, best, edge }) {
+    const downward = edge < best;
+    const outside = (score) => !known(score) || (downward ? score < edge : score > edge);
+    const place = (score) => (outside(score) ? domain[downward ? 0 : 1] : score);
+    const mark = (score) => (known(score) ? (downward ? "▾" : "▴") : "×");
+    return { outside, place, mark };
+  }
+
+  function trialText(p, t) {
+    const value = p.levels ? p.levels[t.v] : written(t.v);
+    const spread = known(t.deviation) ? ` ± ${number(t.deviation)}` : "";
+    const score = known(t.score) ? `${study.metric ?? "score"}  ${number(t.score)}${spread}` : "diverged";
+    return `${t.number}  ${t.name}\n${shorten(spoken(p.name), 30)}  ${value}\n${score}`;
+  }
+
+  const spoken = (name) => name.replaceAll("_", " ");
+
+  // Ticks of the scores, and the room that their labels need.
+  function panelScores(domain) {
+    const scale = d3.scaleLinear(domain, [0, 1]);
+    const ticks = scale.ticks(4);
+    const tickFormat = d3.max(domain, Math.abs) >= 1e4 ? brief : scale.tickFormat(4);
+    return { ticks, tickFormat, room: 10 + 6.6 * (d3.max(ticks, (v) => tickFormat(v).length) ?? 0) };
+  }
+
+  function settingTicks({ ticks, tilted }) {
+    if (ticks.length > 12) return null;
+    const options = { tickSize: 0, tickPadding: 7, tickRotate: tilted ? -35 : 0, label: null };
+    return Plot.axisX(
+      ticks.map((t) => t[0]),
+      { ...options, tickFormat: (_, i) => ticks[i][1] },
+    );
+  }
+
+  function settingMarks(p, axis, dots) {
+    const { domain, whiskers, trials } = study.mattered;
+    const many = trials.length > 60;
+    const inside = dots.filter((d) => !d.mark);
+    const spanned = inside.filter((d) => whiskers && known(d.trial.deviation));
+    const at = { x: "x", y: "y" };
+    return [
+      Plot.ruleX(spanned, {
+        x: "x",
+        y1: (d) => clamp(d.y - d.trial.deviation, domain),
+        y2: (d) => clamp(d.y + d.trial.deviation, domain),
+        stroke: ink,
+        strokeOpacity: many ? 0.15 : 0.2,
+      }),
+      Plot.dot(inside, { ...at, r: many ? 2 : 2.8, fill: ink, fillOpacity: many ? 0.4 : 0.5 }),
+      Plot.text(
+        dots.filter((d) => d.mark),
+        { ...at, text: "mark", fontSize: 13, fill: (d) => (d.mark === "×" ? warm : soft) },
+      ),
+      Plot.ruleY(p.groups, {
+        x1: (g) => axis.place(g[0]) - axis.half,
+        x2: (g) => axis.place(g[1]) + axis.half,
+        y: (g) => g[2],
+        stroke: p.beyond ? accent : soft,
+        strokeWidth: 2.5,
+      }),
+      Plot.dot(
+        inside.filter((d) => d.trial.first),
+        { ...at, r: 4.5, fill: ink, stroke: warm, strokeWidth: 2 },
+      ),
+      Plot.dot(dots, { ...at, r: 6.5, stroke: accent, strokeWidth: 1.5, className: "rings" }),
+      Plot.dot(dots, Plot.pointer({ ...at, stroke: "none" })), // only finds the dot; page.js shows its text
+    ];
+  }
+
+  function setting(index, width) {
+    const { domain, panels } = study.mattered;
+    const p = panels[index];
+    const { ticks, tickFormat, room } = panelScores(domain);
+    const axis = settingAxis(p, width - room - PANEL.marginRight);
+    const edge = scoreEdge(study.mattered);
+    const dots = settingDots(p, axis).map(({ trial, x }) => ({
+      trial,
+      x,
+      y: edge.place(trial.score),
+      mark: edge.outside(trial.score) ? edge.mark(trial.score) : null,
+      text: trialText(p, trial),
+    }));
+    const svg = plot(`Scores of ${dots.length} trials by ${spoken(p.name)}`, {
+      ...PANEL,
+      width,
+      marginLeft: room,
+      height: PANEL.height + 24 + axis.room,
+      marginBottom: 24 + axis.room,
+      x: { domain: [0, 1], axis: null },
+      y: { domain, axis: null },
+      marks: [
+        grid(Plot.gridY, ticks),
+        Plot.axisY({ ticks, tickFormat, tickSize: 0, label: null }),
+        settingTicks(axis),
+        ...settingMarks(p, axis, dots),
+      ],
+    });
+    for (const ring of svg.querySelectorAll(".rings circle"))
+      ring.dataset.ring = dots[d3.select(ring).datum()].trial.number;
+    return svg;
+  }
+
   // Folds: a strip of dots per trial.
 
   function folds(width) {
@@ -508,6 +662,7 @@ const charts = (() => {
     scoreAxis,
     axis,
     whisker,
+    setting,
     folds,
     lossAxis,
     curve,

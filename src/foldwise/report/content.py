@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from foldwise.judge.importance import Importance, SettingImportance, importance
 from foldwise.judge.verdict import TrialResult, decimals
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def content_of(study: Study, live: bool = False) -> dict[str, Any]:
         "trials": [_trial(r, curves.get(r.number)) for r in study.results],
         "curve_label": f"training loss ({study.results[0].settings.loss.replace('_', ' ')})",
         "fold_names": [f"fold {f + 1}" for f in range(len(study.folds))],
+        # half-trained scores would say more about the order of training than about the settings
+        "importance": None if live else importance_of(importance(study.results, metric.higher_is_better)),
         "outcome": study.outcome,
         "worst_rows": study.worst_rows,
         "columns": [
@@ -92,6 +95,38 @@ def _trial(r: TrialResult, curve: dict[str, Any] | None) -> dict[str, Any]:
         "tied": r.tied,
         "status": r.status,
         "curve": curve,
+    }
+
+
+def importance_of(found: Importance) -> dict[str, Any] | None:
+    """Lay out which settings mattered; None when nothing varies between the trials."""
+    if not found.settings:
+        return None
+    return {
+        "best": _known(found.best),
+        "edge": _known(found.edge),
+        "trials": [
+            {
+                "number": r.number,
+                "name": r.name,
+                "score": _known(r.score),
+                "deviation": _known(r.deviation),
+                "place": r.place,
+            }
+            for r in found.trials
+        ],
+        "settings": [_setting(s) for s in found.settings],
+    }
+
+
+def _setting(s: SettingImportance) -> dict[str, Any]:
+    return {
+        **{
+            n: getattr(s, n)
+            for n in ("name", "numeric", "log", "share", "p_value", "verdict", "beyond_chance")
+        },
+        "values": list(s.values),
+        "groups": [{"low": g.low, "high": g.high, "trials": g.trials, "mean": g.mean} for g in s.groups],
     }
 
 

@@ -19,6 +19,7 @@
       const heights = cells.map((cell) => (inTable ? cell.clientHeight + 1 : 30));
       cells.forEach((cell, i) => cell.append(charts.whisker(rows[i], heights[i], shared)));
     },
+    setting: (box) => put(box, charts.setting(box.dataset.index, box.clientWidth)),
     folds: (box) => put(box, charts.folds(box.clientWidth)),
     curve: (box) => put(box, charts.curve(charts.curved[chosen], box.clientWidth)),
     thumbs(box) {
@@ -51,6 +52,23 @@
       console.error(error);
       if (box.matches(".chart")) box.textContent = "This chart could not be drawn.";
     }
+  }
+
+  // The trial pointed at in one panel is ringed in all of them. Its text stands outside the drawing, which on a phone
+  // is narrower than the text.
+  function followTrial(event) {
+    const dot = event.target.value;
+    const rings = all("[data-ring]");
+    rings.forEach((ring) => ring.classList.toggle("chosen", ring.dataset.ring === `${dot?.trial.number}`));
+    const tip = document.getElementById("trial-tip");
+    tip.hidden = !dot;
+    if (!dot) return;
+    tip.textContent = dot.text;
+    const frame = tip.offsetParent.getBoundingClientRect();
+    const ring = event.target.querySelector(".chosen").getBoundingClientRect();
+    const left = ring.x + ring.width / 2 - frame.x - tip.offsetWidth / 2;
+    tip.style.left = `${Math.max(0, Math.min(frame.width - tip.offsetWidth, left))}px`;
+    tip.style.top = `${ring.y - frame.y - tip.offsetHeight - 8}px`;
   }
 
   const drawAll = () => all("[data-chart]").forEach((box) => box.closest("details:not([open])") || draw(box));
@@ -137,6 +155,7 @@
   const copy = document.getElementById("copy");
   if (select) offerTrials(select);
   if (copy) offerCopy(copy);
+  document.querySelector(".panels")?.addEventListener("input", followTrial);
   all("details").forEach(drawWhenOpened);
   drawAll();
   drawWhenResized();

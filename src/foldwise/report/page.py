@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import math
-import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,9 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+
+from foldwise.report.numbers import decimals, drawn_at_random, number, short, significant
+from foldwise.report.panels import panels_of
 
 Content = Mapping[str, Any]
 
@@ -66,6 +68,7 @@ def render(content: Content) -> str:
     trials = [_trial(t) for t in page.get("trials") or []]
     first, rest = _split_trials(trials)
     outcome = _known_outcome(page.get("outcome"))
+    mattered = panels_of(page.get("importance"))
     digits = decimals(headline.get("value"), headline.get("low"), headline.get("high"))
     columns = page.get("columns") or []
     label = page.get("curve_label") or "loss"
@@ -84,6 +87,7 @@ def render(content: Content) -> str:
         has_folds=any(t["fold_scores"] for t in first),
         has_curves=any(t["curve"] for t in [*first, *rest]),
         curve_label=label[:1].upper() + label[1:],
+        mattered=mattered,
         outcome=outcome,
         mistakes=frequent_mistakes(outcome),
         cell_names=_cell_names(page.get("worst_rows") or []),
@@ -91,7 +95,9 @@ def render(content: Content) -> str:
         rest_columns=columns[FIRST_COLUMNS:MOST_COLUMNS],
         columns_left_out=max(0, len(columns) - MOST_COLUMNS),
         as_table=outcome and outcome["kind"] == "classes" and len(outcome["classes"]) <= MOST_CLASSES,
-        data=inline_json(chart_data(page, outcome, first, rest, digits)),
+        data=inline_json(
+            chart_data(page, outcome, first, rest, digits) | {"mattered": mattered and mattered["drawn"]}
+        ),
         number=functools.partial(number, digits=digits),
         css=Markup(_source("page.css")),
         scripts=scripts,
@@ -124,45 +130,6 @@ def inline_json(value: Any) -> Markup:
     """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII, so U+2028 is escaped already
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-def decimals(value: float | None, low: float | None = None, high: float | None = None) -> int:
-    """Count the decimals worth showing: three significant digits, or as many as half the interval supports.
-
-    >>> decimals(0.1283, 0.121, 0.136), decimals(53211.4, 52000, 54500), decimals(4.5), decimals(None)
-    (3, 0, 2, 3)
-    """
-    if not value:
-        return 3
-    wanted = 2 - math.floor(math.log10(abs(value)))
-    if low is not None and high is not None and high > low:
-        wanted = max(wanted, math.ceil(-math.log10((high - low) / 2)))
-    return min(6, max(0, wanted))
-
-
-def number(value: float | None, digits: int) -> str:
-    """Write a number with thousands separated and a true minus sign; a dash when it is unknown.
-
-    >>> number(53211.4, 0), number(-0.1283, 3), number(None, 3), number(2.5e9, 3)
-    ('53,211', '−0.128', '–', '2.50e9')
-    """
-    if value is None:
-        return "–"
-    text = (
-        f"{value:.2e}".replace("e+0", "e").replace("e+", "e") if abs(value) >= 1e7 else f"{value:,.{digits}f}"
-    )
-    return text.replace("-", "−")
-
-
-def significant(value: Any) -> str:
-    """Write a number with three significant digits, anything else as it is.
-
-    >>> significant(0.69314), significant("n/a"), significant(None)
-    ('0.693', 'n/a', '–')
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return number(value, decimals(value))
-    return "–" if value is None else str(value)
 
 
 def unbroken(text: str) -> Markup:
@@ -220,17 +187,6 @@ def frequent_mistakes(outcome: Content | None, most: int = 8) -> list[tuple[str,
     return sorted(found, key=lambda m: -m[2])[:most]
 
 
-def drawn_at_random(count: int, most: int) -> list[int]:
-    """Choose which of `count` rows are drawn: all, or `most` of them, the same ones every time.
-
-    At random rather than every n-th, because tables often have a period (24 hours) that n could hit.
-
-    >>> drawn_at_random(3, 5), len(drawn_at_random(100, 5))
-    ([0, 1, 2], 5)
-    """
-    return list(range(count)) if count <= most else sorted(random.Random(0).sample(range(count), most))
-
-
 def chart_data(
     page: Content, outcome: Content | None, first: Sequence[Content], rest: Sequence[Content], digits: int
 ) -> dict[str, Any]:
@@ -247,7 +203,7 @@ def chart_data(
         "curveLabel": page.get("curve_label"),
         "trials": [
             {key: t[key] for key in ("number", "name", "place", "baseline", "tied", "epoch", "epochs")}
-            | {key: _short(t[key]) for key in ("score", "low", "high")}
+            | {key: short(t[key]) for key in ("score", "low", "high")}
             | {
                 "folds": _folds(t, folds) if i < len(first) else None,
                 "curve": _curve(t) if i in drawn else None,
@@ -277,7 +233,7 @@ def _split_trials(trials: Sequence[Content]) -> tuple[list[Content], list[Conten
 def _folds(trial: Content, most: int) -> list[list[float | None]] | None:
     """Pairs of fold number and score, thinned when there are very many folds."""
     scores = trial["fold_scores"]
-    return scores and [[f, _short(scores[f])] for f in drawn_at_random(len(scores), most)]
+    return scores and [[f, short(scores[f])] for f in drawn_at_random(len(scores), most)]
 
 
 def _curve(trial: Content) -> dict[str, Any]:
@@ -286,7 +242,7 @@ def _curve(trial: Content) -> dict[str, Any]:
     step = max(1, math.ceil(len(epochs) / CURVE_POINTS))
     keep = [i for i, e in enumerate(epochs) if i % step == 0 or i == len(epochs) - 1 or e == trial["epoch"]]
     parts = {
-        part: {key: [_short(values[i], 4) for i in keep] for key, values in curve[part].items() if values}
+        part: {key: [short(values[i], 4) for i in keep] for key, values in curve[part].items() if values}
         for part in ("train", "validation")
         if curve.get(part)
     }
@@ -315,19 +271,11 @@ def _outcome(outcome: Content | None, metric: str) -> dict[str, Any] | None:
     return {
         "kind": "regression",
         "rows": len(known),
-        "points": [[names[i], _short(truth[i], 4), _short(prediction[i], 4)] for i in drawn],
+        "points": [[names[i], short(truth[i], 4), short(prediction[i], 4)] for i in drawn],
         "log": "log" in metric.lower()
         and bool(drawn)
         and min(min(truth[i], prediction[i]) for i in known) > 0,
     }
-
-
-def _short(value: float | None, digits: int = 6) -> float | None:
-    """Fewer digits: as many as a screen can show, and a third of the bytes."""
-    if value is None:
-        return None
-    rounded = float(f"{value:.{digits}g}")
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
 def _cell_names(worst_rows: Iterable[Content]) -> list[str]:
