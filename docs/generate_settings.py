@@ -14,17 +14,28 @@ from typing import Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from foldwise.plans.defaults import LOSSES_OF_TASK, base_settings, baselines, default_grid
-from foldwise.settings import SHAPING, Settings, useless
+from foldwise.settings import (
+    BLOCK_SETTINGS,
+    SEARCHED,
+    SHAPING,
+    Settings,
+    about,
+    impossible,
+    useless,
+)
 
 PAGE = Path(__file__).with_name("settings.md")
-TABLE_SIZES = (500, 5_000, 50_000, 500_000)
-NO_HIDDEN_LAYER = {"network": "linear", "dropout": 0.1}
-USELESS = (  # one example of everything that `useless` refuses
-    {"optimizer": "adamw", "momentum": 0.9},
-    {"optimizer": "sgd"},
-    {"label_smoothing": 0.1},
-    NO_HIDDEN_LAYER,
+EXAMPLES = (
+    "width",
+    "dropout",
+    "normalization",
+    "momentum",
+    "nesterov",
+    "beta1",
+    "initial_deviation",
+    "margin",
 )
+TABLE_SIZES = (500, 5_000, 50_000, 500_000)
 
 
 def page() -> str:
@@ -35,29 +46,29 @@ def page() -> str:
             "",
             "*This page is generated from the code: `python docs/generate_settings.py`.*",
             "",
-            "A search gives each setting one value or a list of values: `foldwise.Grid(width=[32, 64], epochs=50)`, or",
-            "a file for `--search`. An unknown name, a value out of range or a combination that has no effect is "
-            "refused,",
-            "with the number of the combination, counted from 0.",
+            "A search gives each setting one value, a list of values or a range to draw from: "
+            "`foldwise.Grid(width=[32, 64],",
+            "learning_rate=foldwise.LogRange(1e-4, 1e-1))`, or a file for `--search`. An unknown name, a value out of "
+            "range or a",
+            "combination that has no effect is refused, with the number of the combination, counted from 1.",
             "",
             "**In one stack** says whether members that differ in a setting still train together. If not, the setting",
             "decides the shape of their tensors or the operations, and they go into different stacks of the same "
             "study.",
             "In a network of your own, `dropout` does too: a constructor may do anything with it.",
             "",
-            *table(
-                ("setting", "values", "default", "in one stack", "what it is"),
-                (
-                    (
-                        code(name),
-                        values(field),
-                        default(field),
-                        "no" if name in SHAPING else "yes",
-                        field.description,
-                    )
-                    for name, field in Settings.model_fields.items()
-                ),
-            ),
+            *(line for title, names in chapters() for line in chapter(title, names)),
+            "## Named blocks",
+            "",
+            "Every setting below can be given for a named block of the network alone: `hidden1.l2`, or `l2` in a",
+            "table called `hidden1`. A block has the name of its module, and what it has holds for all modules",
+            "inside: `block1` covers `block1.inner` and `block1.outer`, but what `block1.inner` has of its own wins.",
+            "The perceptron's blocks are hidden1, hidden2, … and output; those of the residual network stem, block1,",
+            "block2, … and output.",
+            "",
+            *table(("setting of a block", "what it is"), ((code(n), s) for n, s in BLOCK_SETTINGS.items())),
+            "",
+            "## Names that are not in the tables",
             "",
             "`options` is not written by hand: a search may name the arguments of your own network, and they are "
             "kept here",
@@ -120,11 +131,65 @@ def search_table(combinations: Sequence[dict[str, Any]]) -> list[str]:
     return table([code(n) for n in names], ([shown(c[n]) for n in names] for c in whole))
 
 
+def chapters() -> list[tuple[str, list[str]]]:
+    """Group the settings that a search may name, in the order of settings.py."""
+    starts = (
+        ("The network", "network"),
+        ("Start and preparation", "initialization"),
+        ("The loss", "loss"),
+        ("The optimizer", "optimizer"),
+        ("The learning rate over time", "schedule"),
+        ("Batches", "batch_size"),
+        ("Penalties, limits, clipping", "l1"),
+        ("Noise", "input_noise"),
+        ("Arithmetic", "precision"),
+    )
+    places = [*(SEARCHED.index(first) for _, first in starts), len(SEARCHED)]
+    return [(title, list(SEARCHED[places[n] : places[n + 1]])) for n, (title, _) in enumerate(starts)]
+
+
+def chapter(title: str, names: Sequence[str]) -> list[str]:
+    """Lay the settings of a chapter out, then their formulas and sources."""
+    fields = {name: Settings.model_fields[name] for name in names}
+    header = ("setting", "values", "default", "in one stack", "what it is")
+    rows = [
+        (code(n), values(f), default(f), "no" if n in SHAPING else "yes", described(n))
+        for n, f in fields.items()
+    ]
+    more = [(n, about(n)["formula"], about(n)["source"]) for n in names]
+    told = [f"- {code(n)}: {'. Source: '.join(filter(None, both))}." for n, *both in more if any(both)]
+    lines = ["", *(line.replace(": . Source", ": source") for line in told), ""] if told else [""]
+    return [f"## {title}", "", *table(header, rows), *lines]
+
+
+def described(name: str) -> str:
+    """Say what a setting is, and what it needs to have an effect."""
+    needs = [
+        f"{code(other)} {' or '.join(map(str, choices))}"
+        for other, choices in about(name)["needs"].items()
+        if other != "network"
+    ]
+    said = Settings.model_fields[name].description or ""
+    return f"{said}; needs {' and '.join(needs)}" if needs else said
+
+
 def refused() -> list[str]:
-    """Collect the sentences that refuse settings without effect."""
+    """Say what is refused, from the sentences of settings.py."""
+    odd = (
+        {"network": "linear"},
+        {"depth": 0},
+        {"optimizer": "sgd"},
+        {"optimizer": "adam"},
+        {"width": 6, "normalization": "group"},
+        {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "dampening": 0.1},
+        {"network": "residual", "depth": 0},
+        {"network": "constant", "loss": "huber"},
+    )
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    examples = [Settings.model_construct(**{**defaults, **values}) for values in USELESS]
-    return list(dict.fromkeys(text for example in examples for _, text in useless(example)))
+    examples = [Settings.model_construct(**{**defaults, **values}) for values in odd]
+    wrong = [text for example in examples for text in impossible(example)]
+    idle = [text for example in examples[:4] for name, text in useless(example) if name in EXAMPLES]
+    return list(dict.fromkeys([*idle, *wrong]))
 
 
 def values(field: FieldInfo) -> str:
@@ -134,7 +199,7 @@ def values(field: FieldInfo) -> str:
     choices = get_args(field.annotation)
     if choices:
         return ", ".join(map(code, choices))
-    kind = {int: "whole number", float: "number"}[field.annotation]
+    kind = {int: "whole number", float: "number", bool: "true or false"}[field.annotation]
     signs = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
     limits = [
         f"{sign} {getattr(limit, name)}"
@@ -142,7 +207,7 @@ def values(field: FieldInfo) -> str:
         for limit in field.metadata
         if hasattr(limit, name)
     ]
-    return " ".join([kind, ", ".join(limits)])
+    return " ".join([kind, ", ".join(limits)]).strip()
 
 
 def default(field: FieldInfo) -> str:
