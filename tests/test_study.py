@@ -557,3 +557,17 @@ def test_dropout_is_off_in_prediction() -> None:
     key_dropouts(module)
     x = torch.randn(5, 3)
     assert torch.equal(module.eval()(x), module.eval()(x))
+
+
+def test_the_table_of_settings_has_a_column_for_what_differs() -> None:
+    search = [
+        {"network": "linear", "learning_rate": [0.01, 0.03], "epochs": 1},
+        {"network": "mlp", "width": 4, "hidden1.l2": [0, 0.1], "epochs": 1},
+    ]
+    study = foldwise.fit(example="iris", search=search, folds=2)
+    table = study.settings.sort("trial")
+    assert table.columns[:2] == ["trial", "score"]
+    assert {"network", "learning_rate", "hidden1.l2"} <= {*table.columns}
+    assert not {"batch_size", "width"} & {*table.columns}  # the same wherever they have an effect
+    assert table["hidden1.l2"].to_list()[-2:] == [0.0, 0.1]
+    assert table["learning_rate"].to_list()[0] is None

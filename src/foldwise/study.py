@@ -27,6 +27,7 @@ from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
 from foldwise.errors import FoldwiseError, PlanError, SettingsError, StoreError
 from foldwise.job import Job
+from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric, choose_metric
 from foldwise.judge.verdict import Headline, TrialResult, judge
 from foldwise.nets.build import Net
@@ -347,6 +348,20 @@ class Study:
         columns = {name: [getattr(r, name) for r in self.results] for name in shown}
         return pl.DataFrame(
             {("trial" if name == "number" else name): values for name, values in columns.items()}
+        )
+
+    @property
+    def settings(self) -> pl.DataFrame:
+        """What was tried, in the order of the leaderboard: a column for each setting in which trials that have it differ.
+
+        Null where a setting has no effect in a trial; settings of blocks and of links have columns of their own.
+        """
+        values = [values_of(r.settings) for r in self.results]
+        names = list(dict.fromkeys(name for own in values for name in own))
+        differ = [name for name in names if len({own[name] for own in values if name in own}) > 1]
+        tried = {name: pl.Series([own.get(name) for own in values], strict=False) for name in differ}
+        return pl.DataFrame(
+            {"trial": [r.number for r in self.results], "score": [r.score for r in self.results], **tried}
         )
 
     def predict(

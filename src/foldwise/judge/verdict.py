@@ -87,19 +87,26 @@ WORDS = (
     "initialization",
     "loss",
 )  # that say what they are of
+FIRST = ("optimizer", "learning_rate", "batch_size", "weight_decay", "dropout", "activation", "loss")
+MOST_PARTS = 5  # of a name; more do not fit on a line
 
 
 def _name(settings: Settings, family: Sequence[Settings]) -> str:
     built = settings.network in ("mlp", "residual")
     head = f"{settings.network} {settings.width}×{settings.depth}" if built else settings.network
     told = {"network", *WRITTEN_OTHERWISE, *(("width", "depth") if built else ())}
-    parts = [
-        _said(name, value)
-        for name, value in settings.effective().items()
+    varying = [
+        name
+        for name in settings.effective()
         if name not in told and len({getattr(t, name) for t in family}) > 1
     ]
+    if len(varying) > MOST_PARTS:
+        varying.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    parts = [_said(name, getattr(settings, name)) for name in varying]
     parts += [f"{block}.{name} {value:g}" for block, name, value in settings.blocks]
     parts += [_said(name, value) for name, value in (*settings.options, *settings.knobs)]
+    if len(parts) > MOST_PARTS:
+        parts = [*parts[: MOST_PARTS - 1], f"{len(parts) - MOST_PARTS + 1} more"]
     return ", ".join([head, *parts])
 
 
