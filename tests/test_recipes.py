@@ -246,3 +246,14 @@ def test_settings_of_a_recipe_are_stored(tmp_path: Any) -> None:
     assert foldwise.load(tmp_path / "run").plan.trials == study.plan.trials
     assert isinstance(study.plan.trials[-1], Settings)
     assert "hidden1.rate_factor 0.5" in study.results[0].name or len(study.plan.trials) > 1
+
+
+def test_trials_of_a_quantile_are_compared_by_it_when_asked(tmp_path: Any) -> None:
+    frame = studies.table("regression", rows=120)
+    search = {**LINEAR, "loss": "quantile", "quantile": [0.1, 0.9], "learning_rate": 0.3, "epochs": 400}
+    study = foldwise.fit(frame, target="price", search=search, folds=3, metric="quantile:0.9")
+    assert study.results[0].settings.quantile == 0.9
+    assert not any("quantile" in note for note in study.plan_summary.notes)
+    assert foldwise.load(study.save(tmp_path / "run")).metric.label == "quantile loss (τ = 0.9)"
+    other = foldwise.fit(frame, target="price", search={**search, "epochs": 1}, folds=3)
+    assert any("metric quantile:0.1 compares by what they learn" in n for n in other.plan_summary.notes)

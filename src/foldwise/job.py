@@ -134,7 +134,7 @@ class Job:
         engines = [stack.engine for stack in self.stacks]
         sizes = [engine.layout.size for engine in engines]
         notes = [self.weighted] if self.weighted else []
-        notes += cautions(self.plan)
+        notes += cautions(self.plan, self.metric)
         notes += dict.fromkeys(e.why for e in engines if e.how == "one by one")
         return PlanSummary(
             rows=len(self.table.features),
@@ -269,9 +269,15 @@ class Job:
         ]
 
 
-def cautions(plan: Plan) -> list[str]:
+def cautions(plan: Plan, metric: Metric) -> list[str]:
     """Say what must be known of results that some settings lead to."""
     said = []
+    shares = sorted({s.quantile for s in plan.trials if s.loss == "quantile" and s.quantile != 0.5})
+    if shares and not metric.name.startswith("quantile"):
+        said.append(
+            f"trials that learn a quantile are compared by {metric.label}, which wants means: "
+            f"metric quantile:{shares[0]:g} compares by what they learn"
+        )
     if any(s.loss in ("hinge", "binary_hinge") for s in plan.trials):
         said.append("hinge scores are no probabilities: those shown are their softmax, and not calibrated")
     if any(s.schedule == "plateau" for s in plan.trials):

@@ -109,7 +109,7 @@ def fit(
         class_weights: "balanced", so that every class counts alike, or a mapping from each class to the weight of
             its rows; in training and in every score (accuracy with balanced classes is the balanced accuracy).
         test: a share of rows to seal before anything is learnt; `open_test` scores the winner on them.
-        metric: by which epochs and trials are chosen: accuracy, log_loss, rmse, mae, log_rmse …
+        metric: by which epochs and trials are chosen: accuracy, log_loss, rmse, mae, log_rmse, quantile:0.9 …
         task: regression, binary, multiclass or multilabel, when the target does not tell.
         log_target: learn the logarithm of a positive target; by default when that makes it less skewed.
         columns: kinds of columns by name (number, category, date, drop), where the plan's guess is wrong.
@@ -352,7 +352,7 @@ class Study:
 
     @property
     def settings(self) -> pl.DataFrame:
-        """What was tried, in the order of the leaderboard: a column for each setting in which trials that have it differ.
+        """What was tried, in the order of the leaderboard: a column for each setting in which trials differ.
 
         Null where a setting has no effect in a trial; settings of blocks and of links have columns of their own.
         """

@@ -207,3 +207,23 @@ def test_each_task_has_a_usual_metric(task: Task, usual: str) -> None:
 def test_a_metric_that_does_not_fit_is_refused(name: str, task: Task, said: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(said)):
         choose_metric(name, task)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_the_quantile_loss_is_that_of_scikit_learn(share: float) -> None:
+    outputs, targets = RANDOM.normal(size=(30, 1)), RANDOM.normal(size=(30, 1))
+    metric = choose_metric(f"quantile:{share}", NUMBER)
+    ours = metric.finish(float(metric.per_row(torch.tensor(outputs), torch.tensor(targets), NUMBER).mean()))
+    assert ours == pytest.approx(sk.mean_pinball_loss(targets, outputs, alpha=share))
+    assert metric.label == f"quantile loss (τ = {share:g})"
+
+
+@pytest.mark.parametrize("wrong", ["quantile", "quantile:", "quantile:1", "quantile:-0.1", "quantile:much"])
+def test_a_quantile_must_be_between_0_and_1(wrong: str) -> None:
+    with pytest.raises(SettingsError, match=r"no metric `quantile[\s\S]*quantile:0.9"):
+        choose_metric(wrong, NUMBER)
+
+
+def test_a_quantile_is_none_of_classes() -> None:
+    with pytest.raises(SettingsError, match="is not a metric for this binary target"):
+        choose_metric("quantile:0.9", BINARY)

@@ -118,24 +118,49 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def metric_called(name: str) -> Metric | None:
+    """Find a metric by name; `quantile:0.9` is what the loss `quantile` minimizes for τ = 0.9.
+
+    >>> metric_called("quantile:0.9").label
+    'quantile loss (τ = 0.9)'
+    """
+    head, _, share = name.partition(":")
+    if head == "quantile":
+        try:
+            return _quantile_metric(float(share), name)
+        except ValueError:
+            return None
+    return METRICS.get(name)
+
+
+def _quantile_metric(share: float, name: str) -> Metric:
+    """Average max(τe, (τ−1)e), e = target − prediction, in the units of the target (Koenker & Bassett 1978)."""
+    if not 0 < share < 1:
+        raise ValueError
+
+    def per_row(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
+        error = natural(targets.double(), task) - natural(outputs.double(), task)
+        return torch.maximum(share * error, (share - 1) * error).mean(-1)
+
+    return Metric(name, f"quantile loss (τ = {share:g})", False, ("regression",), per_row, _same)
+
+
 def choose_metric(name: str | None, task: Task) -> Metric:
     """Find the metric asked for, or the usual one of the task: accuracy, RMSE, or log-RMSE of logarithmic targets."""
     if name is None:
         return METRICS["accuracy" if task.kind in CLASSES else "log_rmse" if task.log else "rmse"]
     fitting = [m.name for m in METRICS.values() if task.kind in m.tasks and (task.log or not m.needs_log)]
-    if name not in METRICS:
+    fitting += ["quantile:0.9"] if task.kind == "regression" else []
+    found = metric_called(name)
+    if found is None:
         raise SettingsError(
             f"there is no metric `{name}`.",
             hint=did_you_mean(name, fitting) or f"one of {', '.join(fitting)}",
         )
-    if name not in fitting:
-        cure = (
-            "--log-target learns logarithms; "
-            if METRICS[name].needs_log and task.kind == "regression"
-            else ""
-        )
+    if task.kind not in found.tasks or (found.needs_log and not task.log):
+        cure = "--log-target learns logarithms; " if found.needs_log and task.kind == "regression" else ""
         raise SettingsError(
             f"`{name}` is not a metric for this {task.kind} target.",
             hint=f"{cure}one of {', '.join(fitting)}",
         )
-    return METRICS[name]
+    return found

@@ -26,7 +26,7 @@ from foldwise.engine.loop import PlanSummary
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
 from foldwise.errors import StoreError
-from foldwise.judge.metrics import METRICS
+from foldwise.judge.metrics import Metric, metric_called
 from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
 from foldwise.settings import Settings
@@ -205,7 +205,7 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
             tensors["folds.validation"].numpy(),
             _as(str, described["plan"]["how"]),
         ),
-        "metric": METRICS[described["metric"]],
+        "metric": _read_metric(described["metric"]),
         "results": [_read_trial(t) for t in described["trials"]],
         "headline_result": _read_headline(described["headline"]),
         "history": _read_table(folder / "history.parquet"),
@@ -268,6 +268,13 @@ def _read_description(folder: Path) -> dict[str, Any]:
             hint="install the foldwise that wrote it, or newer",
         )
     return described
+
+
+def _read_metric(name: str) -> Metric:
+    found = metric_called(name)
+    if found is None:
+        raise ValueError(f"there is no metric {name!r}")
+    return found
 
 
 def _read_headline(stored: dict[str, Any]) -> Headline:
