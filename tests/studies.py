@@ -17,7 +17,7 @@ from foldwise.judge.metrics import choose_metric
 from foldwise.nets.build import Net
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.plans.plan import Plan
-from foldwise.settings import Settings
+from foldwise.settings import Settings, make_settings
 from foldwise.study import Study, folds_of, gather
 
 torch.set_num_threads(1)
@@ -95,10 +95,7 @@ def job(
 
 def settings(loss: str, values: Mapping[str, Any]) -> Settings:
     """Fill up settings, without those that a network does not have."""
-    given = {"loss": loss, **SMALL, **values}
-    if given["network"] in ("linear", "constant"):
-        given = {name: value for name, value in given.items() if name not in ("width", "depth")}
-    return Settings(**given)
+    return make_settings(values, base={"loss": loss, **SMALL})
 
 
 def quiet(now: Progress) -> None:

@@ -403,3 +403,16 @@ def test_fit_takes_weights_beside_arrays() -> None:
     assert study.row.tolist() == np.flatnonzero(w).tolist()
     assert study.weights.tolist() == w[w > 0].tolist()
     assert "Rows are weighted as given and classes are balanced" in repr(study)
+
+
+def test_weights_on_a_small_scale_leave_the_constant_as_it_is() -> None:
+    frame = studies.table("binary", rows=60)
+    weights = np.random.default_rng(0).uniform(0.5, 2, 60)
+    scores = []
+    for scale in (1.0, 1e-5):
+        study = foldwise.fit(
+            frame, target="ill", weights=weights * scale, metric="log_loss", folds=3,
+            search={"width": 4, "epochs": 1},
+        )  # fmt: skip
+        scores.append(next(r.score for r in study.results if r.settings.network == "constant"))
+    assert scores[0] == pytest.approx(scores[1], rel=1e-9)

@@ -87,7 +87,7 @@ def _echo(direction: Tensor, remembered: Mapping[str, Tensor], now: Now) -> Tens
 
 
 ECHO = Link(_echo, moments=("before",), scalars={"echoes": 0.0}, knobs={"echo": 0.0})
-SHRINK = Link(lambda weights, remembered, now: weights.mul_(0.999), stage="weights")
+SHRINK = Link(lambda weights, remembered, now: weights * 0.999, stage="weights")
 FALLING: Three = (
     {"schedule": "step", "decay_every": 2, "decay_factor": 0.5, "warmup": 0.2},
     {"schedule": "exponential", "decay_per_epoch": 0.8},
@@ -406,6 +406,7 @@ class World:
             device=torch.device("cpu"),
             dtype=self.dtype,
             weights=self.training_weights,
+            sample_weights=self.weights,
         )
 
     @cached_property

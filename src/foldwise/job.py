@@ -99,6 +99,7 @@ class Job:
                 device=self.device,
                 dtype=self.dtype,
                 weights=self.training_weights,
+                sample_weights=table.weights,
                 score_weights=self.score_weights,
             )
         if loss not in self._rows:

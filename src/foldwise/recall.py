@@ -279,5 +279,6 @@ def _nursery(
         device=torch.device("cpu"),
         dtype=dtype,
         weights=training_weights(study.weights, targets, study.folds.train, study.weighting.classes),
+        sample_weights=study.weights,
     )
     return Nursery(rows, outputs_by_loss(study.task), study.net)

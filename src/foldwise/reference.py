@@ -110,7 +110,7 @@ def train_alone(member: Member, module: nn.Module, data: Alone, own: Own) -> Ite
     cuts = [batches_of(s, int(data.train.sum()), epoch) for epoch in range(1, s.epochs + 1)]
     schedules = Schedules(s, optimizer, sum(math.ceil(len(cut) / s.accumulation) for cut in cuts), own.curve)
     scaler = torch.amp.GradScaler("cpu", init_scale=s.loss_scale, enabled=s.precision == "float16")
-    links = OwnLinks(s, own.links, module)
+    links = OwnLinks(s, own.links, module, schedules)
     targets = data.targets
     if s.label_noise:
         noise = other_labels(member.seed, targets, own.form, outputs_of(module, data).shape[1])
@@ -150,6 +150,7 @@ def train_alone(member: Member, module: nn.Module, data: Alone, own: Own) -> Ite
                 limit_weights(s, trained)
                 links.change_weights(epoch)
                 total, rows = total + sum(losses), rows + sum(sizes)
+            links.after_step(overflow)
             schedules.after_step()
         schedules.after_epoch(epoch)
         yield Epoch(epoch, total / rows if rows else math.nan, outputs_of(module, data))
@@ -170,7 +171,14 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 def batches_of(s: Settings, rows: int, epoch: int) -> list[int]:
     """Cut the rows of an epoch into batches; one row that is left over joins the last of them."""
-    size = int(s.batch_size * min(s.batch_growth ** ((epoch - 1) // s.batch_growth_every), 2.0**40))
+    size, times = float(s.batch_size), (epoch - 1) // s.batch_growth_every
+    for _ in range(times if s.batch_growth > 1 else 0):
+        size = min(size * s.batch_growth, 2.0**40)
+    return cut_into(rows, int(size + 1e-9 * size))
+
+
+def cut_into(rows: int, size: int) -> list[int]:
+    """Cut rows into batches of a size."""
     cut = [len(part) for part in torch.arange(rows).split(size)]
     if size > 1 and len(cut) > 1 and cut[-1] == 1:
         cut = [*cut[:-2], cut[-2] + 1]
@@ -242,13 +250,22 @@ def loss_of(s: Settings, own: Own) -> Callable[[Tensor, Tensor], Tensor]:
                 o, t * (1 - smooth) + smooth / 2, reduction="none"
             ).mean(1)
         case "hinge":
-            return lambda o, t: F.multi_margin_loss(o, t, margin=s.margin, reduction="none") * o.shape[1]
+            return lambda o, t: hinge(s.margin + o - o[torch.arange(len(t)), t][:, None], t)
         case "binary_hinge":
-            return lambda o, t: F.relu(s.margin - torch.where(t > 0.5, o, -o)).mean(1)
+            return lambda o, t: (s.margin - torch.where(t > 0.5, o, -o)).clamp(min=0).mean(1)
         case "custom":
             if own.loss is None:
                 raise SettingsError("loss `custom` needs your own function.", hint="loss=my_loss")
             return own.loss
+
+
+def hinge(over: Tensor, targets: Tensor) -> Tensor:
+    """Add up what scores are over their limit, but for the right class; the slope at the limit is 1.
+
+    `F.multi_margin_loss` has slope 0 there, with which a perceptron of zeros would never move.
+    """
+    others = F.one_hot(targets, over.shape[1]) == 0
+    return (over.clamp(min=0) * others).sum(1)
 
 
 def penalty(s: Settings, trained: Trained) -> Tensor:
@@ -347,12 +364,13 @@ class Schedules:
     def __init__(
         self, s: Settings, optimizer: torch.optim.Optimizer, steps: int, curve: Sequence[float] = ()
     ) -> None:
-        self.curve = curve
+        self.steps, self.curve = steps, curve
         self.by_step: list[lr_scheduler.LRScheduler] = []
         self.by_epoch: list[lr_scheduler.LRScheduler] = []
         self.plateau: list[lr_scheduler.ReduceLROnPlateau] = []
+        self.plateau_factor = 1.0
         warmup = round(s.warmup * steps)
-        rising = [lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, warmup - 1)] if warmup > 1 else []
+        rising = [lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, max(1, warmup - 1))] if warmup else []
         match s.schedule:
             case "cosine":
                 falling = lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps - warmup))
@@ -397,17 +415,20 @@ class Schedules:
         for schedule in self.by_epoch:
             schedule.step()
         for watching in self.plateau:
+            group = watching.optimizer.param_groups[0]
+            before = group["lr"]
             watching.step(self.curve[epoch - 1])
+            self.plateau_factor *= group["lr"] / before if before else 1.0
 
 
 class OwnLinks:
     """The user's own links, applied to one member: its gradients, or weights, as one line."""
 
-    def __init__(self, s: Settings, links: Sequence[Link], module: nn.Module) -> None:
-        self.s, self.links = s, links
+    def __init__(self, s: Settings, links: Sequence[Link], module: nn.Module, schedules: Schedules) -> None:
+        self.s, self.links, self.schedules = s, links, schedules
         self.layout = Layout.of(module)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.steps = 0
+        self.steps, self.updates = 0, 0
         like = self._line([p.data for p in self.parameters])
         self.remembered = {name: torch.zeros_like(like) for link in links for name in link.moments}
         for link in links:
@@ -425,7 +446,10 @@ class OwnLinks:
         """Apply the links that come after the step."""
         weights = [p.data for p in self.parameters]
         self._write(weights, self._applied(self._line(weights), "weights", epoch))
-        self.steps += 1
+
+    def after_step(self, skipped: bool) -> None:
+        """Go on by a step."""
+        self.steps, self.updates = self.steps + 1, self.updates + (not skipped)
 
     def _applied(self, line: Tensor, stage: str, epoch: int) -> Tensor:
         now = self._now(epoch)
@@ -444,9 +468,15 @@ class OwnLinks:
             layout=self.layout,
             settings={n: v.unsqueeze(1).to(parameters) for n, v in exact.items()},
             shares=shares_of([self.s], self.layout, parameters.dtype, parameters.device),
-            when=When(torch.tensor([self.steps]), torch.tensor([0]), epoch - 1, exact),
-            scheduled={},
-            updates=torch.tensor([float(self.steps)], dtype=torch.float64),
+            when=When(
+                torch.tensor([self.steps]),
+                torch.tensor([self.schedules.steps]),
+                epoch - 1,
+                exact,
+                torch.tensor([self.schedules.plateau_factor], dtype=torch.float64),
+            ),
+            scheduled={self.s.schedule: torch.tensor([True])},
+            updates=torch.tensor([float(self.updates)], dtype=torch.float64),
         )
 
     @staticmethod

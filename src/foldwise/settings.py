@@ -320,7 +320,8 @@ class Settings(BaseModel):
     )
     warmup: float = free(
         0.0,
-        "share of the steps over which the rate first rises evenly from 0; the schedule has the others",
+        "share of the steps over which the rate first rises evenly to η; a cosine begins after them",
+        formula="(t+1)/W at step t of the first W = warmup·T",
         source="Goyal et al. 2017",
         needs={"schedule": ("constant", "step", "exponential", "cosine", "plateau"), "network": TRAINED},
         off=0.0,
@@ -367,7 +368,7 @@ class Settings(BaseModel):
     )
     accumulation: int = shaping(
         1,
-        "batches whose gradients make one step, as if they were one batch",
+        "batches whose gradients make one step, as if they were one batch (but for batch normalization)",
         needs={"network": TRAINED},
         off=1,
         ge=1,
@@ -384,7 +385,7 @@ class Settings(BaseModel):
     )
     batch_growth_every: int = shaping(1, "epochs after which batch_size grows", ge=1)
     epochs: int = free(
-        30, "passes over the training rows; the best one is chosen on the fold-mean curve", ge=0
+        30, "passes over the training rows; the best one is chosen on the fold-mean curve", off=0, ge=0
     )
 
     # what keeps weights and gradients small
@@ -547,19 +548,32 @@ def useless(s: Settings) -> list[tuple[str, str]]:
         none += [(name, f"`{name}` has no effect without a hidden layer") for name in hidden]
     if s.momentum == 0 and s.optimizer == "sgd":
         none += [(name, f"`{name}` has no effect without momentum") for name in ("dampening", "nesterov")]
+    if s.batch_size == 1:
+        none.append(("mixup", "`mixup` has no effect on batches of one row"))
+    if not any(_acts(s, name) for name in ("weight_decay", "l1", "l2", "weight_limit")):
+        none.append(
+            ("regularized", "`regularized` has no effect without weight_decay, l1, l2 or weight_limit")
+        )
+    if s.network == "constant":
+        idle = [name for name in Settings.model_fields if name not in ("network", "loss")]
+        none += [(name, f"`{name}` has no effect with network constant") for name in idle]
     if s.batch_growth == 1:
         none += [("batch_growth_every", "`batch_growth_every` has no effect without batch_growth")]
     return none
 
 
+def _acts(s: Settings, name: str) -> bool:
+    return bool(getattr(s, name)) or any(own == name and value for _, own, value in s.blocks)
+
+
 def impossible(s: Settings) -> list[str]:
     """List the combinations that contradict themselves."""
     problems = []
-    if s.normalization == "layer" and s.width == 1:
+    if s.hidden_layers and s.normalization == "layer" and s.width == 1:
         problems.append("`normalization` layer turns the only unit of a layer of `width` 1 into 0")
-    if s.normalization == "group" and s.width == s.normalization_groups:
+    if s.hidden_layers and s.normalization == "group" and s.width == s.normalization_groups:
         problems.append(f"`normalization_groups` {s.width} of 1 unit each turn every unit into 0")
-    if s.normalization == "group" and s.width % s.normalization_groups:
+    if s.hidden_layers and s.normalization == "group" and s.width % s.normalization_groups:
         problems.append(
             f"`normalization_groups` {s.normalization_groups} does not divide the width {s.width}"
         )
@@ -574,6 +588,12 @@ def impossible(s: Settings) -> list[str]:
         "binary_cross_entropy",
     ):
         problems.append(f"the best constant under loss {s.loss} is not known; give it another loss")
+    frozen = {block for block, name, value in s.blocks if name == "frozen" and value}
+    problems += [
+        f"`{block}.{name}` has no effect on a block that is frozen"
+        for block, name, value in s.blocks
+        if block in frozen and name != "frozen" and value
+    ]
     return problems
 
 

@@ -12,6 +12,7 @@ import studies
 import zoo
 from foldwise.engine.half import GROWTH_INTERVAL, SCALING, rescale
 from foldwise.engine.stacked.engine import StackedEngine
+from foldwise.errors import SettingsError
 from foldwise.plans.plan import Member
 from foldwise.reference import train_alone
 
@@ -86,6 +87,7 @@ def test_a_skipped_step_changes_nothing() -> None:
     assert torch.equal(engine.state.parameters, before)
     assert all(engine.state.moments[name].eq(0).all() for name in ("first", "second", "clipped"))
     assert torch.isnan(losses).all()  # no step was learnt from
+    assert engine.counted()["skipped"].gt(0).all()
     assert engine.state.step.gt(0).all()
 
 
@@ -119,3 +121,35 @@ def test_the_share_of_skipped_steps_is_in_the_history() -> None:
     assert first["skipped"].min() > 0
     assert first["clipped"].max() > 0
     assert job.history().filter(trial=2)["skipped"].null_count() == len(job.history().filter(trial=2))
+
+
+def test_a_member_that_recovers_from_overflows_has_not_diverged() -> None:
+    # all rows are one batch, so the first epochs have no step at all that does not overflow
+    trial = {"precision": "float16", "loss_scale": 2.0**21, "batch_size": 1000, "epochs": 12}
+    job = studies.job(studies.table("multiclass"), "multiclass", [trial], dtype=torch.float32)
+    job.train(studies.quiet)
+    history = job.history()
+    assert history.filter(epoch=1)["skipped"].to_list() == [1, 1, 1]
+    assert history.filter(epoch=12)["skipped"].to_list() == [0, 0, 0]
+    assert job.records()[0].status == "finished"
+
+
+def test_half_precision_of_doubles_is_refused() -> None:
+    world = zoo.world(zoo.TARGETS["classes"])
+    with pytest.raises(SettingsError, match="has no effect with dtype float64"):
+        world.engine(members("mlp tanh", "sgd", "bfloat16"))
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_scales_of_chunks_in_two_threads_do_not_meet(attempt: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trials = [
+            {"precision": "float16", "label_noise": 0.1 * n, "epochs": 3, "batch_size": 4} for n in range(4)
+        ]
+        job = studies.job(studies.table("regression"), "regression", trials, dtype=torch.float32, chunk=4)
+        assert job.stacks[0].engine.workers == 2
+        assert job.train(studies.quiet)
+    finally:
+        torch.set_num_threads(before)

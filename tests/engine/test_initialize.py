@@ -313,7 +313,7 @@ def test_lsuv_meets_odd_layers() -> None:
     initialize(module, settings("lsuv"), 0)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     seen = []
-    unit_variance(module, rows)
+    unit_variance(module, rows, torch.ones(len(rows)))
     module.image.register_forward_hook(lambda m, args, y: seen.append(float(y.detach().var(correction=0))))
     module.twice.register_forward_hook(lambda m, args, y: seen.append(float(y.detach().var(correction=0))))
     module(rows)
@@ -321,7 +321,7 @@ def test_lsuv_meets_odd_layers() -> None:
     assert torch.equal(module.still.weight, before["still.weight"])
     assert torch.equal(module.unused.weight, before["unused.weight"])
     scaled = module.image.weight.detach().clone()
-    unit_variance(module, rows[:1])  # a single row has no variance to speak of
+    unit_variance(module, rows[:1], torch.ones(1))  # a single row has no variance to speak of
     assert torch.equal(module.image.weight, scaled)
 
 
@@ -331,7 +331,7 @@ def test_lsuv_says_which_network_it_cannot_measure() -> None:
             return super().forward(x) @ torch.ones(3, 3)
 
     with pytest.raises(NetworkError, match="`lsuv` cannot measure the network `Single`"):
-        unit_variance(Single(3, 3).double(), torch.randn(5, 3).double())
+        unit_variance(Single(3, 3).double(), torch.randn(5, 3).double(), torch.ones(5))
 
 
 # Feature maps of a member
@@ -382,8 +382,8 @@ def test_what_a_map_learnt_is_kept(feature_map: str, names: list[str]) -> None:
 
 def test_weighted_rows_are_those_of_training() -> None:
     world = zoo.world(zoo.TARGETS["classes"])
-    weights = torch.arange(1.0, 1 + zoo.ROWS).double().expand(len(world.folds), -1)
-    nursery = replace(world.nursery, rows=replace(world.rows, weights=weights))
+    weights = torch.arange(1.0, 1 + zoo.ROWS).double()
+    nursery = replace(world.nursery, rows=replace(world.rows, sample_weights=weights))
     rows, counts = nursery.training_rows(member(network="linear"))
     assert sorted(counts.tolist()) == (1 + np.flatnonzero(world.folds.train[1])).tolist()
     assert torch.equal(rows, world.nursery.training_rows(member(network="linear"))[0])

@@ -144,6 +144,13 @@ def test_equal_scores_cost_the_margin_for_every_other_class(classes: int, margin
     assert one("hinge", [0.3] * classes, 1, margin=margin) == pytest.approx((classes - 1) * margin)
 
 
+def test_the_hinge_of_classes_is_that_of_torch() -> None:
+    outputs, targets = drawn(zoo.TARGETS["hinge"])
+    ours = LOSSES["hinge"].per_row(outputs, targets, {"margin": columns([0.7] * 3)})
+    theirs = F.multi_margin_loss(outputs.flatten(0, 1), targets.flatten(), margin=0.7, reduction="none") * 3
+    torch.testing.assert_close(ours.flatten(), theirs, **EXACT)
+
+
 def test_hinges_by_hand() -> None:
     assert one("hinge", [2.0, 1.5, -1.0], 0, margin=1.0) == 0.5
     assert one("hinge", [2.0, 1.5, -1.0], 1, margin=1.0) == 1.5

@@ -128,3 +128,10 @@ def test_seeds_lie_one_after_another() -> None:
         assert torch.equal(
             joined.instead(targets, rows + 10 * place, everything), own.instead(targets, rows, everything)
         )
+
+
+def test_an_infinite_loss_of_another_row_does_not_reach_one_that_is_all_its_own() -> None:
+    features, targets = torch.ones(1, 2, 1), torch.tensor([[1.0, float("inf")]])
+    both = mixed(Batch(features, targets, None), torch.ones(1, 1), torch.tensor([[1, 0]]))
+    assert both.other is not None
+    assert both.other.tolist() == [[0, 1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 import zoo
 from foldwise.engine.links import Link, Now, chain, scale_by_rate
 from foldwise.engine.schedules import When
-from foldwise.engine.shares import Shares, shares_of
+from foldwise.engine.shares import Shares, refuse_unknown_blocks, shares_of
 from foldwise.engine.state import Layout
 from foldwise.engine.step import Step, step_of
 from foldwise.errors import SettingsError
@@ -107,6 +108,8 @@ REGULARIZED: tuple[dict[str, Any], ...] = (
     {"l1": 0.1, "l2": 0.2, "clip_norm": 1e4},
     {"weight_limit": 3.0, "first.weight_limit": 1.0},
     {"first.frozen": True, "clip_norm": 2.0, "second.rate_factor": 0.1},
+    {"second.weight_limit": 2.0, "second.inner.weight_limit": 1.0},
+    {"second.inner.weight_limit": 1.0},
     {"second.l1": 0.3, "second.inner.l1": 0.1, "first.l2": 0.2, "first.weight_decay": 0.3, "l2": 0.01},
 )
 
@@ -175,8 +178,29 @@ def test_clipped_steps_are_counted() -> None:
 
 def test_a_block_that_is_not_there_is_named() -> None:
     asked = make_settings({"secnd.l2": 0.1})
-    with pytest.raises(SettingsError, match=r"`secnd\.l2`: the network has no block `secnd`[\s\S]*second"):
-        shares_of([asked], LAYOUT, torch.float64, torch.device("cpu"))
+    with pytest.raises(
+        SettingsError, match=r"`secnd\.l2`: the network of trial 3 has no block `secnd`[\s\S]*second"
+    ):
+        refuse_unknown_blocks(asked, LAYOUT, "trial 3")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"first.bias.l2": 0.1},
+        {"first.frozen": True, "second.frozen": True},
+    ],
+)
+def test_settings_of_blocks_without_effect_are_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(
+        SettingsError, match=r"has no effect \(trial 1\)|every block of the network is frozen"
+    ):
+        refuse_unknown_blocks(make_settings(asked), LAYOUT, "trial 1")
+
+
+def test_a_frozen_block_has_nothing_else() -> None:
+    with pytest.raises(SettingsError, match=r"`first\.l2` has no effect on a block that is frozen"):
+        make_settings({"first.frozen": True, "first.l2": 0.1})
 
 
 def test_links_compose_in_order() -> None:
@@ -194,5 +218,43 @@ def test_links_compose_in_order() -> None:
 
 
 def test_two_links_cannot_remember_under_one_name() -> None:
-    with pytest.raises(ValueError, match="remember something called first"):
-        step_of([Settings()], [Link(lambda direction, remembered, now: direction, moments=("first",))])
+    def same(direction: Tensor, remembered: object, now: Now) -> Tensor:
+        return direction
+
+    for own in (
+        [Link(same, moments=("first",))],
+        [Link(same, moments=("velocity",), stage="weights")],
+        [Link(same, scalars={"loss_scale": 1.0})],
+        [Link(same, moments=("mine",)), Link(same, scalars={"mine": 0.0}, stage="weights")],
+    ):
+        with pytest.raises(SettingsError, match="something else remembers a value called"):
+            step_of([Settings()], own)
+
+
+def test_a_link_has_one_of_two_stages() -> None:
+    with pytest.raises(SettingsError, match="`stage` is gradient or weights; got 'weight'"):
+        Link(lambda direction, remembered, now: direction, stage="weight")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [lambda d, r, n: d.sum(), lambda d, r, n: d[:, :1], lambda d, r, n: None])
+def test_a_link_must_give_what_it_got(wrong: Any) -> None:
+    step, parameters = step_of([Settings()], [Link(wrong)]), torch.ones(2, LAYOUT.size, dtype=torch.float64)
+    shares = shares_of([Settings()] * 2, LAYOUT, torch.float64, torch.device("cpu"))
+    with pytest.raises(SettingsError, match=r"must give \(2, 24\), members and parameters; got"):
+        step.to_direction.apply(
+            parameters.clone(), remembering(step, parameters), now(parameters, [Settings()] * 2, shares, 0)
+        )
+
+
+def test_decays_close_to_1_are_exact_in_float32() -> None:
+    s = Settings(beta2=1 - 1e-8)
+    parameters, gradient = torch.zeros(1, 1), torch.full((1, 1), 3.0)
+    layout = Layout(("w",), ((1, 1),))
+    step = step_of([s])
+    shares = shares_of([s], layout, torch.float32, torch.device("cpu"))
+    present = replace(
+        now(parameters, [s], shares, 0), settings={n: torch.full((1, 1), getattr(s, n)) for n in NUMBERS}
+    )
+    remembered = {name: torch.zeros(1, 1) for name in step.remembered()}
+    direction = step.to_direction.apply(gradient, remembered, present)
+    assert direction.item() == pytest.approx(-s.learning_rate, rel=1e-5)

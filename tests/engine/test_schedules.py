@@ -21,6 +21,7 @@ ASKED: tuple[dict[str, Any], ...] = (
     {"schedule": "exponential", "decay_per_epoch": 0.8, "warmup": 0.6},
     {"schedule": "cosine"},
     {"schedule": "cosine", "warmup": 0.25},
+    {"schedule": "cosine", "warmup": 0.1},
     {"schedule": "one_cycle"},
     {"schedule": "one_cycle", "peak_at": 0.6, "start_divisor": 3.0, "end_divisor": 10.0},
     {"schedule": "plateau", "patience": 0, "decay_factor": 0.5, "threshold": 0.1},
@@ -97,6 +98,12 @@ def test_each_member_follows_its_own_schedule_at_its_own_step() -> None:
 def test_the_warm_up_rises_evenly() -> None:
     [own] = ours([Settings(warmup=0.4)], epochs=1, each=10)
     assert own == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1])
+
+
+def test_a_cycle_may_have_its_peak_at_the_first_step() -> None:
+    [own] = ours([Settings(schedule="one_cycle", peak_at=0.1)], epochs=1, each=10)
+    assert own[0] == 1
+    assert own == sorted(own, reverse=True)
 
 
 def test_an_untrained_plateau_keeps_its_rate() -> None:

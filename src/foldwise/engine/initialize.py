@@ -95,12 +95,15 @@ def initialize(module: nn.Module, s: Settings, seed: int) -> None:
 
 
 @torch.no_grad()
-def unit_variance(module: nn.Module, rows: Float[Tensor, "rows features"]) -> None:
+def unit_variance(
+    module: nn.Module, rows: Float[Tensor, "rows features"], weights: Float[Tensor, " rows"]
+) -> None:
     """Divide each layer's weights, in order of execution, by the deviation of its outputs on some rows.
 
     Until the variance over rows and units is within 0.01 of 1, or for 10 rounds: layer-sequential unit variance
-    (Mishkin & Matas 2016, algorithm 1). Dropout rests meanwhile, batch normalization takes the statistics of these
-    rows, and running statistics stay as they are. A layer whose outputs do not vary is left.
+    (Mishkin & Matas 2016, algorithm 1). `weights` say how much each row counts. Dropout rests meanwhile, batch
+    normalization takes the statistics of these rows, and running statistics stay as they are. A layer whose outputs do
+    not vary is left.
     """
     if len(rows) < 2:
         return
@@ -111,7 +114,7 @@ def unit_variance(module: nn.Module, rows: Float[Tensor, "rows features"]) -> No
             return output
         scaled.add(layer)
         for _ in range(ROUNDS):
-            variance = output.var(correction=0).item()
+            variance = _variance(output, weights)
             if not (0 < variance < math.inf) or abs(variance - 1) < CLOSE:
                 break
             layer.get_parameter("weight").div_(math.sqrt(variance))
@@ -131,6 +134,15 @@ def unit_variance(module: nn.Module, rows: Float[Tensor, "rows features"]) -> No
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _variance(outputs: Tensor, weights: Float[Tensor, " rows"]) -> float:
+    if len(outputs) != len(weights):  # a layer that folds its rows: which is whose is not known
+        return float(outputs.var(correction=0))
+    shares = (weights / weights.sum()).to(outputs)
+    by_row = outputs.flatten(1)
+    mean = (shares @ by_row).mean()
+    return float((shares @ (by_row - mean).square()).mean())
 
 
 def _pass_without_trace(module: nn.Module, rows: Tensor) -> None:

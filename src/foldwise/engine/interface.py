@@ -58,7 +58,7 @@ class Engine(Protocol):
         """Give each member's learning rate at the last step of the epoch that is over."""
 
     def counted(self) -> dict[str, Float[Tensor, " members"]]:
-        """Count, since the beginning, the steps that were clipped or skipped; empty where none could be."""
+        """Count, since the beginning, the steps that were clipped or skipped; NaN for members whose cannot be."""
 
     def steps(self, epoch: int) -> Float[Tensor, " members"]:
         """Count each member's steps in an epoch."""

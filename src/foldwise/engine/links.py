@@ -19,6 +19,7 @@ from foldwise.engine import schedules
 from foldwise.engine.schedules import When
 from foldwise.engine.shares import Shares
 from foldwise.engine.state import Layout
+from foldwise.errors import SettingsError
 
 Direction = Float[Tensor, "members parameters"]
 Remembered = Mapping[str, Tensor]
@@ -58,15 +59,15 @@ class Link:
     knobs: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     stage: Literal["gradient", "weights"] = "gradient"
 
+    def __post_init__(self) -> None:
+        if self.stage not in ("gradient", "weights"):
+            raise SettingsError(
+                f"a link's `stage` is gradient or weights; got {self.stage!r}.", hint='stage="weights"'
+            )
+
 
 def chain(*links: Link) -> Link:
-    """Apply links one after another, as one link.
-
-    Raises ValueError when two of them remember something under one name.
-    """
-    names = [name for link in links for name in (*link.moments, *link.scalars)]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two links remember something called {' and '.join(sorted(twice))}")
+    """Apply links one after another, as one link."""
 
     def apply(direction: Direction, remembered: Remembered, now: Now) -> Direction:
         for link in links:

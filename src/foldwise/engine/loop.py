@@ -114,7 +114,7 @@ class Stack:
         scores = measure(engine.rows.unscaled(outputs, self.folds), self.folds)
         # a broken or finished member has no score, though some metrics (accuracy) make a number of NaN
         scores = scores.where(torch.isfinite(outputs).flatten(1).all(1), torch.nan)
-        self._note_status(epoch, losses, outputs)
+        self._note_status(epoch, losses, outputs, self.noted[-1])
         # a member that diverged stays among its companions, whose results may not depend on it, but counts no more
         scores = torch.where(self.engine.state.status == DIVERGED, torch.nan, scores)
         self._keep(epoch, outputs, scores)
@@ -139,12 +139,18 @@ class Stack:
         weight = torch.zeros_like(self.best).index_add_(0, self.trial_of, self.rows_of)
         return torch.zeros_like(self.best).index_add_(0, self.trial_of, weighted) / weight
 
-    def _note_status(self, epoch: int, losses: Tensor, outputs: Tensor) -> None:
+    def _note_status(
+        self, epoch: int, losses: Tensor, outputs: Tensor, noted: dict[str, Float[np.ndarray, " members"]]
+    ) -> None:
         last = torch.tensor([m.settings.epochs == epoch for m in self.members], device=losses.device)
         turn = torch.tensor([m.settings.epochs >= epoch for m in self.members], device=losses.device)
         broken = turn & ~torch.isfinite(outputs).flatten(1).all(1)
         if epoch:
-            broken |= turn & ~torch.isfinite(losses)
+            # no loss because every step overflowed in float16: the scale is lowered until one does not
+            skipped = torch.tensor(
+                noted.get("skipped", np.zeros(len(self.members))) == 1, device=losses.device
+            )
+            broken |= turn & ~torch.isfinite(losses) & ~skipped
         status = self.engine.state.status
         status[last & (status == RUNNING)] = FINISHED
         status[broken] = DIVERGED

@@ -146,8 +146,8 @@ def _shares(targets: Tensor, weights: Tensor | None, outputs: int) -> Tensor:
     one_hot = targets if targets.is_floating_point() else F.one_hot(targets, outputs)
     own = torch.ones(len(targets), device=targets.device) if weights is None else weights
     shares = (one_hot.double() * own.double().unsqueeze(1)).sum(0) / own.double().sum()
-    floor = 0.5 / max(1.0, float(own.sum()))  # a class that the fold never saw must keep a finite score
-    return shares.clamp(floor, 1 - floor)
+    floor = 0.5 / len(targets)  # a class that the fold never saw must keep a finite score
+    return torch.where(shares == 0, floor, torch.where(shares == 1, 1 - floor, shares))
 
 
 def _log_shares(targets: Tensor, weights: Tensor | None, outputs: int) -> Tensor:
@@ -211,21 +211,19 @@ def _own_per_row(own: OwnLoss) -> PerRow:
     def one_by_one(outputs: Tensor, targets: Tensor) -> Tensor:
         return torch.stack([checked(o, t) for o, t in zip(outputs, targets, strict=True)])
 
-    ways = [
-        vmap(checked),
-        one_by_one,
-    ]  # what vmap cannot take, such as branches that depend on values, goes alone
+    # what vmap cannot take, such as branches that depend on values, goes member by member
+    ways = [vmap(checked), one_by_one]
 
     def per_row(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
         if outputs.ndim == 2:
             return checked(outputs, targets)
-        if len(ways) > 1:
-            try:
-                return ways[0](outputs, targets)
-            except SettingsError:
-                raise
-            except Exception:
-                del ways[0]
-        return one_by_one(outputs, targets)
+        try:
+            return ways[0](outputs, targets)
+        except SettingsError:
+            raise
+        except Exception:
+            values = one_by_one(outputs, targets)  # raises what is wrong with the loss itself
+            ways[0] = one_by_one
+            return values
 
     return per_row

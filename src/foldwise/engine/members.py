@@ -73,7 +73,7 @@ class Nursery:
         elif s.initialization != "own":
             initialize(module, s, member.seed)
         if s.initialization == "lsuv":
-            unit_variance(module, self.training_rows(member, LOOKED_AT)[0])
+            unit_variance(module, *self.training_rows(member, LOOKED_AT))
         return module.to(self.rows.device, self.rows.dtype)
 
     def training_rows(
@@ -88,9 +88,9 @@ class Nursery:
         own = order[torch.from_numpy(rows.folds.train[fold])[order]][:most].to(rows.device)
         place = torch.tensor([rows.preparation(member.settings.scaling, fold)], device=rows.device)
         prepared = rows.constants.of(place).to("cpu").apply(rows.gathered(own[None]).cpu().double())[0]
-        if rows.weights is None:
+        if rows.sample_weights is None:
             return prepared, torch.ones(len(own), dtype=torch.float64)
-        return prepared, rows.weights[fold, own].cpu().double()
+        return prepared, rows.sample_weights[own].cpu().double()
 
     def _prior(self, member: Member) -> Float[Tensor, " outputs"]:
         rows, loss = self.rows, member.settings.loss

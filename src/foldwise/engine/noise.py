@@ -93,7 +93,7 @@ class OtherLabels:
         """Give targets `[*axes, *columns]` after noise; `places` are their rows, `amount` has the axes of targets."""
         values = self.values[places].to(targets)
         if self.draw is None:
-            return targets + amount * values
+            return targets + amount.to(targets) * values
         return torch.where(self.draw[places] < amount, values, targets)
 
 
@@ -141,6 +141,8 @@ def mix_shares(
 def mixed(batch: Batch, share: Float[Tensor, "members 1"], other: Int64[Tensor, "members batch"]) -> Batch:
     """Mix the rows of each member's batch pairwise: x ← λx + (1−λ)x′."""
     share = share.to(batch.features)
+    # a row that is all its own is its own partner: a loss of the other that is infinite would count, for 0·∞ is NaN
+    other = torch.where(share == 1, torch.arange(other.shape[1], device=other.device), other)
     own = share.unsqueeze(-1)
     features = own * batch.features + (1 - own) * picked(batch.features, other)
     return replace(batch, features=features, share=share, other=other)

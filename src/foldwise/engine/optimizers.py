@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from foldwise.engine.links import Direction, Link, Now, Remembered, chain
 from foldwise.engine.regularizers import add_decay
@@ -29,13 +31,18 @@ def _look_ahead(direction: Direction, remembered: Remembered, now: Now) -> Direc
     return direction.addcmul_(velocity, now.settings["momentum"])
 
 
+def _rest(now: Now, name: str) -> Float[Tensor, "members 1"]:
+    """Give 1 − β, taken in double precision: in single, 1 − 0.99999999 would be 0."""
+    return (1 - now.when.settings[name]).unsqueeze(1).to(now.parameters)
+
+
 def _scale_by_adam(gradient: Direction, remembered: Remembered, now: Now) -> Direction:
     first, second = remembered["first"], remembered["second"]
-    beta1, beta2 = now.settings["beta1"], now.settings["beta2"]
-    first.lerp_(gradient, 1 - beta1)
-    second.lerp_(gradient.square_(), 1 - beta2)
+    beta1, beta2 = (now.when.settings[name].unsqueeze(1) for name in ("beta1", "beta2"))
+    first.lerp_(gradient, _rest(now, "beta1"))
+    second.lerp_(gradient.square_(), _rest(now, "beta2"))
     times = (now.updates + 1).unsqueeze(1)
-    bias1, bias2 = 1 - beta1.double() ** times, (1 - beta2.double() ** times).sqrt()
+    bias1, bias2 = 1 - beta1**times, (1 - beta2**times).sqrt()
     # m̂/(√v̂ + ε) with both corrections moved to vectors over members, which saves passes over the parameters
     spread = torch.sqrt(second, out=gradient).add_((now.settings["epsilon"] * bias2).to(gradient))
     return torch.div(first, spread, out=spread).mul_((bias2 / bias1).to(gradient))
@@ -43,16 +50,16 @@ def _scale_by_adam(gradient: Direction, remembered: Remembered, now: Now) -> Dir
 
 def _scale_by_nadam(gradient: Direction, remembered: Remembered, now: Now) -> Direction:
     first, second, product = (remembered[name] for name in ("first", "second", "momentum_product"))
-    beta1, beta2 = now.settings["beta1"], now.settings["beta2"]
+    beta1, beta2 = (now.when.settings[name].unsqueeze(1) for name in ("beta1", "beta2"))
     times = (now.updates + 1).unsqueeze(1)
     present, coming = (
-        beta1.double() * (1 - 0.5 * 0.96 ** (t * now.settings["momentum_decay"].double()))
+        beta1 * (1 - 0.5 * 0.96 ** (t * now.when.settings["momentum_decay"].unsqueeze(1)))
         for t in (times, times + 1)
     )
     product.mul_(present)
-    first.lerp_(gradient, 1 - beta1)
-    second.lerp_(gradient.square(), 1 - beta2)
-    bias2 = 1 - beta2.double() ** times
+    first.lerp_(gradient, _rest(now, "beta1"))
+    second.lerp_(gradient.square(), _rest(now, "beta2"))
+    bias2 = 1 - beta2**times
     spread = (second / bias2.to(second)).sqrt_().add_(now.settings["epsilon"])
     own, mean = (1 - present) / (1 - product), coming / (1 - product * coming)
     return gradient.mul_(own.to(gradient)).addcmul_(first, mean.to(gradient)).div_(spread)
@@ -60,14 +67,14 @@ def _scale_by_nadam(gradient: Direction, remembered: Remembered, now: Now) -> Di
 
 def _scale_by_root_mean_square(gradient: Direction, remembered: Remembered, now: Now) -> Direction:
     square = remembered["square"]
-    square.lerp_(gradient.square(), 1 - now.settings["alpha"])
+    square.lerp_(gradient.square(), _rest(now, "alpha"))
     return gradient.div_(square.sqrt().add_(now.settings["epsilon"]))
 
 
 def _scale_by_deviation(gradient: Direction, remembered: Remembered, now: Now) -> Direction:
     square, mean = remembered["square"], remembered["mean"]
-    square.lerp_(gradient.square(), 1 - now.settings["alpha"])
-    mean.lerp_(gradient, 1 - now.settings["alpha"])
+    square.lerp_(gradient.square(), _rest(now, "alpha"))
+    mean.lerp_(gradient, _rest(now, "alpha"))
     return gradient.div_(square.addcmul(mean, mean, value=-1).sqrt_().add_(now.settings["epsilon"]))
 
 
@@ -109,12 +116,16 @@ Trials = Sequence[Settings]
 def _sgd(trials: Trials) -> Link:
     moving = look_ahead if trials[0].nesterov else accelerate
     damped = any(s.dampening for s in trials)
-    return chain(add_decay, accelerate_damped if damped else moving)
+    return chain(add_decay, *_if_asked(accelerate_damped if damped else moving, trials))
 
 
 def _rmsprop(trials: Trials) -> Link:
     scaled = scale_by_deviation if trials[0].centered else scale_by_root_mean_square
-    return chain(add_decay, scaled, accelerate)
+    return chain(add_decay, scaled, *_if_asked(accelerate, trials))
+
+
+def _if_asked(moving: Link, trials: Trials) -> list[Link]:
+    return [moving] if any(s.momentum for s in trials) else []
 
 
 OPTIMIZERS: dict[str, Callable[[Trials], Link]] = {

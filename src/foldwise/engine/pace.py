@@ -34,9 +34,9 @@ class Pace:
 
     def size(self, epoch: int) -> int:
         """Give the rows of a whole batch."""
+        times = (epoch - 1) // self.growth_every
         # a growing size soon holds all rows; the bound only keeps the number finite
-        grown = min(self.growth ** ((epoch - 1) // self.growth_every), 2.0**40)
-        return int(self.batch_size * grown)
+        return int(self.batch_size * min(math.exp2(min(times * math.log2(self.growth), 40)), 2.0**40))
 
     def steps(self, rows: int, epoch: int) -> list[tuple[int, ...]]:
         """List the steps of an epoch, each with the rows of its batches."""

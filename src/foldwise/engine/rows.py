@@ -64,6 +64,9 @@ class Rows:
     target_scale: Float[Tensor, "folds targets"] | None
     weights: Float[Tensor, "folds rows"] | None = None  # what rows count in training; None: all count 1
     weight_mean: Float[Tensor, " folds"] | None = None  # over a fold's training rows
+    sample_weights: Float[Tensor, " rows"] | None = (
+        None  # what rows count in preparation, where classes do not
+    )
     score_weights: Float[Tensor, " rows"] | None = None  # what rows count in scores; None: all count alike
 
     def preparation(self, scaling: str, fold: int) -> int:
@@ -134,6 +137,7 @@ def place_rows(
     device: torch.device,
     dtype: torch.dtype,
     weights: Float[np.ndarray, "folds rows"] | None = None,
+    sample_weights: Float[np.ndarray, " rows"] | None = None,
     score_weights: Float[np.ndarray, " rows"] | None = None,
 ) -> Rows:
     """Move rows and constants to the device, once."""
@@ -157,6 +161,7 @@ def place_rows(
         target_scale=None if target_scale is None else placed(target_scale.scale),
         weights=None if weights is None else _placed_once(weights, device),
         weight_mean=None if weights is None else placed(_training_means(weights, folds)),
+        sample_weights=None if sample_weights is None else placed(sample_weights),
         score_weights=None if score_weights is None else placed(score_weights),
     )
 

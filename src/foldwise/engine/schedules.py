@@ -65,7 +65,8 @@ def one_cycle(when: When) -> Tensor:
     low = 1 / when.settings["start_divisor"]
     least = low / when.settings["end_divisor"]
     peak, last = when.settings["peak_at"] * when.total_steps - 1, when.total_steps - 1.0
-    up, down = when.step / peak, (when.step - peak) / (last - peak)
+    up = torch.where(peak == 0, 1.0, when.step / peak)  # a peak at the first step
+    down = (when.step - peak) / (last - peak)
     return torch.where(when.step <= peak, _half_cosine(low, 1, up), _half_cosine(1, least, down))
 
 

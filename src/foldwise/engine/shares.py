@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from foldwise.engine.state import Layout
-from foldwise.errors import SettingsError, did_you_mean
+from foldwise.errors import SettingsError
 from foldwise.settings import Settings
 
 
@@ -48,8 +48,6 @@ def shares_of(
     """Lay out what the settings of members say of each parameter."""
     distinct = list(dict.fromkeys(members))
     own = torch.tensor([distinct.index(s) for s in members], device=device)
-    for s in distinct:
-        _refuse_unknown_blocks(s, layout)
 
     def laid(line: Callable[[Settings], Tensor], usual: float) -> Tensor | None:
         lines = torch.stack([line(s) for s in distinct])
@@ -77,14 +75,25 @@ def entries_of(layout: Layout, block: str) -> Bool[Tensor, " parameters"]:
     return _laid_out(layout, [float(own) for own in mine]).bool()
 
 
-def _refuse_unknown_blocks(s: Settings, layout: Layout) -> None:
+def refuse_unknown_blocks(s: Settings, layout: Layout, where: str) -> None:
+    """Raise a SettingsError when settings name a block that the network lacks, or one on which they have no effect."""
     known = [*blocks_of(layout), *layout.names]
-    for block, setting, _ in s.blocks:
+    for block, setting, value in s.blocks:
         if block not in known:
             raise SettingsError(
-                f"`{block}.{setting}`: the network has no block `{block}`.",
-                hint=did_you_mean(block, known) or f"its blocks: {', '.join(blocks_of(layout))}",
+                f"`{block}.{setting}`: the network of {where} has no block `{block}`.",
+                hint=f"its blocks: {', '.join(blocks_of(layout))}",
             )
+        acts_on_weights = setting not in ("rate_factor", "frozen")
+        if acts_on_weights and value and not (_regularized(s, layout) & entries_of(layout, block)).any():
+            raise SettingsError(
+                f"`{block}.{setting}` has no effect ({where}): the block has no weights of two or more axes.",
+                hint="regularized: all makes it act on biases and scales too",
+            )
+    if s.blocks and _frozen(s, layout).all():
+        raise SettingsError(
+            f"every block of the network is frozen ({where}).", hint="leave one of them free to learn"
+        )
 
 
 def _laid_out(layout: Layout, values: Sequence[float]) -> Float[Tensor, " parameters"]:
@@ -122,7 +131,8 @@ def _penalty(s: Settings, layout: Layout, setting: str) -> Tensor:
 def _limits(distinct: Sequence[Settings], own: Tensor, layout: Layout, dtype: torch.dtype) -> list[Limit]:
     """Lay out one limit for each named block that has one, and one for all other weights together."""
     named = {s: {b: v for b, name, v in s.blocks if name == "weight_limit"} for s in distinct}
-    wanted = dict.fromkeys(block for blocks in named.values() for block in blocks)
+    # by name, so that the block around another one comes first, whoever trains beside
+    wanted = sorted({block for blocks in named.values() for block in blocks})
     limits = []
     for block in (*wanted, None):
         entries, most = [], []

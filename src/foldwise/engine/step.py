@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from foldwise.engine import regularizers
-from foldwise.engine.links import Link, chain, scale_by_rate
+from foldwise.engine.half import SCALING
+from foldwise.engine.links import Direction, Link, Now, Remembered, chain, scale_by_rate
 from foldwise.engine.optimizers import OPTIMIZERS
 from foldwise.engine.schedules import PLATEAU
+from foldwise.errors import SettingsError
 from foldwise.settings import Settings, is_off
 
 REGULARIZERS: tuple[tuple[str, Link], ...] = (
@@ -40,7 +44,9 @@ def step_of(trials: Sequence[Settings], own: Sequence[Link] = ()) -> Step:
 
     A penalty is a part of the loss, so clipping sees it; weight decay belongs to the optimizer, so it does not.
     """
-    wanted = [*(link for setting, link in REGULARIZERS if any(asks(s, setting) for s in trials)), *own]
+    _refuse_shared_names(own)
+    asked = [link for setting, link in REGULARIZERS if any(asks(s, setting) for s in trials)]
+    wanted = [*asked, *map(_checked, own)]
     watching = [Link(lambda direction, remembered, now: direction, scalars=PLATEAU)]
     plateaus = watching if any(s.schedule == "plateau" for s in trials) else []
     gradient = [link for link in wanted if link.stage == "gradient"]
@@ -48,6 +54,40 @@ def step_of(trials: Sequence[Settings], own: Sequence[Link] = ()) -> Step:
         chain(*gradient, OPTIMIZERS[trials[0].optimizer](trials), scale_by_rate, *plateaus),
         chain(*(link for link in wanted if link.stage == "weights")),
     )
+
+
+OURS = {
+    *("first", "second", "square", "mean", "sum_of_squares", "velocity", "momentum_product", "clipped"),
+    *PLATEAU,
+    *SCALING,
+}
+"""Names under which our own links, schedules and float16 remember something."""
+
+
+def _refuse_shared_names(own: Sequence[Link]) -> None:
+    names = [name for link in own for name in (*link.moments, *link.scalars)]
+    if taken := [name for name in names if name in OURS or names.count(name) > 1]:
+        raise SettingsError(
+            f"something else remembers a value called `{taken[0]}`.",
+            hint="give what your link remembers a name of its own",
+        )
+
+
+def _checked(link: Link) -> Link:
+    """Give a user's link that says so when its result has another shape than what it got."""
+
+    def apply(direction: Direction, remembered: Remembered, now: Now) -> Direction:
+        result = link.apply(direction, remembered, now)
+        if not isinstance(result, Tensor) or result.shape != now.parameters.shape:
+            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            name = getattr(link.apply, "__name__", "a link")
+            raise SettingsError(
+                f"the link `{name}` must give {tuple(now.parameters.shape)}, members and parameters; got {got}.",
+                hint="return the direction, changed for each member by itself",
+            )
+        return result
+
+    return replace(link, apply=apply)
 
 
 def asks(s: Settings, setting: str) -> bool:

@@ -79,8 +79,9 @@ class Polynomial(nn.Module):
             variance += share @ (products - mean).square()
             low, high = torch.minimum(low, products.amin(0)), torch.maximum(high, products.amax(0))
         self.mean.copy_(mean)
-        # equal numbers may have a deviation in their last digits, where their mean is rounded
-        self.scale.copy_(torch.where(low < high, variance.rsqrt(), 0))
+        # equal products may differ in their last digits: ±c squared, where c was rounded
+        varies = high - low > 1e-9 * torch.maximum(low.abs(), high.abs())
+        self.scale.copy_(torch.where(varies, variance.rsqrt(), 0))
 
 
 class Fourier(nn.Module):

@@ -90,6 +90,7 @@ def ask(
         seed=seed,
     )
     _refuse_wrong_loss(searched, task, soft, own)
+    _refuse_too_much_noise(searched, task)
     always = [make_settings(values, base=base) for values in baselines()]
     trials_of_plan = tuple(dict.fromkeys([*always, *searched]))
     return Plan("cross-validation", trials_of_plan, folds, tuple(range(seed, seed + seeds)))
@@ -159,6 +160,15 @@ def _refuse_what_is_not_taken(grid: Grid, own: Own) -> None:
         for name in own.knobs.keys() & values.keys():
             if wrong := [v for v in several(values[name]) if not isinstance(v, Real | Range | LogRange)]:
                 raise SettingsError(f"`{name}`, a knob of a link, must be a number; got {wrong[0]!r}.")
+
+
+def _refuse_too_much_noise(searched: Iterable[Settings], task: str) -> None:
+    most = max((s.label_noise for s in searched), default=0.0)
+    if task != "regression" and most > 1:
+        raise SettingsError(
+            f"`label_noise` is the share of labels that are drawn anew, at most 1; got {most:g}.",
+            hint="for numbers it is a deviation, and may be more",
+        )
 
 
 def _refuse_wrong_loss(searched: Iterable[Settings], task: str, soft: bool, own: Own) -> None:

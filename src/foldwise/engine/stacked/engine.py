@@ -25,11 +25,12 @@ from foldwise.engine.orders import RowOrders
 from foldwise.engine.pace import Pace, starts
 from foldwise.engine.rows import padded_validation
 from foldwise.engine.schedules import PLATEAU, When, factors, lower_on_plateau
-from foldwise.engine.stacked.forward import OWNER, choose_forward
+from foldwise.engine.shares import refuse_unknown_blocks
+from foldwise.engine.stacked.forward import OWNER, choose_forward, units_of
 from foldwise.engine.stacked.group import Group, Stacked, index_among
 from foldwise.engine.state import Layout, State, put, take
 from foldwise.engine.step import step_of
-from foldwise.errors import NetworkError
+from foldwise.errors import NetworkError, SettingsError
 from foldwise.plans.plan import Member
 from foldwise.settings import Settings
 
@@ -96,7 +97,7 @@ class StackedEngine:
         self.stacked = Stacked(
             self.rows, self.layout, loss, self.outputs, self.pace, knobs, self.dropouts, self.rates
         )
-        self._refuse_single_rows()
+        self._refuse_unfit(firsts)
         self._mode(training=True)
         self.forward = choose_forward(self.skeleton, *self._sample(), self.outputs)
         # Only chains may run in several threads: torch's functional_call swaps tensors inside the shared module.
@@ -118,7 +119,14 @@ class StackedEngine:
         """Say why in this way."""
         return self.forward.why
 
-    def _refuse_single_rows(self) -> None:
+    def _refuse_unfit(self, firsts: Sequence[Member]) -> None:
+        for member in firsts:
+            refuse_unknown_blocks(member.settings, self.layout, f"trial {member.trial + 1}")
+        if self.shared.precision != "full" and self.rows.dtype == torch.float64:
+            raise SettingsError(
+                f"`precision` {self.shared.precision} has no effect with dtype float64.",
+                hint="dtype float32 (--dtype float32), or precision full",
+            )
         # batch normalization has no variance over one row, and would fail in the middle of the training
         if not any(isinstance(m, _BatchNorm) for m in self.skeleton.modules()):
             return
@@ -138,10 +146,18 @@ class StackedEngine:
         """
         losses = torch.full((len(self.members),), math.nan, dtype=torch.float64, device=self.rows.device)
         self._mode(training=True)
+        self._forget_others(epoch)
         for chunk, loss in self._for_each(lambda chunk: self._epoch(chunk, epoch), list(self.chunks(epoch))):
             losses[chunk] = loss
             done(sum(self.lengths[m] for m in chunk))
         return losses
+
+    def _forget_others(self, epoch: int) -> None:
+        # members that are through leave their chunk; what was laid out for those with them is not needed any more
+        now = {(tuple(chunk), self.pace.size(epoch)) for chunk in self.chunks(epoch)}
+        if self.courses.keys() - now:
+            self.courses.clear()
+            self.groups.clear()
 
     def _for_each(
         self, work: Callable[[list[int]], Tensor], chunks: list[list[int]]
@@ -261,7 +277,9 @@ class StackedEngine:
     def _move(self, group: Group, state: State, gradient: Tensor, epoch: int) -> None:
         now = self._now(group, state, epoch)
         state.parameters.add_(self.step.to_direction.apply(gradient, state.moments, now))
-        self.step.to_weights.apply(state.parameters, state.moments, now)
+        weights = self.step.to_weights.apply(state.parameters, state.moments, now)
+        if weights is not state.parameters:
+            state.parameters.copy_(weights)
         state.step.add_(1)
 
     def _now(self, group: Group, state: State, epoch: int) -> Now:
@@ -313,7 +331,8 @@ class StackedEngine:
         if group.sums is not None:
             minimized = minimized * torch.where(group.sums > 0, group.sums * turn.size, 1).to(loss)
         if self.scales:
-            minimized = minimized * state.moments["loss_scale"].squeeze(1).to(loss)
+            # a copy: the scale changes in place, also while another thread still holds a gradient
+            minimized = minimized * state.moments["loss_scale"].squeeze(1).to(loss, copy=True)
         gradients = torch.autograd.grad(
             minimized.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
         )
@@ -364,9 +383,14 @@ class StackedEngine:
         return whole.exact["learning_rate"] * factors(whole.schedules, last)
 
     def counted(self) -> dict[str, Float[Tensor, " members"]]:
-        """Count, since the beginning, the steps that were clipped or skipped; empty where none could be."""
-        names = [name for name in ("clipped", "skipped") if name in self.state.moments]
-        return {name: self.state.moments[name].squeeze(1).clone() for name in names}
+        """Count, since the beginning, the steps that were clipped or skipped; NaN for members whose steps cannot be."""
+        counts = {
+            n: t.squeeze(1).clone() for n, t in self.state.moments.items() if n in ("clipped", "skipped")
+        }
+        if "clipped" in counts:
+            clips = self._whole.exact["clip_norm"] > 0
+            counts["clipped"] = counts["clipped"].where(clips, math.nan)
+        return counts
 
     def steps(self, epoch: int) -> Float[Tensor, " members"]:
         """Count each member's steps in an epoch."""
@@ -447,10 +471,10 @@ class StackedEngine:
     def bytes_per_member(self) -> int:
         """Estimate what one member touches in a step: weights, moments, temporaries, and activations of its batch."""
         item = self.rows.dtype.itemsize
-        inputs = self.rows.features.shape[1]
-        units = inputs + 6 * sum(shape[0] for shape in self.layout.shapes if len(shape) >= 2)
+        units = self.rows.features.shape[1] + 2 * units_of(self.skeleton, self._sample()[2][0])
         largest = min(self.pace.size(max(1, *(m.settings.epochs for m in self.members))), max(self.lengths))
-        return item * (8 * self.layout.size + largest * units)
+        held = sum(b[0].numel() for b in self.state.buffers.values())
+        return item * (8 * self.layout.size + held + largest * units)
 
     def _chunk_that_fits(self) -> int:
         budget = CACHE_BYTES // self.workers if self.rows.device.type == "cpu" else DEVICE_BYTES

@@ -71,6 +71,21 @@ def choose_forward(
     return stacked
 
 
+def units_of(module: nn.Module, rows: Tensor) -> int:
+    """Count the numbers that all layers of a network give for one row, at each place where they stand."""
+    counted: list[int] = []
+
+    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            counted.append(output.numel() // max(1, len(rows)))
+
+    hooks = [m.register_forward_hook(count) for m in module.modules() if not any(m.children())]
+    _in_evaluation(module, lambda: module(rows))
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
+
+
 def _check_buffers(skeleton: nn.Module, sample: Tensor) -> None:
     looked = copy.deepcopy(skeleton)
     before = {name: id(buffer) for name, buffer in looked.named_buffers()}
