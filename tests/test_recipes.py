@@ -16,6 +16,7 @@ import zoo
 from foldwise.data.folds import make_folds
 from foldwise.data.prepare import apply_preparation, learn_preparation, learn_target_scale
 from foldwise.engine.orders import epoch_order
+from foldwise.errors import SettingsError
 from foldwise.job import Job
 from foldwise.plans.plan import Member
 from foldwise.settings import Settings, make_settings
@@ -257,3 +258,34 @@ def test_trials_of_a_quantile_are_compared_by_it_when_asked(tmp_path: Any) -> No
     assert foldwise.load(study.save(tmp_path / "run")).metric.label == "quantile loss (τ = 0.9)"
     other = foldwise.fit(frame, target="price", search={**search, "epochs": 1}, folds=3)
     assert any("metric quantile:0.1 compares by what they learn" in n for n in other.plan_summary.notes)
+
+
+# What users get wrong
+
+
+def test_a_link_that_mixes_members_is_refused() -> None:
+    mixing = foldwise.Link(lambda d, r, n: d - d.mean(0, keepdim=True))
+    with pytest.raises(SettingsError, match="mixes members: what one gets depends on another"):
+        foldwise.fit(example="iris", links=[mixing], search={"width": 4, "epochs": 1}, folds=2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda o, t: o.foo, "fails: AttributeError"),
+        (lambda o, t: (o - t).detach().square().mean(-1), "no gradient leads back"),
+        (lambda o, t: (o > t).long().sum(-1), "no gradient leads back"),
+        (lambda o, t: (o - t + torch.randn_like(o)).square().mean(-1), "draws random numbers"),
+        (lambda o: o.mean(-1), "fails: TypeError"),
+        (lambda o, t: (o - t).square(), r"take the mean over what is left of a row"),
+    ],
+)
+def test_a_loss_that_cannot_be_learnt_says_why(wrong: Any, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        foldwise.fit(example="diabetes", loss=wrong, search={"width": 4, "epochs": 1}, folds=2)
+
+
+def test_a_link_that_fails_says_why() -> None:
+    wrong = foldwise.Link(lambda d, r, n: d * n.settings["nothing"])
+    with pytest.raises(SettingsError, match=r"fails: KeyError: 'nothing'[\s\S]*columns \[members, 1\]"):
+        foldwise.fit(example="iris", links=[wrong], search={"width": 4, "epochs": 1}, folds=2)

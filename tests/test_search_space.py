@@ -51,7 +51,7 @@ def said(search: Any, count: int | None = None, **more: Any) -> str:
 @pytest.mark.parametrize(
     ("low", "high", "problem"),
     [
-        (1, 0, "Range(low=1, high=0): low must be less than high.\nhint: a single value is given as it is"),
+        (1, 0, "Range(low=1, high=0): low must be less than high.\nhint: the lower end comes first"),
         (1, 1, "low must be less than high."),
         (0, math.inf, "both ends must be finite numbers."),
         (math.nan, 1, "both ends must be finite numbers."),
@@ -113,7 +113,7 @@ def test_every_trial_draws_every_setting() -> None:
 def test_few_trials_cover_their_ranges() -> None:
     drawn = trials(SPACE)
     assert Counter(s.activation for s in drawn) == {"relu": 16, "tanh": 16}
-    assert {10 <= n <= 11 for n in Counter(s.depth for s in drawn).values()} == {True}
+    assert {9 <= n <= 12 for n in Counter(s.depth for s in drawn).values()} == {True}
     decades = Counter(math.floor(math.log10(s.learning_rate)) for s in drawn)
     assert {9 <= decades[d] <= 12 for d in (-4, -3, -2)} == {True}
     assert Counter(min(3, int(s.dropout / 0.125)) for s in drawn) == dict.fromkeys(range(4), 8)
@@ -133,13 +133,30 @@ def test_the_order_of_settings_does_not_matter() -> None:
     assert trials(lists, 4) == trials(dict(reversed(lists.items())), 4)
 
 
-def test_more_trials_keep_the_first_ones() -> None:
-    assert trials(SPACE, 40)[:32] == trials(SPACE)
+@pytest.mark.parametrize("count", [8, 16, 32, 48])
+def test_no_two_settings_go_together(count: int) -> None:
+    # then no picture could tell which of the two mattered
+    names = ("beta1", "beta2", "dropout", "input_noise", "mixup", "warmup", "weight_decay")
+    space = {name: Range(0.01, 0.9) for name in names}
+    drawn = np.array([[getattr(s, name) for name in names] for s in trials(space, count)])
+    apart = np.abs(np.corrcoef(drawn.T) - np.eye(len(names))).max()
+    assert apart < {8: 0.65, 16: 0.4, 32: 0.3, 48: 0.25}[count]
+    each = np.floor((drawn - 0.01) / 0.89 * count * 0.999)
+    assert all(len(set(column)) >= 0.9 * count for column in each.T)  # one value in each part of the range
 
 
 def test_what_is_drawn_does_not_depend_on_other_mappings() -> None:
-    more = [SPACE, {"network": "linear", "learning_rate": LogRange(1e-3, 1)}]
-    assert trials(more)[:16] == trials(SPACE)[:16]
+    both = [
+        trials([SPACE, {"network": "linear", "learning_rate": LogRange(1e-3, high)}]) for high in (1, 0.1)
+    ]
+    assert both[0][:16] == both[1][:16]
+
+
+def test_a_search_too_large_to_be_meant_is_refused() -> None:
+    values = [n / 1000 for n in range(1, 200)]
+    space = {"learning_rate": values, "dropout": values, "weight_decay": values}
+    with pytest.raises(SettingsError, match=r"the search has 7,880,599 combinations\.[\s\S]*trials=100"):
+        grid_trials(Grid(space), {})
 
 
 def test_several_mappings_share_the_trials() -> None:

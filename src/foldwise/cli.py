@@ -476,6 +476,12 @@ def load(run: Path, **own: Any) -> Study:
 def predict(
     run: RunFolder,
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Table with the columns that training had.")],
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            "--trial", help="Trial to predict with, as numbered in the leaderboard; else the winner."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Where to write, .csv or .parquet; else stdout."),
@@ -493,7 +499,7 @@ def predict(
     ] = None,
     net: OwnNet = None,
 ) -> None:
-    """Predict the rows of a table with the networks of a run.
+    """Predict the rows of a table with the networks of a run: those of the winner, or of another trial.
 
     [bold]Examples[/bold]
 
@@ -510,9 +516,14 @@ def predict(
             f"`{out}` is the table to predict, and would be overwritten.", hint="-o predictions.csv"
         )
     from foldwise.store.files import write_atomically
+    from foldwise.terminal import shown, talk
 
     separator = None if separator is None else read_separator(separator)
-    table = load(run, net=net).predict(new, separator=separator, encoding=encoding, header=header)
+    study = load(run, net=net)
+    table = study.predict(new, trial, separator=separator, encoding=encoding, header=header)
+    chosen = study.results[0] if trial is None else next(r for r in study.results if r.number == trial)
+    if talk().is_terminal:
+        talk().print(shown(f"predicted by trial {chosen.number}: {chosen.name}", "dim"), soft_wrap=True)
     if out is None:
         write_data(table.write_csv())
     else:

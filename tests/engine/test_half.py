@@ -97,7 +97,7 @@ def test_scales_follow_the_rules_of_torch() -> None:
     theirs = torch.amp.GradScaler("cpu", init_scale=65536)
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
-    overflows = {3, 4, 100, GROWTH_INTERVAL + 50, 2 * GROWTH_INTERVAL + 40}
+    overflows = {3, 4, 100, GROWTH_INTERVAL + 200}
     for step in range(3 * GROWTH_INTERVAL):
         parameter.grad = torch.tensor([float("inf") if step in overflows else 1.0])
         theirs.scale(torch.zeros(1))
@@ -107,6 +107,7 @@ def test_scales_follow_the_rules_of_torch() -> None:
         rescale(ours, torch.tensor([[step not in overflows]]))
         assert ours["loss_scale"].item() == theirs.get_scale()
     assert ours["skipped"].item() == len(overflows)
+    assert ours["loss_scale"].item() > 65536 / 2 ** len(overflows)
 
 
 def test_the_share_of_skipped_steps_is_in_the_history() -> None:
@@ -153,3 +154,36 @@ def test_scales_of_chunks_in_two_threads_do_not_meet(attempt: int) -> None:
         assert job.train(studies.quiet)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "nadam", "sgd", "adagrad"])
+def test_a_member_that_skips_some_steps_then_learns_as_torch_does(optimizer: str) -> None:
+    world = zoo.world(zoo.TARGETS["classes"], dtype=torch.float32)
+    stack = members("mlp tanh", optimizer, "float16", loss_scale=2.0**20)
+    engine = world.engine(stack)
+    for epoch in range(1, 6):
+        engine.advance(epoch)
+    skipped = engine.counted()["skipped"]
+    assert ((skipped > 0) & (skipped < engine.state.step)).all()
+    for place, member in enumerate(stack):
+        module, data, own = world.alone(member)
+        for _ in itertools.islice(train_alone(member, module, data, own), 5):
+            pass
+        theirs = torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
+        apart = (engine.state.parameters[place] - theirs).abs().max() / theirs.abs().max()
+        assert apart < 4e-3
+
+
+def test_the_scale_doubles_after_good_steps() -> None:
+    ours = {name: torch.full((1, 1), value, dtype=torch.float64) for name, value in SCALING.items()}
+    for _ in range(GROWTH_INTERVAL):
+        rescale(ours, torch.tensor([[True]]))
+    assert ours["loss_scale"].item() == 2
+
+
+def test_shares_of_clipped_steps_are_of_the_steps_of_one_epoch() -> None:
+    trials = [{"clip_norm": 1e-9, "accumulation": 2, "batch_size": 8}]
+    job = studies.job(studies.table("multiclass"), "multiclass", trials)
+    job.train(studies.quiet)
+    history = job.history()
+    assert history.filter(history["epoch"] > 0)["clipped"].to_list() == [1.0] * 9

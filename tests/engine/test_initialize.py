@@ -387,3 +387,36 @@ def test_weighted_rows_are_those_of_training() -> None:
     rows, counts = nursery.training_rows(member(network="linear"))
     assert sorted(counts.tolist()) == (1 + np.flatnonzero(world.folds.train[1])).tolist()
     assert torch.equal(rows, world.nursery.training_rows(member(network="linear"))[0])
+
+
+def test_lsuv_and_cosines_look_at_the_first_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for where in ("members", "initialize"):
+        monkeypatch.setattr(f"foldwise.engine.{where}.LOOKED_AT", 6)
+    nursery = zoo.world(zoo.TARGETS["classes"]).nursery
+    few, weights = nursery.training_rows(member(network="linear"), 6)
+    with torch.no_grad():
+        outputs = nursery.start(member(network="linear", initialization="lsuv"))(few)
+    assert abs(float(outputs.var(correction=0)) - 1) < 0.01
+    own = member(network="linear", initialization="xavier", feature_map="fourier", feature_count=4)
+    looked = nursery.start(own).get_buffer("features.directions")
+    for where in ("members", "initialize"):
+        monkeypatch.setattr(f"foldwise.engine.{where}.LOOKED_AT", 10_000)
+    ratio = median_distance(*nursery.training_rows(own)) / median_distance(few, weights)
+    everything = nursery.start(own).get_buffer("features.directions")
+    torch.testing.assert_close(looked, everything * ratio, rtol=1e-12, atol=0)
+
+
+def test_products_are_standardized_over_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = member(network="linear", initialization="xavier", feature_map="polynomial")
+    nursery = zoo.world(zoo.TARGETS["classes"]).nursery
+    monkeypatch.setattr("foldwise.engine.members.LOOKED_AT", 6)
+    y = nursery.start(own).get_submodule("features")(nursery.training_rows(own)[0])
+    torch.testing.assert_close(y.mean(0), torch.zeros(20).double(), rtol=0, atol=1e-12)
+
+
+def test_phases_do_not_follow_directions() -> None:
+    own = member(network="linear", initialization="xavier", feature_map="fourier", feature_count=4000)
+    module = zoo.world(zoo.TARGETS["classes"]).nursery.start(own)
+    lengths = module.get_buffer("features.directions").flatten()[:2000].square()
+    both = torch.stack([module.get_buffer("features.phases")[::2], lengths])
+    assert abs(torch.corrcoef(both)[0, 1]) < 5 / 2000**0.5

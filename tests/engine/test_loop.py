@@ -15,6 +15,7 @@ import torch
 import studies
 from foldwise.data.folds import make_folds
 from foldwise.engine.loop import Interrupt, Progress
+from foldwise.engine.pace import Pace
 from foldwise.job import Job
 from foldwise.reference import Own, prepare_fold, train_alone
 from foldwise.study import Study
@@ -264,3 +265,59 @@ def test_training_works_outside_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert done == [True]
+
+
+def test_kept_statistics_are_those_of_the_kept_epoch() -> None:
+    job = studies.job(studies.table("multiclass"), "multiclass", [{"normalization": "batch", "epochs": 3}])
+    job.train(studies.quiet)
+    stack = job.stacks[0]
+    tracked = stack.kept.buffers["normalization1.num_batches_tracked"]
+    for place, epoch in enumerate(stack.kept.epoch.tolist()):
+        batches = Pace(studies.SMALL["batch_size"]).before(stack.engine.lengths[place], epoch + 1)[1]
+        assert tracked[place] == batches > 0
+
+
+def test_of_equal_epochs_the_first_is_kept() -> None:
+    job = studies.job(studies.table("multiclass"), "multiclass", [{"learning_rate": 0.0, "epochs": 3}])
+    job.train(studies.quiet)
+    assert job.stacks[0].kept.epoch.tolist() == [1, 1, 1]
+
+
+def test_the_rate_in_the_history_is_the_one_that_the_epoch_used() -> None:
+    trial = {
+        "optimizer": "sgd",
+        "learning_rate": 8.0,
+        "schedule": "plateau",
+        "patience": 0,
+        "decay_factor": 0.5,
+        "epochs": 6,
+    }
+    job = studies.job(studies.table("multiclass"), "multiclass", [trial])
+    job.train(studies.quiet)
+    history, rows = job.history().sort("epoch", "fold"), job.folds.validation.sum(axis=1)
+    loss = history["validation_loss"].to_numpy().reshape(7, 3) @ rows / rows.sum()
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=8.0)
+    watching = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    assert loss[1] > loss[0]  # so that the untrained network, if it were watched, would matter
+    for epoch in range(1, 7):
+        rate = optimizer.param_groups[0]["lr"]
+        assert history.filter(epoch=epoch)["learning_rate"].to_list() == [rate] * 3
+        watching.step(loss[epoch])
+    assert rate < 8
+
+
+def test_the_history_has_the_rate_of_an_epochs_last_step() -> None:
+    trial = {"schedule": "cosine", "epochs": 3, "batch_size": 1000, "learning_rate": 0.1}
+    job = studies.job(studies.table("multiclass"), "multiclass", [trial])
+    job.train(studies.quiet)
+    for epoch in (1, 2, 3):
+        rate = 0.1 * (1 + np.cos(np.pi * (epoch - 1) / 3)) / 2
+        assert job.history().filter(epoch=epoch)["learning_rate"].to_list() == pytest.approx([rate] * 3)
+
+
+def test_label_noise_is_in_training_alone() -> None:
+    trials = [{"epochs": 1}, {"epochs": 1, "label_noise": 0.9}]
+    job = studies.job(studies.table("multiclass"), "multiclass", trials)
+    job.train(studies.quiet)
+    untrained = job.history().filter(epoch=0).sort("trial", "fold")["validation_loss"].to_list()
+    assert untrained[:3] == untrained[3:]

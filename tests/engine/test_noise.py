@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
 from foldwise.engine.noise import (
     Batch,
@@ -135,3 +138,18 @@ def test_an_infinite_loss_of_another_row_does_not_reach_one_that_is_all_its_own(
     both = mixed(Batch(features, targets, None), torch.ones(1, 1), torch.tensor([[1, 0]]))
     assert both.other is not None
     assert both.other.tolist() == [[0, 1]]
+
+
+ONE, ALPHA = torch.tensor([3]), torch.tensor([0.5], dtype=torch.float64)
+DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "noise": lambda n: input_noise(noise_keys(ONE, n), 4, 3),
+    "share": lambda n: mix_shares(ONE, n, ALPHA),
+    "partners": lambda n: mix_partners(ONE, n, 9),
+}
+
+
+@pytest.mark.parametrize("what", DRAWS)
+def test_every_batch_draws_anew(what: str) -> None:
+    first, second, again = (DRAWS[what](torch.tensor([n])) for n in (0, 1, 0))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)

@@ -14,7 +14,7 @@ from torch import Tensor
 import zoo
 from foldwise.engine.links import Link, Now, chain, scale_by_rate
 from foldwise.engine.schedules import When
-from foldwise.engine.shares import Shares, refuse_unknown_blocks, shares_of
+from foldwise.engine.shares import Shares, entries_of, refuse_unknown_blocks, shares_of
 from foldwise.engine.state import Layout
 from foldwise.engine.step import Step, step_of
 from foldwise.errors import SettingsError
@@ -258,3 +258,15 @@ def test_decays_close_to_1_are_exact_in_float32() -> None:
     remembered = {name: torch.zeros(1, 1) for name in step.remembered()}
     direction = step.to_direction.apply(gradient, remembered, present)
     assert direction.item() == pytest.approx(-s.learning_rate, rel=1e-5)
+
+
+def test_a_block_is_not_another_whose_name_begins_alike() -> None:
+    layout = Layout(("hidden1.weight", "hidden10.weight"), ((2, 2), (2, 2)))
+    assert entries_of(layout, "hidden1").tolist() == [True] * 4 + [False] * 4
+
+
+@pytest.mark.parametrize("more", [{"l1": 0.1, "l2": 0.2, "clip_norm": 2.0}, {"weight_limit": 1.0}])
+def test_frozen_blocks_are_in_no_penalty_and_no_limit(more: dict[str, Any]) -> None:
+    s = make_settings({"first.frozen": True, "learning_rate": 0.01, **more}, base={"optimizer": "sgd"})
+    for ours, theirs in zip(stacked([s]), alone(s, 0, 1), strict=True):
+        assert (ours[0] - theirs).abs().max() < 1e-9 * theirs.abs().max()

@@ -108,3 +108,12 @@ def test_a_cycle_may_have_its_peak_at_the_first_step() -> None:
 
 def test_an_untrained_plateau_keeps_its_rate() -> None:
     assert SCHEDULES["plateau"](when([0], [3])).tolist() == [1]
+
+
+def test_an_equal_loss_is_no_better() -> None:
+    knobs = {"threshold": 0.0, "patience": 0.0, "decay_factor": 0.5}
+    exact = {n: torch.tensor([v], dtype=torch.float64) for n, v in knobs.items()}
+    remembered = {n: torch.full((1, 1), v, dtype=torch.float64) for n, v in PLATEAU.items()}
+    for _ in range(2):
+        lower_on_plateau(remembered, torch.ones(1, dtype=torch.float64), exact)
+    assert remembered["plateau_factor"].item() == 0.5

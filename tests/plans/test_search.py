@@ -17,7 +17,7 @@ from foldwise.errors import PlanError, SettingsError
 from foldwise.plans.ask import ask
 from foldwise.plans.defaults import LOSSES_OF_TASK, base_settings, baselines, default_grid
 from foldwise.plans.plan import Plan
-from foldwise.plans.ranges import LogRange
+from foldwise.plans.ranges import LogRange, Range
 from foldwise.plans.search import Grid, as_grid, grid_trials
 from foldwise.settings import FREE, SEARCHED, SHAPING, Settings, impossible, is_off, make_settings, useless
 
@@ -388,3 +388,9 @@ def test_numpy_numbers_are_taken() -> None:
     (only,) = grid_trials(Grid(width=[np.int64(8)], learning_rate=[np.float64(0.1)]), {})
     assert (only.width, only.learning_rate) == (8, 0.1)
     json.dumps(only.model_dump())
+
+
+def test_mappings_draw_points_of_their_own() -> None:
+    space = {"dropout": Range(0.0, 0.9), "width": 4}
+    drawn = [s.dropout for s in grid_trials(Grid(space, {**space, "width": 5}), {}, trials=16)]
+    assert drawn[:8] != drawn[8:]

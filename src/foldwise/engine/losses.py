@@ -6,6 +6,7 @@ They work on the last axis and leave the axes before it alone, so one function s
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -198,13 +199,40 @@ def outputs_by_loss(task: Task) -> dict[str, int]:
 def _own_per_row(own: OwnLoss) -> PerRow:
     name = getattr(own, "__name__", type(own).__name__)
 
-    def checked(outputs: Tensor, targets: Tensor) -> Tensor:
+    def shaped(outputs: Tensor, targets: Tensor) -> Tensor:
         values = own(outputs, targets)
         if not isinstance(values, Tensor) or tuple(values.shape) != tuple(outputs.shape[:1]):
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            cure = "it has a mean too many: rows are weighted and averaged for each member"
+            if isinstance(values, Tensor) and values.ndim > 1:
+                cure = "take the mean over what is left of a row, such as .mean(-1)"
             raise SettingsError(
                 f"the loss `{name}` must give one value per row, of shape ({outputs.shape[0]},); got {got}.",
-                hint="leave out .mean(): rows are weighted and averaged for each member",
+                hint=cure if isinstance(values, Tensor) else "give a torch.Tensor",
+            )
+        if not values.is_floating_point() or (outputs.requires_grad and not values.requires_grad):
+            raise SettingsError(
+                f"the loss `{name}` gives values from which no gradient leads back to the outputs.",
+                hint="compute it by torch functions of the outputs, without detach, numpy or rounding",
+            )
+        return values
+
+    def checked(outputs: Tensor, targets: Tensor) -> Tensor:
+        before = torch.get_rng_state()
+        try:
+            values = shaped(outputs, targets)
+        except SettingsError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise SettingsError(
+                f"the loss `{name}` fails: {said}",
+                hint="it takes outputs and targets of a batch, and gives one value per row",
+            ) from error
+        if not torch.equal(before, torch.get_rng_state()):
+            raise SettingsError(
+                f"the loss `{name}` draws random numbers, which would make every study another one.",
+                hint="leave chance out of it; input_noise, label_noise and mixup draw by the seed of a member",
             )
         return values
 
@@ -212,11 +240,15 @@ def _own_per_row(own: OwnLoss) -> PerRow:
         return torch.stack([checked(o, t) for o, t in zip(outputs, targets, strict=True)])
 
     # what vmap cannot take, such as branches that depend on values, goes member by member
-    ways = [vmap(checked), one_by_one]
+    ways = [vmap(shaped), one_by_one]
+    known = threading.Event()
 
     def per_row(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:
         if outputs.ndim == 2:
             return checked(outputs, targets)
+        if not known.is_set():
+            checked(outputs[0], targets[0])
+            known.set()
         try:
             return ways[0](outputs, targets)
         except SettingsError:

@@ -77,10 +77,16 @@ def _checked(link: Link) -> Link:
     """Give a user's link that says so when its result has another shape than what it got."""
 
     def apply(direction: Direction, remembered: Remembered, now: Now) -> Direction:
-        result = link.apply(direction, remembered, now)
+        name = getattr(link.apply, "__name__", "a link")
+        try:
+            result = link.apply(direction, remembered, now)
+        except Exception as error:
+            raise SettingsError(
+                f"the link `{name}` fails: {type(error).__name__}: {error}",
+                hint="it takes direction, remembered, now; now.settings has columns [members, 1], its knobs too",
+            ) from error
         if not isinstance(result, Tensor) or result.shape != now.parameters.shape:
             got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            name = getattr(link.apply, "__name__", "a link")
             raise SettingsError(
                 f"the link `{name}` must give {tuple(now.parameters.shape)}, members and parameters; got {got}.",
                 hint="return the direction, changed for each member by itself",

@@ -81,12 +81,13 @@ class Importance:
 def importance(results: Sequence[TrialResult], higher_is_better: bool) -> Importance:
     """Measure for each setting that varies how much of the differences between trials goes with it alone.
 
-    One analysis of variance per setting: trials with equal values form a group, numbers with more than five values
-    form up to five groups of about equal size. The share is ε² = (SSB − (k−1)·MSW) / SST (Kelley 1935, *An unbiased
-    correlation ratio measure*), the adjusted R² of the groups; of the usual measures it is the least biased (Okada
-    2013, *Is omega squared less biased?*). The p-value is that of the F-test, by Holm's method (1979) corrected for
-    the number of settings. A share is an association within this search: settings that were not drawn
-    independently of each other share their effects.
+    What is compared are places among the trials, not scores. One analysis of variance per setting: trials
+    with equal values form a group, numbers with more than five values form up to five groups of about equal
+    size. The share is ε² = (SSB − (k−1)·MSW) / SST (Kelley 1935, *An unbiased correlation ratio measure*),
+    the adjusted R² of the groups; of the usual measures it is the least biased (Okada 2013, *Is omega squared
+    less biased?*). The p-value is that of the F-test, by Holm's method (1979) corrected for the number of
+    settings. A share is an association within this search: settings that were not drawn independently of each
+    other share their effects.
     """
     tried = sorted((r for r in searched(results) if _counts(r)), key=lambda r: r.number)
     best, edge = score_range([r.score for r in tried], higher_is_better)
@@ -99,7 +100,8 @@ def importance(results: Sequence[TrialResult], higher_is_better: bool) -> Import
     varying = {name: v for name, v in by_name.items() if len({x for x in v if x is not None}) > 1}
     if not math.isfinite(best):
         varying = {}
-    measured = [_measure(name, values, scores) for name, values in varying.items()]
+    ranks = stats.rankdata(scores)  # so that a terrible trial is the worst one, and no more than that
+    measured = [_measure(name, values, scores, ranks) for name, values in varying.items()]
     corrected = iter(holm([m.p_value for m in measured if m.p_value is not None]))
     settings = [
         m if m.p_value is None else SettingImportance(**{**vars(m), "p_value": next(corrected)})
@@ -219,7 +221,10 @@ def _rank(m: SettingImportance) -> tuple[bool, bool, float, float]:
 
 
 def _measure(
-    name: str, values: tuple[Value | None, ...], scores: Float[np.ndarray, " trials"]
+    name: str,
+    values: tuple[Value | None, ...],
+    scores: Float[np.ndarray, " trials"],
+    ranks: Float[np.ndarray, " trials"],
 ) -> SettingImportance:
     there = [i for i, v in enumerate(values) if v is not None]
     own, own_scores = [values[i] for i in there], scores[there]
@@ -227,7 +232,7 @@ def _measure(
     numeric = len(numbers) == len(own)
     places = _number_groups(np.array(numbers)) if numeric else _word_groups(own)
     members = [np.flatnonzero(places == g) for g in np.unique(places)]
-    share, p_value = share_of_variance([own_scores[m] for m in members])
+    share, p_value = share_of_variance([ranks[there][m] for m in members])
     order = float if numeric else str
     groups = [
         Group(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from foldwise.data.folds import Folds
 from foldwise.judge.metrics import Metric
@@ -101,9 +101,17 @@ def _name(settings: Settings, family: Sequence[Settings]) -> str:
         if name not in told and len({getattr(t, name) for t in family}) > 1
     ]
     if len(varying) > MOST_PARTS:
-        varying.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+        # what has many values was searched; what has two may only tell the search from the baselines
+        count = {name: len({getattr(t, name) for t in family}) for name in varying}
+        varying.sort(
+            key=lambda name: (-min(count[name], 3), FIRST.index(name) if name in FIRST else len(FIRST))
+        )
     parts = [_said(name, getattr(settings, name)) for name in varying]
-    parts += [f"{block}.{name} {value:g}" for block, name, value in settings.blocks]
+    parts += [
+        f"{block} frozen" if name == "frozen" else f"{block}.{name} {value:g}"
+        for block, name, value in settings.blocks
+        if name != "frozen" or value
+    ]
     parts += [_said(name, value) for name, value in (*settings.options, *settings.knobs)]
     if len(parts) > MOST_PARTS:
         parts = [*parts[: MOST_PARTS - 1], f"{len(parts) - MOST_PARTS + 1} more"]
@@ -181,9 +189,7 @@ def judge(
             )
         )
     winner_again = corrected_winner(usable, finished, weights=own) if thorough and finished[winner] else None
-    return results, _headline(
-        results, winner_again, int(finished.sum()), metric, folds, title, thorough, caveat
-    )
+    return results, _headline(results, winner_again, finished, metric, folds, title, thorough, caveat)
 
 
 def _finish(metric: Metric, mean: float) -> float:
@@ -204,7 +210,7 @@ def _tied_on_rows(winner: np.ndarray, other: np.ndarray, weights: np.ndarray | N
 def _headline(
     results: list[TrialResult],
     winner: Interval | None,
-    finished: int,
+    finished: Bool[np.ndarray, " trials"],
     metric: Metric,
     folds: Folds,
     title: str,
@@ -231,11 +237,13 @@ def _headline(
     if thorough:
         share = float(folds.validation.any(axis=0).mean())
         scored = "all rows" if share == 1 else f"{share:.0%} of the rows"
+        lost = int((~finished).sum())
+        others = f" ({lost} more gave no finite score)" if lost else ""
         how = (
-            f"The best of {finished} trials by {folds.how}, {scored} scored by networks that had not seen "
-            "them. Because the best was chosen on these same rows, its score is corrected by choosing again on 1000 "
-            "resamples of the rows and scoring the choice on the rows left out (BBC-CV); the interval is that of the "
-            "resamples."
+            f"The best of {int(finished.sum())} trials{others} by {folds.how}, {scored} scored by networks that had "
+            "not seen them. Because the best was chosen on these same rows, its score is corrected by choosing again "
+            "on 1000 resamples of the rows and scoring the choice on the rows left out (BBC-CV); the interval is that "
+            "of the resamples."
         )
         how = f"{how} {caveat}".rstrip()
     return Headline(said, how, value, low, high)

@@ -85,7 +85,8 @@ def _refuse_no_range(given: AnyRange) -> None:
         raise SettingsError(f"{given}: both ends must be finite numbers.")
     if given.low >= given.high:
         raise SettingsError(
-            f"{given}: low must be less than high.", hint="a single value is given as it is, without a range"
+            f"{given}: low must be less than high.",
+            hint="the lower end comes first; a single value is given without a range",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
@@ -125,6 +126,10 @@ def as_grid(search: Any) -> Grid:
     )
 
 
+MOST_TRIALS = 10_000
+"""How many combinations are tried without being told how many."""
+
+
 def grid_trials(
     grid: Grid,
     base: Values | Base,
@@ -150,6 +155,11 @@ def grid_trials(
     own = {**options, **knobs}
     spaces = [{name: axis_of(name, v, own) for name, v in values.items()} for values in grid.grids]
     if trials is None and not grid.has_ranges:
+        if (size := sum(math.prod(axis.size for axis in space.values()) for space in spaces)) > MOST_TRIALS:
+            raise SettingsError(
+                f"the search has {int(size):,} combinations.",
+                hint="trials=100 (--trials 100) draws some of them; or give fewer values",
+            )
         all_of_them = itertools.chain.from_iterable(map(everything, spaces))
         return [settings(v, f"combination {n} of the search") for n, v in enumerate(all_of_them, start=1)]
     # what does not go together is refused before anything is drawn, not only when it happens to be drawn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from foldwise.judge.importance import Importance, SettingImportance, importance
+from foldwise.judge.importance import Importance, SettingImportance, importance, values_of
 from foldwise.judge.verdict import TrialResult, decimals
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _trial(r: TrialResult, curve: dict[str, Any] | None) -> dict[str, Any]:
         "number": r.number,
         "name": r.name,
         "network": r.settings.network,
-        "settings": r.settings.effective(),
+        "settings": values_of(r.settings),
         **{n: _known(getattr(r, n)) for n in ("score", "low", "high", "deviation")},
         "fold_scores": [_known(x) for x in r.fold_scores],
         "epoch": r.epoch,

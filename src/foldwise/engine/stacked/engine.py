@@ -108,6 +108,8 @@ class StackedEngine:
         self.courses: dict[tuple[tuple[int, ...], int], list[Turn]] = {}
         if self.scales:
             self.state.moments["loss_scale"].copy_(self._whole.exact["loss_scale"].unsqueeze(1))
+        if links and len(members) > 1:
+            self._refuse_mixing()
 
     @property
     def how(self) -> str:
@@ -135,6 +137,27 @@ class StackedEngine:
                 f"{min(self.lengths)} training rows in batches of {self.pace.batch_size} leave a batch of one row, "
                 "over which batch normalization has no variance.",
                 hint="another batch_size, such as 32, or layer normalization",
+            )
+
+    def _refuse_mixing(self) -> None:
+        """Try the step on two members; what the first gets may not depend on the second."""
+
+        def first(of_the_second: float) -> Tensor:
+            group, state = (
+                self._group([0, 1]),
+                take(self.state, torch.tensor([0, 1], device=self.rows.device)),
+            )
+            now = self._now(group, state, epoch=1)
+            gradient = state.parameters + 1
+            gradient[1] *= of_the_second
+            state.parameters.add_(self.step.to_direction.apply(gradient, state.moments, now))
+            state.parameters[1] *= of_the_second
+            return self.step.to_weights.apply(state.parameters, state.moments, now)[0].clone()
+
+        if not torch.equal(first(1.0), first(-3.0)):
+            raise SettingsError(
+                "a link of your own mixes members: what one gets depends on another.",
+                hint="no mean, norm or decision over the first axis: keepdim=True along the second, for each member",
             )
 
     def advance(
