@@ -156,7 +156,7 @@ def test_missing_cells_are_counted(table: pl.DataFrame) -> None:
 def test_the_plan_says_members_cost_and_notes() -> None:
     shown = text_of(plan_facts(SUMMARY))
     for fact in (
-        "70 members = 14 trials × 5 folds × 1 seed, 40 epochs each",
+        "70 members = 14 trials × 5 folds × 1 seed, at most 40 epochs each",
         "2,930 rows × 285 features · 586 test rows sealed",
         "286–53,761 parameters each",
         "stacked, cpu · 5 stacks",

@@ -96,7 +96,8 @@ def read_search(path: Path) -> Any:
     try:
         content = readers[path.suffix.lower()](path.read_text(encoding="utf-8"))
     except ValueError as problem:  # what all three raise: JSON, TOML and decoding
-        raise SettingsError(f"`{path}` cannot be read: {problem}.", hint=SEARCH_HINT) from None
+        hint = TOML_HINT if path.suffix.lower() == ".toml" else SEARCH_HINT
+        raise SettingsError(f"`{path}` cannot be read: {problem}.", hint=hint) from None
     if isinstance(content, dict) and list(content) == ["grid"]:
         content = content["grid"]
     grids = content if isinstance(content, list) else [content]
@@ -178,6 +179,9 @@ def _line_of(problem: BaseException, path: Path) -> str:
     return f"line {frames[-1].lineno}, `{frames[-1].line}`: " if frames else ""
 
 
+TOML_HINT: Final = (
+    'for example learning_rate = {log_range = [0.0001, 0.1]}; text in quotes: optimizer = "adam"'
+)
 SEARCH_HINT: Final = 'for example {"learning_rate": {"log_range": [0.0001, 0.1]}, "width": [32, 64]}'
 READ: Final[dict[str, Callable[[Any], Any]]] = {
     "folds": read_folds,

@@ -244,6 +244,12 @@ class Job:
         types = {"score": pl.Float64, "epoch": pl.Int64}
         return pl.DataFrame({**ids, "epoch": [epoch] * len(turn), **columns}, schema_overrides=types)
 
+    def overflowing(self) -> list[str]:
+        """Name the trials of which some member skipped every step of its last epoch, because float16 overflowed."""
+        last = self.history().filter(pl.col("epoch") == pl.col("epoch").max().over("trial"))
+        stuck = last.filter(pl.col("skipped") == 1)["trial"].unique().sort().to_list()
+        return [f"trial {t} learned nothing in the end: every step overflowed in float16" for t in stuck]
+
     def predictions(self) -> pl.DataFrame:
         """Lay out the out-of-fold predictions of every member: one row per member and validation row."""
         parts = []

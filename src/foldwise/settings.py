@@ -5,6 +5,7 @@ The command line, the validation of search files, the report, docs/settings.md a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -669,6 +670,7 @@ def _explained(error: ValidationError, where: str) -> SettingsError:
             hints.append(did_you_mean(name, SEARCHED) or f"settings: {', '.join(SEARCHED)}")
         elif not name:
             problems.append(e["msg"].removeprefix("Value error, "))
+            hints += _what_is_needed(e["msg"])
             hints.append(
                 "leave them out, or give separate grids: one mapping for each combination that makes sense"
             )
@@ -678,3 +680,12 @@ def _explained(error: ValidationError, where: str) -> SettingsError:
             hints.append(f"{name}: {Settings.model_fields[name].description}")
     place = f" ({where})" if where else ""
     return SettingsError("; ".join(problems) + place, hint=" · ".join(dict.fromkeys(hints)))
+
+
+def _what_is_needed(problem: str) -> list[str]:
+    """Say which values of other settings would give an effect to those that have none."""
+    return [
+        f"`{name}` needs {other} {' or '.join(map(str, about(name)['needs'][other]))}"
+        for name, other in re.findall(r"`(\w+)` has no effect with (\w+) ", problem)
+        if other in about(name)["needs"]
+    ]

@@ -274,7 +274,7 @@ def gather(
         net=job.net,
         loss=job.loss,
         links=tuple(job.links),
-        warnings=outcome.warnings_of(results, summary, completed, job.metric),
+        warnings=[*outcome.warnings_of(results, summary, completed, job.metric), *job.overflowing()],
         interrupted=not completed,
         environment=environment(str(job.device)),
         command=command,

@@ -207,7 +207,7 @@ def plan_facts(s: PlanSummary) -> RenderableType:
     made_of = f"{_plural(s.trials, 'trial')} × {_plural(s.folds, 'fold')} × {_plural(s.seeds, 'seed')}"
     sealed = f" · {_plural(s.sealed, 'test row')} sealed" if s.sealed else ""
     facts = [
-        ("train", f"{_plural(s.members, 'member')} = {made_of}, {_plural(s.epochs, 'epoch')} each"),
+        ("train", f"{_plural(s.members, 'member')} = {made_of}, at most {_plural(s.epochs, 'epoch')} each"),
         ("on", f"{_plural(s.rows, 'row')} × {_plural(s.features, 'feature')}{sealed}"),
         ("networks", f"{size} parameters each"),
         ("engine", f"{s.engine} · {_plural(s.stacks, 'stack')}"),

@@ -339,7 +339,7 @@ def test_without_weights_there_are_none() -> None:
         (Weighting(classes="balanced"), "Classes are balanced, in training and in every score."),
         (
             Weighting("w", classes=(1.0, 2.5), absent=1200),
-            "Rows are weighted by `w` and classes are weighted (`no` 1, `yes` 2.5), in training and in every "
+            "Rows are weighted by `w` and classes are weighted (no: 1, yes: 2.5), in training and in every "
             "score; 1,200 rows of weight 0 left out.",
         ),
     ],

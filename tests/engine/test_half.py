@@ -187,3 +187,10 @@ def test_shares_of_clipped_steps_are_of_the_steps_of_one_epoch() -> None:
     job.train(studies.quiet)
     history = job.history()
     assert history.filter(history["epoch"] > 0)["clipped"].to_list() == [1.0] * 9
+
+
+def test_a_trial_that_overflows_to_the_end_is_named() -> None:
+    trials = [{"precision": "float16", "loss_scale": 2.0**100}, {"precision": "float16"}]
+    job = studies.job(studies.table("multiclass"), "multiclass", trials, dtype=torch.float32)
+    job.train(studies.quiet)
+    assert job.overflowing() == ["trial 1 learned nothing in the end: every step overflowed in float16"]

@@ -52,7 +52,7 @@ class Weighting:
         if self.classes == "balanced":
             parts.append("classes are balanced")
         elif self.classes is not None:
-            each = [f"`{c}` {w:g}" for c, w in zip(task.classes[0], self.classes, strict=True)]
+            each = [f"{c}: {w:g}" for c, w in zip(task.classes[0], self.classes, strict=True)]
             shown = ", ".join(each[:5]) + (f" and {len(each) - 5} more" if len(each) > 5 else "")
             parts.append(f"classes are weighted ({shown})")
         if not parts:

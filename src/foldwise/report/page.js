@@ -25,8 +25,9 @@
     thumbs(box) {
       const shown = charts.curved.slice(0, THUMBS);
       if (shown.length < 2) return;
-      const axis = charts.lossAxis(shown);
-      box.replaceChildren(...shown.map((t, i) => thumbButton(t, i, axis)));
+      // one scale for trials of one loss; values of different losses cannot be compared
+      const axis = (t) => charts.lossAxis(shown.filter((other) => other.loss === t.loss));
+      box.replaceChildren(...shown.map((t, i) => thumbButton(t, i, axis(t))));
       press();
     },
     scatter(box) {

@@ -205,6 +205,7 @@ def chart_data(
             {key: t[key] for key in ("number", "name", "place", "baseline", "tied", "epoch", "epochs")}
             | {key: short(t[key]) for key in ("score", "low", "high")}
             | {
+                "loss": (t["settings"] or {}).get("loss"),
                 "folds": _folds(t, folds) if i < len(first) else None,
                 "curve": _curve(t) if i in drawn else None,
             }
