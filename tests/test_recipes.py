@@ -58,7 +58,7 @@ def prepared(job: Job, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def test_an_l2_penalty_is_ridge_regression() -> None:
     strength = 0.3
     job = trained(
-        "regression", [{"l2": strength, "learning_rate": 0.1, "epochs": 4000, "loss": "squared_error"}]
+        "regression", [{"l2": strength, "learning_rate": 0.2, "epochs": 800, "loss": "squared_error"}]
     )
     x, y = prepared(job)
     # ours is the mean of squares + ½λ‖w‖², theirs the sum of squares + α‖w‖²
@@ -68,8 +68,8 @@ def test_an_l2_penalty_is_ridge_regression() -> None:
 
 
 def test_noise_on_inputs_approaches_ridge_regression() -> None:
-    noise, seeds = 0.5, 40
-    trial = {"input_noise": noise, "learning_rate": 0.1, "epochs": 2000, "schedule": "cosine"}
+    noise, seeds = 0.5, 30
+    trial = {"input_noise": noise, "learning_rate": 0.1, "epochs": 700, "schedule": "cosine"}
     job = trained("regression", [trial, {**trial, "input_noise": 0.0}], seeds=seeds)
     x, y = prepared(job)
     # E‖y − (X + E)w‖² = ‖y − Xw‖² + nσ²‖w‖² (Bishop 1995)
@@ -82,7 +82,7 @@ def test_noise_on_inputs_approaches_ridge_regression() -> None:
 
 def test_a_softmax_regression_is_that_of_scikit_learn() -> None:
     strength = 0.1
-    trial = {"l2": strength, "learning_rate": 0.5, "epochs": 4000, "loss": "cross_entropy"}
+    trial = {"l2": strength, "learning_rate": 0.5, "epochs": 1500, "loss": "cross_entropy"}
     job = trained("multiclass", [trial])
     x, y = prepared(job)
     theirs = LogisticRegression(C=1 / (strength * len(y)), tol=1e-12, max_iter=10_000).fit(x, y)
@@ -91,7 +91,7 @@ def test_a_softmax_regression_is_that_of_scikit_learn() -> None:
 
 
 def test_the_quantile_loss_finds_quantiles() -> None:
-    trial = {"loss": "quantile", "quantile": 0.8, "learning_rate": 0.3, "epochs": 6000, "schedule": "cosine"}
+    trial = {"loss": "quantile", "quantile": 0.8, "learning_rate": 0.3, "epochs": 2000, "schedule": "cosine"}
     job = trained("regression", [trial])
     x, y = prepared(job)
     theirs = QuantileRegressor(quantile=0.8, alpha=0).fit(x, y)

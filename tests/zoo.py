@@ -529,4 +529,6 @@ def _named_blocks(asked: dict[str, Any], network: Network) -> dict[str, Any]:
     module = build(Settings(**network.settings), FEATURES, 2, network.net)
     blocks = [n for n, child in module.named_children() if any(p.requires_grad for p in child.parameters())]
     first, last = (blocks[0], blocks[-1]) if blocks else ("prior", "prior")
+    if first == last:
+        asked = {name: value for name, value in asked.items() if not name.startswith("FIRST.")}
     return {n.replace("FIRST", first).replace("LAST", last): value for n, value in asked.items()}
