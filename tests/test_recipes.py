@@ -22,6 +22,8 @@ from foldwise.plans.plan import Member
 from foldwise.settings import Settings, make_settings
 from foldwise.study import Study
 
+pytestmark = pytest.mark.slow  # together they take minutes
+
 LINEAR: dict[str, Any] = {"network": "linear", "optimizer": "sgd", "scaling": "standard", "batch_size": 1000}
 
 

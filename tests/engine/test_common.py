@@ -16,6 +16,8 @@ from foldwise.engine.stacked.engine import StackedEngine
 from foldwise.engine.state import put, take
 from foldwise.plans.plan import Member
 
+pytestmark = pytest.mark.slow  # together they take minutes
+
 ALL_ROWS = 1000
 TIMES = np.array([0, 1, 2, 3])[np.random.default_rng(5).permutation(np.arange(zoo.ROWS) % 4)]
 # these draw by the place of a row, normalize over a batch of rows, or look at rows for their start

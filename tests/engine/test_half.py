@@ -16,6 +16,8 @@ from foldwise.errors import SettingsError
 from foldwise.plans.plan import Member
 from foldwise.reference import train_alone
 
+pytestmark = pytest.mark.slow  # together they take minutes
+
 # One rounding to 8 or 11 bits, a few times over, is what a step may be off; a skipped step is off by whole steps.
 TOLERANCE = {"bfloat16": 3e-2, "float16": 4e-3}
 

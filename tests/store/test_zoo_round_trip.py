@@ -11,6 +11,8 @@ import foldwise
 import studies
 import zoo
 
+pytestmark = pytest.mark.slow  # together they take minutes
+
 QUICK = {"epochs": 2, "batch_size": 16}
 
 
