@@ -56,5 +56,7 @@ def test_all_rows_one_row_and_growing_batches() -> None:
     assert Pace(64).steps(23, 1) == [(23,)]
     assert Pace(1).steps(3, 1) == [(1,), (1,), (1,)]
     assert [Pace(4, growth=2, growth_every=2).size(epoch) for epoch in range(1, 7)] == [4, 4, 8, 8, 16, 16]
+    assert [Pace(64, growth=3.0).size(epoch) for epoch in (1, 2, 3)] == [64, 192, 576]
+    assert Pace(100, growth=1.15).size(2) == 115
     assert Pace(4, growth=100.0).size(10_000) == 4 * 2**40
     assert batches_of(Settings(batch_size=4, batch_growth=2.0), 9, 5_000) == [9]

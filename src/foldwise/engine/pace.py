@@ -36,7 +36,11 @@ class Pace:
         """Give the rows of a whole batch."""
         times = (epoch - 1) // self.growth_every
         # a growing size soon holds all rows; the bound only keeps the number finite
-        return int(self.batch_size * min(math.exp2(min(times * math.log2(self.growth), 40)), 2.0**40))
+        if times * math.log2(self.growth) > 40:
+            return self.batch_size << 40
+        return int(
+            self.batch_size * self.growth**times * (1 + 1e-9)
+        )  # 100 · 1.15 is 115, though not in binary
 
     def steps(self, rows: int, epoch: int) -> list[tuple[int, ...]]:
         """List the steps of an epoch, each with the rows of its batches."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from foldwise.engine import regularizers
+from foldwise.engine import optimizers, regularizers
 from foldwise.engine.half import SCALING
 from foldwise.engine.links import Direction, Link, Now, Remembered, chain, scale_by_rate
 from foldwise.engine.optimizers import OPTIMIZERS
@@ -56,11 +56,10 @@ def step_of(trials: Sequence[Settings], own: Sequence[Link] = ()) -> Step:
     )
 
 
-OURS = {
-    *("first", "second", "square", "mean", "sum_of_squares", "velocity", "momentum_product", "clipped"),
-    *PLATEAU,
-    *SCALING,
-}
+LINKS = [
+    link for part in (optimizers, regularizers) for link in vars(part).values() if isinstance(link, Link)
+]
+OURS = {*(name for link in LINKS for name in (*link.moments, *link.scalars)), *PLATEAU, *SCALING}
 """Names under which our own links, schedules and float16 remember something."""
 
 

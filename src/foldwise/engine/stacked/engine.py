@@ -372,12 +372,14 @@ class StackedEngine:
             labels, first = group.other_labels
             amount = group.exact["label_noise"].view(-1, *([1] * (targets.ndim - 1)))
             targets = labels.instead(targets, group.handed(rows) + first, amount)
+        batch = Batch(features, targets, None if weights is None else group.handed(weights))
+        if not group.noisy and chances.shares is None:
+            return batch
         seen = chances.seen[turn.places][group.firsts_of_kin] + number
-        if group.asks("input_noise"):
+        if group.noisy:
             keys = noise.noise_keys(group.seeds_of_kin, seen)
             drawn = noise.input_noise(keys, *features.shape[1:]).to(features)[group.kin]
-            features = features + group.settings["input_noise"].unsqueeze(-1) * drawn
-        batch = Batch(features, targets, None if weights is None else group.handed(weights))
+            batch = replace(batch, features=features + group.settings["input_noise"].unsqueeze(-1) * drawn)
         if chances.shares is None:
             return batch
         partners = noise.mix_partners(group.seeds_of_kin, seen, rows.shape[1])[group.kin]
@@ -491,10 +493,15 @@ class StackedEngine:
         parameters = {name: t for name, t in twice.items() if name in named}
         return parameters, {name: t for name, t in twice.items() if name not in named}, x
 
+    @cached_property
+    def units(self) -> int:
+        """Count the numbers that all layers give for one row."""
+        return units_of(self.skeleton, self._sample()[2][0])
+
     def bytes_per_member(self) -> int:
         """Estimate what one member touches in a step: weights, moments, temporaries, and activations of its batch."""
         item = self.rows.dtype.itemsize
-        units = self.rows.features.shape[1] + 2 * units_of(self.skeleton, self._sample()[2][0])
+        units = self.rows.features.shape[1] + 2 * self.units
         largest = min(self.pace.size(max(1, *(m.settings.epochs for m in self.members))), max(self.lengths))
         held = sum(b[0].numel() for b in self.state.buffers.values())
         return item * (8 * self.layout.size + held + largest * units)

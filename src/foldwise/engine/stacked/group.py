@@ -109,6 +109,11 @@ class Group:
         return any(getattr(m.settings, name) for m in self.members)
 
     @cached_property
+    def noisy(self) -> bool:
+        """Tell whether some member has noise on its inputs; asked in every step."""
+        return self.asks("input_noise")
+
+    @cached_property
     def schedules(self) -> dict[str, Tensor]:
         """Mark, for each schedule by name, the members that have it."""
         own = [m.settings.schedule for m in self.members]
