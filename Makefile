@@ -13,7 +13,14 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --maxpr
 apt = ( if [ "$$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi; export DEBIAN_FRONTEND=noninteractive; \
 	$$sudo apt-get -qq update && $$sudo apt-get -qq install -y --no-install-recommends $(1) ) >/dev/null 2>&1
 
-.PHONY: help demo test test-fast lint format install browser clean
+# Peers are many and heavy, and none of them is needed to use or to test foldwise: they live apart.
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.ready
+BENCH_PIP := $(BENCH)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+# Nobody else may have forced an old BLAS kernel or a number of threads.
+ALONE := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE -u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS -u MKL_NUM_THREADS
+
+.PHONY: help demo test test-fast lint format install browser bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +29,7 @@ help:
 	@echo "make test-fast   the tests that take no more than a few seconds each"
 	@echo "make lint        format, lint, types and layers"
 	@echo "make format      write the code in the one format"
+	@echo "make bench       measure everything next to its peers and write the tables; QUICK=1 only shows that it works"
 	@echo "make install     only set up $(VENV)"
 	@echo "make clean       remove $(VENV) and caches"
 
@@ -67,5 +75,16 @@ browser:
 	have || { echo "installing chromium and its driver for the browser tests"; $(call apt,chromium chromium-driver); have; } || \
 		echo "chromium cannot be installed here: the browser tests are skipped"
 
+bench: $(BENCH_READY)
+	$(ALONE) $(BENCH)/bin/python -m benchmarks.run $(if $(QUICK),--quick)
+
+$(BENCH_READY): pyproject.toml constraints.txt | $(READY)
+	@$(BENCH)/bin/python -m pip --version >/dev/null 2>&1 || \
+		{ echo "creating $(BENCH)"; $(PYTHON) -m venv --clear $(BENCH); }
+	@echo "installing foldwise and its peers (this takes some minutes)"
+	@$(BENCH_PIP) torch
+	@$(BENCH_PIP) -e '.[bench]'
+	@touch $(BENCH_READY)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
