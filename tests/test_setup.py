@@ -66,7 +66,8 @@ def test_the_command_and_the_module_are_the_same() -> None:
 
 
 def direct_dependencies() -> list[str]:
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *extras["dev"], *extras["bench"]]
     return [re.split(r"[<>=!~\[; ]", line)[0] for line in wanted]
 
 
