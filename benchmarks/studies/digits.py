@@ -15,7 +15,7 @@ from foldwise.terminal import Display
 FOLDS = StratifiedKFold(5, shuffle=True, random_state=0)
 NETWORK: dict[str, Any] = {
     "network": "mlp", "width": 64, "depth": 2, "activation": "relu", "dropout": 0.0, "optimizer": "adam",
-    "schedule": "constant", "batch_size": 32, "scaling": "standard",
+    "schedule": "constant", "batch_size": 32, "scaling": "standard", "initialization": "xavier",
 }  # fmt: skip
 BATCH, HIDDEN = 32, (64, 64)
 
