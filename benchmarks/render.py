@@ -30,14 +30,19 @@ class Line:
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write a table in Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
+    """Write a table in Markdown; raises ValueError for a row of another length."""
+    lines = [heads, ["---"] * len(heads), *([cell for _, cell in zip(heads, r, strict=True)] for r in rows)]
     return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
 
 
 def ratio(found: Mapping[str, Any]) -> str:
     """Write a ratio with its range over the pairs."""
     return f"{_short(found['ratio'])}× ({_short(found['low'])}–{_short(found['high'])})"
+
+
+def times(found: Mapping[str, Any]) -> str:
+    """Write a ratio alone."""
+    return f"{_short(found['ratio'])}×"
 
 
 def micro(seconds: float) -> str:

@@ -113,13 +113,11 @@ def _mib(size: int) -> str:
 
 
 def summary(figures: dict[str, Any]) -> list[Line]:
-    """Show the ends of each axis."""
-    lines = []
-    for axis, values in figures.items():
-        for value in dict.fromkeys((next(iter(values)), list(values)[-1])):
-            what = f"a training step, {axis.replace('_', ' ')}: {int(value):,}"
-            lines.append(Line(what, "plain", f"{ratio(values[value])} as fast"))
-    return lines
+    """Show one member, where there is nothing to share, and the most members."""
+    by_members = figures["members"]
+    ends = (min(by_members, key=int), max(by_members, key=int))
+    what = "a training step, 20-64-64-10, members:"
+    return [Line(f"{what} {int(n):,}", "plain", f"{ratio(by_members[n])} as fast") for n in ends]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from benchmarks.engine.limit import limit
 from benchmarks.engine.networks import NETWORKS
 from benchmarks.engine.peer import STEPS_COMPARED, Peer, Variant, World, disagreement
 from benchmarks.measure import CORES, alternate, timed
-from benchmarks.render import Line, grid, micro, ratio, share
+from benchmarks.render import Line, grid, micro, ratio, share, times
 from benchmarks.subject import Network, build
 
 METHOD = """100 members (5 folds × 20 seeds), ReLU, cross-entropy, Adam, float32, 1536 training rows each, all cores.
@@ -24,8 +24,8 @@ prepared rows and row orders for nothing, foldwise makes both. Each peer is the 
 - *plain*: a loop in plain PyTorch, one member after another, 1 or 2 threads, three forms of Adam. Two such loops in
   two processes would take half as long at best;
 - *recipe*: `torch.func`'s ensembling recipe (vmap over stacked modules), 1 or 2 threads;
-- *JAX, one program*: jit of a scan over steps of vmap over all members;
-- *JAX, chunks*: the same in chunks of members, one chunk per core at once from two threads, the best of eight ways.
+- *JAX (one program)*: jit of a scan over steps of vmap over all members;
+- *JAX (chunks)*: the same in chunks of members, one chunk per core at once from two threads, the best of eight ways.
   Compilation is not counted, and shown;
 - *limit*: nothing but the step's matrix products, by the fastest of torch, numpy and JAX on both cores in cache.
 
@@ -35,8 +35,8 @@ apart."""
 PEERS: dict[str, tuple[list[Variant], int]] = {
     "plain": (plain.VARIANTS, 4),
     "recipe": (ensemble.VARIANTS, 100),
-    "JAX, one program": (jaxed.VARIANTS[:1], 100),
-    "JAX, chunks": (jaxed.VARIANTS[1:], 100),
+    "JAX (one program)": (jaxed.VARIANTS[:1], 100),
+    "JAX (chunks)": (jaxed.VARIANTS[1:], 100),
 }
 """Variants, and how many members are trained: a loop takes as long for each."""
 
@@ -73,18 +73,18 @@ class Turns:
 
     def against(self, variants: list[Variant], members: int, pairs: int) -> dict[str, Any]:
         """Find the peer's fastest variant, and measure it in pairs with foldwise."""
-        times, warm = {}, {}
+        taken, warm = {}, {}
         for name, make in variants:
             peer = make(self.world.part(members))
             warm[name] = self.theirs(peer, members) * members * self.subject.steps
-            times[name] = min(self.theirs(peer, members) for _ in range(2))
-        best = min(times, key=times.__getitem__)
+            taken[name] = min(self.theirs(peer, members) for _ in range(2))
+        best = min(taken, key=taken.__getitem__)
         make = dict(variants)[best]
         differs = compare(self.network, make)
         peer = make(self.world.part(members))
         self.theirs(peer, members)
         found = alternate(lambda: self.theirs(peer, members), self.ours, pairs)
-        return {**found, "variant": best, "first_epoch": warm[best], "variants": times, "differs": differs}
+        return {**found, "variant": best, "first_epoch": warm[best], "variants": taken, "differs": differs}
 
 
 def measure(network: Network, quick: bool) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def run(quick: bool) -> dict[str, Any]:
 def table(figures: dict[str, Any]) -> str:
     """Lay out microseconds, ratios, the limit, warm-up and variants."""
     heads = ["network, batch", "foldwise", *PEERS, "limit", "of the limit"]
-    times = grid(heads, [
+    laid_out = grid(heads, [
         [
             f"{f['shape']}, {f['batch']}",
             f"**{micro(f['foldwise'])}**",
@@ -144,20 +144,15 @@ def table(figures: dict[str, Any]) -> str:
         )
     ])  # fmt: skip
     about = "First epoch: of all members that the peer trained (plain: 4), with compilation."
-    return f"{times}\n\n{about}\n\n{how}"
+    return f"{laid_out}\n\n{about}\n\n{how}"
 
 
 def summary(figures: dict[str, Any]) -> list[Line]:
-    """Show every network against every peer, and the limit."""
+    """Show every network in a line: medians against every peer, and the share of the limit."""
     lines = []
     for f in figures.values():
-        what = f"a training step, {f['members']} × {f['shape']}, batch {f['batch']}"
-        lines += [Line(what, peer, f"{ratio(p)} as fast") for peer, p in f["peers"].items()]
-        lines.append(
-            Line(
-                what,
-                "matrix products alone",
-                f"at {share(f['limit']['seconds'] / f['foldwise'])} of that limit",
-            )
-        )
+        what = f"a training step, {f['members']} × {f['shape']}, batch {f['batch']}, {micro(f['foldwise'])} µs for each"
+        reached = share(f["limit"]["seconds"] / f["foldwise"])
+        figure = " / ".join([*map(times, f["peers"].values()), reached])
+        lines.append(Line(what, " / ".join([*f["peers"], "matrix products alone"]), f"{figure} as fast"))
     return lines

@@ -222,10 +222,11 @@ def table(figures: dict[str, Any]) -> str:
     ]
     heads = (
         "peer",
-        "peer takes",
+        "takes",
+        "measured",
         "foldwise takes",
         "ratio",
-        "warm-up of the peer",
+        "peer's warm-up",
         "mean accuracy, peer − foldwise",
     )
     return grid(heads, rows)
