@@ -31,7 +31,7 @@ MIXED = [{"learning_rate": 0.01, "epochs": 5}, {"learning_rate": 0.1, "dropout":
 def learnt(engine: StackedEngine, epochs: int = EPOCHS) -> list[tuple[Tensor, ...]]:
     """Train a stack, and give everything that each member has become."""
     losses, outputs = [], []
-    for epoch in range(1, epochs + 1):
+    for _epoch in range(1, epochs + 1):
         losses.append(zoo.advance(engine))
         outputs.append(engine.validate(zoo.everyone(engine)))
     state = engine.cohort.state
@@ -114,7 +114,7 @@ def test_what_a_companion_asks_for_does_not_matter(changed: dict[str, object], t
     ]
     ill = replace(members[3], trial=9, settings=members[3].settings.model_copy(update=changed))
     engines = [world.engine([*members[:3], member, *members[4:]]) for member in (members[3], ill)]
-    for epoch in range(1, EPOCHS + 1):
+    for _epoch in range(1, EPOCHS + 1):
         for engine in engines:
             zoo.advance(engine)
             engine.cohort.follow_curve(torch.full((6,), 1.0, dtype=torch.float64), zoo.everyone(engine))
@@ -244,7 +244,7 @@ def test_validation_rows_of_a_table_teach_nothing(task: str) -> None:
     histories = [job.history().filter(fold=3) for job in jobs]
     assert histories[0]["training_loss"].equals(histories[1]["training_loss"])
     assert not histories[0]["validation_loss"].equals(histories[1]["validation_loss"])
-    assert torch.equal(*(job.stacks[0].engine.cohort.state.parameters[2] for job in jobs))
+    assert torch.equal(*(job.stacks[0].cohort.state.parameters[2] for job in jobs))
 
 
 @pytest.mark.parametrize("task", studies.TASKS)
@@ -264,7 +264,7 @@ def test_every_row_is_predicted_exactly_once_by_each_trial_and_seed(task: str) -
 
 def final_states(job: Job) -> list[Tensor]:
     """Give the weights after the last epoch."""
-    return [stack.engine.cohort.state.parameters for stack in job.stacks]
+    return [stack.cohort.state.parameters for stack in job.stacks]
 
 
 def trained(watch: Callable[[Progress], None] = studies.quiet, looks: bool = False, **asked: object) -> Job:

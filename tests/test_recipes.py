@@ -40,7 +40,7 @@ def last_weights(job: Job, trial: int, fold: int = 0) -> list[np.ndarray]:
     """Give weights and bias of every member of a trial and fold after its last epoch."""
     stack = next(s for s in job.stacks if trial in s.trials)
     places = [p for p, m in enumerate(stack.members) if (m.trial, m.fold) == (trial, fold)]
-    return [stack.engine.cohort.state.parameters[p].numpy() for p in places]
+    return [stack.cohort.state.parameters[p].numpy() for p in places]
 
 
 def prepared(job: Job, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +162,7 @@ def test_accumulated_batches_are_one_big_batch(optimizer: str, reduction: str) -
             {**asked, "loss": what.loss, "learning_rate": 0.01}, base={"optimizer": rule.name}
         )
         engine = world.engine([Member(0, fold, 0, settings) for fold in range(4)])
-        for epoch in range(1, 6):
+        for _epoch in range(1, 6):
             zoo.advance(engine)
         after.append(engine.cohort.state.parameters)
     torch.testing.assert_close(*after, rtol=1e-9, atol=1e-11)
@@ -170,7 +170,7 @@ def test_accumulated_batches_are_one_big_batch(optimizer: str, reduction: str) -
 
 def test_a_batch_of_all_rows_is_a_step_per_epoch() -> None:
     job = trained("regression", [{"epochs": 4}])
-    assert job.stacks[0].engine.cohort.state.step.tolist() == [4, 4, 4]
+    assert job.stacks[0].cohort.state.step.tolist() == [4, 4, 4]
 
 
 # Replay finds every recipe again

@@ -5,7 +5,7 @@ Tests run over these lists; `tests/test_zoo.py` fails when the package has somet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any

@@ -250,7 +250,7 @@ def gather(
     )  # fmt: skip
     predictions = job.predictions()
     winner = predictions.filter(pl.col("trial") == results[0].number)
-    scale = job.stacks[0].engine.rows
+    scale = job.stacks[0].cohort.rows
     return Study(
         task=job.task,
         columns=job.table.columns,

@@ -62,7 +62,7 @@ def test_outputs_of_a_wrong_shape_are_refused(spoil: object, said: str) -> None:
 
 
 def test_the_right_shape_is_taken() -> None:
-    assert engine(Returning).forward.how == "stacked"
+    assert engine(Returning).stepper.forward.how == "stacked"
 
 
 @pytest.mark.parametrize(

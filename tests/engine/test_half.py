@@ -47,7 +47,7 @@ def test_a_member_is_what_torch_makes_of_it_alone(
     world = zoo.world(what, net.net, dtype=torch.float32)
     stack = members(network, optimizer, precision, loss_scale=scale)
     engine = world.engine(stack)
-    for epoch in range(1, 4):
+    for _epoch in range(1, 4):
         zoo.advance(engine)
     for place, member in enumerate(stack):
         module, data, own = world.alone(member)
@@ -60,7 +60,7 @@ def test_a_member_is_what_torch_makes_of_it_alone(
 
 def learnt(engine: StackedEngine) -> torch.Tensor:
     """Train two epochs."""
-    for epoch in (1, 2):
+    for _epoch in (1, 2):
         zoo.advance(engine)
     return engine.cohort.state.parameters
 
@@ -163,7 +163,7 @@ def test_a_member_that_skips_some_steps_then_learns_as_torch_does(optimizer: str
     world = zoo.world(zoo.TARGETS["classes"], dtype=torch.float32)
     stack = members("mlp tanh", optimizer, "float16", loss_scale=2.0**20)
     engine = world.engine(stack)
-    for epoch in range(1, 6):
+    for _epoch in range(1, 6):
         zoo.advance(engine)
     skipped = engine.cohort.counted(zoo.everyone(engine))["skipped"]
     assert ((skipped > 0) & (skipped < engine.cohort.state.step)).all()

@@ -64,7 +64,8 @@ def test_slices_joined_are_the_whole() -> None:
 def tensors(record: State) -> list[torch.Tensor]:
     """List all tensors of a state."""
     return [
-        record.parameters, *record.buffers.values(), *record.moments.values(), record.epoch, record.step, record.seed, record.status
+        record.parameters, *record.buffers.values(), *record.moments.values(),
+        record.epoch, record.step, record.seed, record.status,
     ]  # fmt: skip
 
 

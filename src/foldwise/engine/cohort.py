@@ -223,7 +223,9 @@ class Cohort:
     def counted(self, places: Sequence[int]) -> dict[str, Float[Tensor, " places"]]:
         """Count, since the beginning, the steps that were clipped or skipped; NaN for members whose cannot be."""
         index, moments = self.index(places), self.state.moments
-        counts = {n: moments[n].squeeze(1)[index] for n in ("clipped", "skipped") if n in moments}
+        counts: dict[str, Tensor] = {
+            n: moments[n].squeeze(1)[index] for n in ("clipped", "skipped") if n in moments
+        }
         if "clipped" in counts:
             clips = self.group(places).exact["clip_norm"] > 0
             counts["clipped"] = counts["clipped"].where(clips, math.nan)
