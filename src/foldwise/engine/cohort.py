@@ -52,13 +52,8 @@ class Cohort:
         links: Sequence[Link] = (),
     ) -> None:
         self.shared = members[0].settings
-        self.nursery, self.rows, self.orders, self.loss, self.links = (
-            nursery,
-            nursery.rows,
-            orders,
-            loss,
-            links,
-        )
+        self.nursery, self.rows = nursery, nursery.rows
+        self.orders, self.loss, self.links = orders, loss, links
         self.pace = Pace.of(self.shared)
         self.outputs = nursery.outputs[self.shared.loss]
         self.skeleton = nursery.skeleton(members[0])
@@ -96,8 +91,8 @@ class Cohort:
         remembered = {**step.remembered(), **(half.SCALING if self.scales else {})}
         starts = self.nursery.initial_state(list(members), remembered)
         if self.scales:
-            scale = [m.settings.loss_scale for m in members]
-            starts.moments["loss_scale"].copy_(torch.tensor(scale).unsqueeze(1))
+            scale = torch.tensor([[m.settings.loss_scale] for m in members], dtype=torch.float64)
+            starts.moments["loss_scale"].copy_(scale)
         if self.members:
             starts = concatenate([_remembering(self.state, remembered), starts])
         mixable = len(self.members) < 2 and bool(self.links)

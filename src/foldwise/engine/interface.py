@@ -41,9 +41,9 @@ class Engine(Protocol):
     ) -> Generator[tuple[list[int], Float[Tensor, " members"]]]:
         """Train the next epoch of the members of each part, and hand each part over as soon as it is finished.
 
-        Gives a part's places and its members' mean training losses, in float64. A part is whole or nothing: its
-        slices of the state are written, its `epoch` counted up, when it is handed over, in no certain order of
-        parts. Whoever closes the iteration leaves those that were not handed over as if they had not begun.
+        Gives a part as it was asked for, and its members' mean training losses, in float64. A part is whole or
+        nothing: its slices of the state are written, its `epoch` counted up, when it is handed over, in no certain
+        order of parts. Whoever closes the iteration leaves those that were not handed over as if they had not begun.
         """
 
     def validate(self, places: Sequence[int]) -> Float[Tensor, "places validation_rows outputs"]:
