@@ -23,6 +23,7 @@ from foldwise.engine.links import Link, Now
 from foldwise.engine.losses import Loss, OwnLoss, losses_for
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
+from foldwise.engine.resident.engine import ResidentEngine
 from foldwise.engine.rows import Rows, place_rows
 from foldwise.engine.stacked.engine import StackedEngine
 from foldwise.nets.build import Net, build
@@ -419,6 +420,10 @@ class World:
     def engine(self, members: list[Member], chunk: int | None = None) -> StackedEngine:
         """Put members into a stack, at step 0."""
         return StackedEngine(self.cohort(members), chunk)
+
+    def resident(self, members: list[Member]) -> ResidentEngine:
+        """Put members on their cores, at step 0."""
+        return ResidentEngine(self.cohort(members))
 
     def cohort(self, members: list[Member]) -> Cohort:
         """Make the members and their state, at step 0."""

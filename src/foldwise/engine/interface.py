@@ -10,6 +10,8 @@ from torch import Tensor
 
 from foldwise.engine.cohort import Cohort
 from foldwise.engine.stacked.engine import StackedEngine
+from foldwise.engine.stacked.forward import why_no_chain
+from foldwise.errors import SettingsError
 
 
 class Engine(Protocol):
@@ -23,7 +25,7 @@ class Engine(Protocol):
 
     @property
     def how(self) -> str:
-        """Say how members advance: stacked, or one by one."""
+        """Say how members advance: resident, stacked, or one by one."""
 
     @property
     def why(self) -> str:
@@ -56,6 +58,31 @@ class Engine(Protocol):
         """Estimate the memory that all members need."""
 
 
-def choose_engine(cohort: Cohort, chunk: int | None) -> Engine:
-    """Make the engine that suits a cohort's network and device; so far there is one kind."""
-    return StackedEngine(cohort, chunk)
+def choose_engine(cohort: Cohort, chunk: int | None = None, wanted: str = "auto") -> Engine:
+    """Make the engine that suits a cohort's network and device: the resident one where it can, else the stacked one.
+
+    `wanted` names one of them instead; `chunk` is how many members go together in the stacked one. Raises SettingsError
+    when the resident engine is wanted and cannot take these members.
+    """
+    reason = why_not_resident(cohort)
+    if wanted == "resident" and reason:
+        raise SettingsError(f"the resident engine cannot train this: {reason}.", hint="--engine auto")
+    if wanted == "stacked" or chunk is not None or reason:
+        return StackedEngine(cohort, chunk)
+    # imported only here, because numba takes a second to start
+    from foldwise.engine.resident.engine import ResidentEngine
+
+    return ResidentEngine(cohort)
+
+
+def why_not_resident(cohort: Cohort) -> str:
+    """Say why the resident engine cannot take a cohort; empty when it can."""
+    if cohort.rows.device.type != "cpu":
+        return "the rows are on another device"
+    if cohort.shared.precision != "full":
+        return f"it computes in full precision, not in {cohort.shared.precision}"
+    if cohort.shared.loss == "custom":
+        return "the loss is your own"
+    if cohort.links:
+        return "the step has links of your own"
+    return why_no_chain(cohort.skeleton)

@@ -258,6 +258,20 @@ def is_chain(module: nn.Module) -> bool:
     return type(module) in BATCHED and not _is_unusual(module)
 
 
+def why_no_chain(module: nn.Module) -> str:
+    """Say why the layers of a network cannot be laid out in a table; empty when they can."""
+    if not is_chain(module):
+        return "the network is no chain of known layers"
+    if any(not p.requires_grad for p in module.parameters()):
+        return "the network has frozen parameters"
+    for layer in module.modules():
+        if isinstance(layer, nn.GELU) and layer.approximate != "none":
+            return "its GELU is the approximate one"
+        if isinstance(layer, nn.LeakyReLU) and layer.negative_slope <= 0:
+            return "its leaky ReLU does not leak"
+    return ""
+
+
 def _is_unusual(layer: nn.Module) -> bool:
     if type(layer) is nn.BatchNorm1d:
         return not layer.track_running_stats or layer.momentum is None
