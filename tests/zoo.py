@@ -462,6 +462,11 @@ class Weighted(World):
         return None if self.weights is None else np.tile(self.weights, (len(self.folds), 1))
 
 
+def weights(module: nn.Module) -> Tensor:
+    """Put a network's trainable weights into one vector."""
+    return torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
+
+
 def advance(engine: Engine, places: Sequence[int] | None = None) -> Tensor:
     """Train the next epoch of some members (of all who have not done theirs), and give mean training losses.
 

@@ -28,11 +28,6 @@ FIRST, STOP, LAST = 1, 4, 10  # the members of the third trial stop after four e
 ALL_ROWS = 64  # a batch that holds them all: then an epoch is one step
 
 
-def weights(module: nn.Module) -> Tensor:
-    """Put a network's trainable weights into one vector."""
-    return torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
-
-
 def difference(one: Tensor, other: Tensor) -> float:
     """Give the largest difference, as a share of the largest entry (of 0.001, where all are smaller)."""
     return float((one - other).abs().max() / other.abs().max().clamp_min(1e-3))
@@ -71,7 +66,7 @@ def compare(
             )
     for place, member in enumerate(members):
         module, data, own = world.alone(member)
-        assert torch.equal(start[place], weights(module))
+        assert torch.equal(start[place], zoo.weights(module))
         for now in itertools.islice(train_alone(member, module, data, own), last):
             if now.number in stacked:
                 _compare_epoch(place, module, now, stacked[now.number], tolerance)
@@ -85,7 +80,7 @@ def _compare_epoch(
     tolerance: float,
 ) -> None:
     parameters, buffers, losses, outputs = stacked
-    assert difference(parameters[place], weights(module)) < tolerance
+    assert difference(parameters[place], zoo.weights(module)) < tolerance
     assert abs(losses[place] - alone.training_loss) < tolerance * max(1, alone.training_loss)
     assert difference(outputs[place, : len(alone.outputs)], alone.outputs) < 10 * tolerance
     for name, buffer in buffers.items():
@@ -248,7 +243,7 @@ def test_starts_do_not_depend_on_companions(scheme: str) -> None:
     together = world.nursery.initial_state(members, {}).parameters
     for place, member in enumerate(members):
         assert torch.equal(world.nursery.initial_state([member], {}).parameters[0], together[place])
-        assert torch.equal(weights(world.nursery.start(member)), together[place])
+        assert torch.equal(zoo.weights(world.nursery.start(member)), together[place])
     by_seed = {m.seed: together[p] for p, m in enumerate(members)}
     assert torch.equal(by_seed[0], by_seed[1]) == (scheme == "constant")
 

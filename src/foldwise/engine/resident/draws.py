@@ -78,10 +78,7 @@ def permutation(first: np.uint32, second: np.uint32, count: int) -> Array:
 
 
 @compiled
-def row_orders(seeds: Array, epochs: Array, rows: int) -> Array:
-    """Order all rows for each seed and epoch, as `engine.orders.epoch_order` does: `[orders, rows]`."""
-    orders = np.empty((len(seeds), rows), np.int64)
-    for i in range(len(seeds)):
-        first, second = key(seeds[i], ORDER, epochs[i], NOTHING)
-        orders[i] = permutation(first, second, rows)
-    return orders
+def row_order(seed: int, epoch: int, rows: int) -> Array:
+    """Order all rows for a seed and an epoch, as `engine.orders.epoch_order` does."""
+    first, second = key(seed, ORDER, epoch, NOTHING)
+    return permutation(first, second, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -95,7 +96,7 @@ class ResidentEngine:
         return ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
 
     def _train(
-        self, part: Sequence[int], members: np.ndarray, chances: Chances
+        self, part: Sequence[int], members: np.ndarray, chances: Chances, most: int = sys.maxsize
     ) -> tuple[State, Float[Tensor, " members"]]:
         state = take(self.cohort.state, self.cohort.index(part))
         tensors = self._tensors(state)
@@ -103,8 +104,8 @@ class ResidentEngine:
         rule, loss = OPTIMIZERS.index(self.cohort.shared.optimizer), LOSSES.index(self.cohort.shared.loss)
         space = self._space(int(members["size"].max()))
         core.train(
-            members, self.program, self.data, chances, self.trials.lines, tensors, loss, rule, space, losses
-        )
+            members, self.program, self.data, chances, self.trials.lines, tensors, loss, rule, space, most, losses
+        )  # fmt: skip
         first = 0
         for name in self.constants:
             buffer = state.buffers[name]
@@ -187,17 +188,14 @@ class ResidentEngine:
         few = training[: self.workers]
         turn = Turn(cohort, few, self.trials)
         members, chances = turn.members(), turn.chances()
-        some = min(4 * int(members["size"].max()), chances.orders.shape[1])
-        short = chances._replace(orders=np.ascontiguousarray(chances.orders[:, :some]))
+        rows = min(32 * int(members["size"].max()), *turn.lengths)
         taken = []
-        for _ in range(3):
+        for _ in range(3):  # the first one may compile
             start = time.perf_counter()
             jobs = [
-                self.pool.submit(self._train, [p], members[i : i + 1], part_of(short, slice(i, i + 1)))
+                self.pool.submit(self._train, [p], members[i : i + 1], part_of(chances, slice(i, i + 1)), rows)
                 for i, p in enumerate(few)
             ]
-            for job in jobs:
-                job.result()
+            wait(jobs)
             taken.append(time.perf_counter() - start)
-        rows = sum(m.settings.epochs * n for m, n in zip(cohort.members, cohort.lengths, strict=True))
-        return min(taken) / some / len(few) * rows * 1.15  # the rest: validation each epoch
+        return min(taken) / (rows * len(few)) * cohort.rows_ahead(training) * 1.15  # the rest: validation

@@ -15,7 +15,6 @@ from foldwise.engine.dropout import rescale
 from foldwise.engine.group import Group
 from foldwise.engine.noise import other_labels
 from foldwise.engine.random import threshold
-from foldwise.engine.resident.draws import row_orders
 from foldwise.engine.resident.member import MEMBER, REAL, Chances, Data, Lines
 from foldwise.engine.rows import Rows
 from foldwise.engine.schedules import When, factors
@@ -122,7 +121,6 @@ class Turn:
         self.own = [cohort.members[p] for p in places]
         self.epochs = [self.next + lead for lead in leads]
         self.lengths = [cohort.lengths[p] for p in places]
-        self.orders, self.order = _numbered(zip([m.seed for m in self.own], self.epochs, strict=True))
         # what decides the learning rates of an epoch
         paces = zip([m.trial for m in self.own], self.lengths, self.epochs, strict=True)
         self.paces, self.pace = _numbered(paces)
@@ -143,7 +141,7 @@ class Turn:
         records["accumulation"] = cohort.pace.accumulation
         records["seen"] = self.group.batches_before(self.next).numpy()
         records["updates"] = cohort.state.step[self.index].numpy()
-        records["order"], records["factors"], records["labels"] = self.order, self.pace, self.seed
+        records["epoch"], records["factors"], records["labels"] = self.epochs, self.pace, self.seed
         records["trial"] = [self.trials.of(m.settings) for m in self.own]
         for name, asked in self.trials.asked.items():
             records[name] = asked[records["trial"]]
@@ -163,7 +161,6 @@ class Turn:
         layers = max(1, len(self.cohort.dropouts))
         draws, values = self._labels()
         return Chances(
-            row_orders(*np.array(self.orders).T, len(self.cohort.rows.features)),
             self._factors(),
             _filled([[threshold(r) for r in each] for each in rates], layers).astype(np.int64),
             _filled([[rescale(r) for r in each] for each in rates], layers),

@@ -17,7 +17,7 @@ import numpy as np
 
 from foldwise.engine.resident.draws import DROPOUT, key, mask
 from foldwise.engine.resident.functions import erf, exp_below, sigmoid, tanh
-from foldwise.engine.resident.tiles import PADDING, Array, Pointer, add_product, compiled, multiply, number
+from foldwise.engine.resident.tiles import PADDING, Array, Pointer, add_product, compiled, multiply, number, turn_around
 
 KINDS = range(10)
 LINEAR, CONSTANT, ACTIVATION, DROP, BATCH_NORM, ROW_NORM, POLYNOMIAL, FOURIER, FORK, JOIN = KINDS
@@ -67,15 +67,14 @@ class Room(NamedTuple):
 @compiled
 def room_for(program: Program, space: int) -> Room:
     """Lay the parts out, for blocks of `space` rows; behind each there is room for what is read too far."""
-    values = space * program.values + PADDING
-    kept = space * program.kept + program.widest + PADDING
+    values = _line(space * program.values + PADDING)
     slopes_at, kept_at = values, 2 * values
-    weights_at = kept_at + kept
-    gradient_at = weights_at + program.parameters + PADDING
-    constants_at = gradient_at + program.parameters + PADDING
-    turned_at = constants_at + program.constants + PADDING
-    side_at = turned_at + program.turned + PADDING
-    sums_at = side_at + max(8 * PADDING, space * program.widest)
+    weights_at = kept_at + _line(space * program.kept + program.widest + PADDING)
+    gradient_at = weights_at + _line(program.parameters + PADDING)
+    constants_at = gradient_at + _line(program.parameters + PADDING)
+    turned_at = constants_at + _line(program.constants + PADDING)
+    side_at = turned_at + _line(program.turned + PADDING)
+    sums_at = side_at + _line(max(8 * PADDING, space * program.widest))
     return Room(
         0, slopes_at, kept_at, weights_at, gradient_at, constants_at, turned_at, side_at, sums_at,
         sums_at + 2 * program.widest + PADDING,
@@ -83,17 +82,18 @@ def room_for(program: Program, space: int) -> Room:
 
 
 @compiled
-def turn_around(layers: Array, work: Pointer, room: Room) -> None:
+def _line(count: int) -> int:
+    return -(-count // PADDING) * PADDING
+
+
+@compiled
+def turn_weights(layers: Array, work: Pointer, room: Room) -> None:
     """Lay the weights of linear layers as [inputs, outputs], once for a step: so they are read in both directions."""
     for at in range(len(layers)):
         if layers[at, KIND] == LINEAR:
             inputs, outputs, row = layers[at, INPUTS], layers[at, OUTPUTS], layers[at, OUT_ROW]
             weight, turned = room.weights + layers[at, WEIGHT], room.turned + layers[at, MORE]
-            for first in range(0, outputs, 8):  # in strips, so that what is read and written stays near
-                last = min(first + 8, outputs)
-                for i in range(inputs):
-                    for o in range(first, last):
-                        work[turned + i * row + o] = work[weight + o * inputs + i]
+            turn_around(work, turned, row, weight, inputs, outputs, inputs)
 
 
 @compiled

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from foldwise.engine.resident.draws import MIX, NOISE, NOTHING, key, normal, permutation
+from foldwise.engine.resident.draws import MIX, NOISE, NOTHING, key, normal, permutation, row_order
 from foldwise.engine.resident.layers import (
     IN_ROW,
     INPUTS,
@@ -22,7 +22,7 @@ from foldwise.engine.resident.layers import (
     backward,
     forward,
     room_for,
-    turn_around,
+    turn_weights,
 )
 from foldwise.engine.resident.losses import add_loss
 from foldwise.engine.resident.rules import (
@@ -35,10 +35,10 @@ from foldwise.engine.resident.rules import (
     multiply_by,
     step,
 )
-from foldwise.engine.resident.tiles import Array, Pointer, compiled, memory, number
+from foldwise.engine.resident.tiles import Array, Pointer, aligned, compiled, memory, number
 
 WHOLE = (
-    *("fold", "seed", "order", "prepared", "size", "accumulation", "seen", "updates", "factors", "trial", "labels"),
+    *("fold", "seed", "epoch", "prepared", "size", "accumulation", "seen", "updates", "factors", "trial", "labels"),
     *("moves", "looks_ahead", "centers", "scaled_rate", "decays", "l1s", "l2s", "freezes"),
 )
 REAL = (
@@ -49,7 +49,7 @@ REAL = (
 MEMBER = np.dtype([(name, np.int64) for name in WHOLE] + [(name, np.float64) for name in REAL])
 """What is known of a member at the beginning of an epoch, in numbers; most are its settings.
 
-fold, seed · order: which of the permutations it follows · prepared: its scaling and fold, among all · size: rows of a
+fold, seed · epoch: counted from 1 · prepared: its scaling and fold, among all · size: rows of a
 batch · accumulation: batches of a step · seen, updates: batches and steps behind it · factors: which line of the
 schedules' factors · trial: which line of shares · labels: which seed's label noise · moves: whether there is momentum ·
 scaled_rate … freezes: whether its line of that share is used · sums: see `Group.sums`; 0 means that a step follows the mean."""
@@ -76,9 +76,8 @@ class Data(NamedTuple):
 
 
 class Chances(NamedTuple):
-    """What is drawn outside: row orders, and what noise needs."""
+    """What is drawn or computed outside."""
 
-    orders: Array  # [orders, rows]
     factors: Array  # [lines, steps]: of the learning rate, by the schedule
     limits: Array  # [members, dropout layers]
     scales: Array
@@ -114,7 +113,8 @@ class Tensors(NamedTuple):
 class Batch(NamedTuple):
     """What belongs to the rows of the present block, and of its batch."""
 
-    order: Array  # the member's training rows in the order of the epoch
+    every: Array  # all rows in the order of the epoch
+    order: Array  # those among them that the member learns from
     partner: Array  # with which row of the batch each is mixed
     rows: Array  # of the table: those of the block, or their partners
     classes: Array
@@ -127,6 +127,7 @@ def make_batch(data: Data, space: int, like: Array) -> Batch:
     """Give one core the room for what belongs to rows."""
     rows = len(data.features)
     return Batch(
+        np.empty(rows, np.int64),
         np.empty(rows, np.int64),
         np.empty(rows, np.int64),
         np.empty(space, np.int64),
@@ -147,16 +148,21 @@ def train(
     loss: int,
     rule: int,
     space: int,
+    most: int,
     losses: Array,
 ) -> None:
-    """Train each member for one epoch; write its mean training loss."""
+    """Train each member for one epoch, on no more than `most` rows; write its mean training loss."""
     room = room_for(program, space)
-    work, batch = np.zeros(room.size, tensors.weights.dtype), make_batch(data, space, tensors.weights)
+    work, batch = aligned(room.size, tensors.weights), make_batch(data, space, tensors.weights)
     weights = work[room.weights : room.weights + program.parameters]
     constants = work[room.constants : room.constants + program.constants]
     for i in range(len(members)):
+        m = members[i]
+        # members of one seed, who are mostly neighbors, follow one order
+        if i == 0 or m.seed != members[i - 1].seed or m.epoch != members[i - 1].epoch:
+            batch.every[:] = row_order(m.seed, m.epoch, len(batch.every))
         weights[:], constants[:] = tensors.weights[i], tensors.constants[i]
-        losses[i] = _epoch(i, members[i], program, data, chances, lines, tensors, loss, rule, space, work, room, batch)
+        losses[i] = _epoch(i, m, program, data, chances, lines, tensors, loss, rule, space, most, work, room, batch)
         tensors.weights[i], tensors.constants[i] = weights, constants
 
 
@@ -166,7 +172,7 @@ def evaluate(
 ) -> None:
     """Write each member's outputs on the validation rows of its fold."""
     room, layers = room_for(program, space), program.layers
-    held = np.zeros(room.size, weights.dtype)
+    held = aligned(room.size, weights)
     work, parameters = memory(held), held[room.weights : room.weights + program.parameters]
     buffers = held[room.constants : room.constants + program.constants]
     nothing = np.zeros((1, 1))
@@ -175,7 +181,7 @@ def evaluate(
     ours, end = room.values, room.values + layers[-1, OUT] * space
     for i in range(len(members)):
         parameters[:], buffers[:] = weights[i], constants[i]
-        turn_around(layers, work, room)
+        turn_weights(layers, work, room)
         own = data.validation[members[i].fold]
         for first in range(0, len(own), space):
             rows = min(space, len(own) - first)
@@ -198,11 +204,12 @@ def _epoch(
     loss: int,
     rule: int,
     space: int,
+    most: int,
     work: Array,
     room: Room,
     batch: Batch,
 ) -> float:
-    rows = _put_order(batch.order, chances.orders[m.order], data.train[m.fold])
+    rows = min(most, _put_order(batch.order, batch.every, data.train[m.fold]))
     numbers = memory(work)
     gradient = work[room.gradient : room.gradient + program.parameters]
     weights = work[room.weights : room.weights + program.parameters]
@@ -214,7 +221,7 @@ def _epoch(
             taken += 1
         factor = m.sums if m.sums > 0 else 1 / (last - first)
         gradient[:] = 0
-        turn_around(program.layers, numbers, room)
+        turn_weights(program.layers, numbers, room)
         while first < last:
             count = _rows_of_batch(rows - first, m.size)
             total += _learn(i, m, program, data, chances, loss, space, numbers, room, batch, first, count, factor, seen)

@@ -125,6 +125,48 @@ _8x2, _8x1 = _tile(8, 2), _tile(8, 1)
 _4x2, _4x1 = _tile(4, 2), _tile(4, 1)
 _1x2, _1x1 = _tile(1, 2), _tile(1, 1)
 
+def _turn(share: int) -> Any:
+    """Make a function that turns a square around whose side is a vector, or a `share` of one."""
+
+    @intrinsic
+    def turn(context, like, out, out_row, source, source_row):  # type: ignore[no-untyped-def]
+        signature = types.void(like, *[types.intp] * 4)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _, out, out_row, source, source_row = arguments
+            size = signature.args[0].bitwidth // 8
+            side = BYTES // size // share
+            vector = ir.VectorType(context.get_value_type(signature.args[0]), side)
+
+            def at(base: Any, row: Any, count: int) -> Any:
+                step = builder.mul(row, ir.Constant(ir.IntType(64), count * size))
+                return builder.inttoptr(builder.add(base, step), vector.as_pointer())
+
+            def mixed(one: Any, other: Any, lanes: list[int]) -> Any:
+                return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), side), lanes))
+
+            rows = [builder.load(at(source, source_row, r), align=size) for r in range(side)]
+            step = 1
+            while step < side:
+                # squares of side 2·step: their upper right and lower left quarters change places
+                for r in (r for r in range(side) if not r & step):
+                    upper = [lane if not lane & step else side + lane - step for lane in range(side)]
+                    lower = [lane + step if not lane & step else side + lane for lane in range(side)]
+                    one, other = rows[r], rows[r + step]
+                    rows[r], rows[r + step] = mixed(one, other, upper), mixed(one, other, lower)
+                step *= 2
+            for r in range(side):
+                builder.store(rows[r], at(out, out_row, r), align=size)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return turn
+
+
+_whole, _half = _turn(1), _turn(2)
+
+
 @intrinsic
 def memory(context, array):  # type: ignore[no-untyped-def]
     """Give the numbers of a flat array as a bare pointer, which the array must outlive.
@@ -281,3 +323,33 @@ def add_product(
                         work[place + r * columns + j] += work[side + r * 2 * lanes + j]
             done += count
             a += count * left_row * size
+
+
+@compiled
+def turn_around(work: Pointer, out: int, out_row: int, source: int, source_row: int, rows: int, columns: int) -> None:
+    """Write a matrix `[rows, columns]` as `[columns, rows]`."""
+    size, base, like = _size(work), _address(work), number(work, 0)
+    lanes = BYTES // size
+    r = 0
+    while r < rows:
+        side = lanes if rows - r >= lanes else lanes // 2 if rows - r >= lanes // 2 else 1
+        c = 0
+        while side > 1 and c + side <= columns:
+            to = base + (out + c * out_row + r) * size
+            if side == lanes:
+                _whole(like, to, out_row, base + (source + r * source_row + c) * size, source_row)
+            else:
+                _half(like, to, out_row, base + (source + r * source_row + c) * size, source_row)
+            c += side
+        for j in range(c, columns):
+            for i in range(r, r + side):
+                work[out + j * out_row + i] = work[source + i * source_row + j]
+        r += side
+
+
+@compiled
+def aligned(count: int, like: Array) -> Array:
+    """Give zeros in the number type of an array, which begin where a line of the cache does."""
+    held = np.zeros(count + BYTES, like.dtype)
+    spare = -held.ctypes.data % BYTES // held.itemsize
+    return held[spare : spare + count]
