@@ -35,7 +35,7 @@ from foldwise.engine.resident.rules import (
     multiply_by,
     step,
 )
-from foldwise.engine.resident.tiles import Array, Pointer, aligned, compiled, memory, number
+from foldwise.engine.resident.tiles import Array, Pointer, aligned, compiled, entrance, inlined, memory, number
 
 WHOLE = (
     *("fold", "seed", "epoch", "prepared", "size", "accumulation", "seen", "updates", "factors", "trial", "labels"),
@@ -137,7 +137,7 @@ def make_batch(data: Data, space: int, like: Array) -> Batch:
     )
 
 
-@compiled
+@entrance
 def train(
     members: Array,
     program: Program,
@@ -166,7 +166,7 @@ def train(
         tensors.weights[i], tensors.constants[i] = weights, constants
 
 
-@compiled
+@entrance
 def evaluate(
     members: Array, program: Program, data: Data, weights: Array, constants: Array, space: int, outputs: Array
 ) -> None:
@@ -192,7 +192,7 @@ def evaluate(
                     outputs[i, first + r, j] = work[end + r * out_row + j]
 
 
-@compiled
+@inlined
 def _epoch(
     i: int,
     m: Any,
@@ -251,7 +251,7 @@ def _rows_of_batch(remaining: int, size: int) -> int:
     return size
 
 
-@compiled
+@inlined
 def _learn(
     i: int,
     m: Any,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from foldwise.engine.resident.tiles import compiled
+from foldwise.engine.resident.tiles import COMPILED, compiled
 
 Array = np.ndarray
 
@@ -29,7 +29,7 @@ REMEMBERED = {
 """What each remembers, by the names of its moments; at most three lines."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(**COMPILED, fastmath={"reassoc", "contract"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def sum_of_squares(line: Array) -> float:
     """Add up squares, in whatever order is fastest."""
     total = line.dtype.type(0)

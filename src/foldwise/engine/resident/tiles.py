@@ -210,8 +210,15 @@ def _size(context, pointer):  # type: ignore[no-untyped-def]
     return types.intp(pointer), generate
 
 
-compiled = njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-"""How every function of this engine is compiled: kept on disk, without Python's lock, dividing as processors do."""
+COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
+entrance = njit(**COMPILED)
+"""How the functions are compiled that Python calls: kept on disk, without Python's lock, dividing as processors do."""
+
+compiled = njit(**COMPILED, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""How all others are: the same, without what it takes to be called from Python."""
+
+inlined = njit(**COMPILED, no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always")
+"""How those are that only one other calls: as a part of it, which takes half the time to compile."""
 
 
 @compiled
