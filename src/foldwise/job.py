@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from foldwise.data.target import Task
 from foldwise.data.weights import score_weights, training_weights
 from foldwise.engine.cohort import Cohort
 from foldwise.engine.field import Field
-from foldwise.engine.interface import Engine, choose_engine
+from foldwise.engine.interface import Engine, choose_engine, why_not_resident
 from foldwise.engine.links import Link
 from foldwise.engine.loop import PlanSummary, Progress, Standing, train
 from foldwise.engine.losses import Loss, OwnLoss, losses_for, outputs_by_loss
@@ -51,6 +52,7 @@ class Job:
     chunk: int | None = None
     loss: OwnLoss | None = None
     links: Sequence[Link] = ()
+    engine: str = "auto"
     policy: Policy = TO_THE_END
 
     @property
@@ -147,15 +149,21 @@ class Job:
     def _engine(self, members: list[Member]) -> Engine:
         name = members[0].settings.loss
         cohort = Cohort(members, self.nursery(name), self.orders, self.losses[name], self.links)
-        return choose_engine(cohort, self.chunk)
+        return choose_engine(cohort, self.chunk, self.engine)
 
-    def summary(self) -> PlanSummary:
-        """Say what will be trained; time is estimated from a few steps on copies."""
+    def summary(self, wait: Callable[[str], None] = lambda why: None) -> PlanSummary:
+        """Say what will be trained; time is estimated from a few steps on copies.
+
+        `wait` is told when that takes long, because an engine is compiled.
+        """
         engines = [stack.engine for stack in self.stacks]
         sizes = [engine.cohort.layout.size for engine in engines]
         notes = [self.weighted] if self.weighted else []
         notes += cautions(self.plan, self.metric)
         notes += dict.fromkeys(e.why for e in engines if e.how == "one by one")
+        if self.engine == "auto" and self.chunk is None and self.device.type == "cpu":
+            reasons = [why_not_resident(e.cohort) for e in engines if e.how == "stacked"]
+            notes += dict.fromkeys(f"trained by the stacked engine, which is slower: {r}" for r in reasons)
         return PlanSummary(
             rows=len(self.table.features),
             features=self.table.features.shape[1],
@@ -167,7 +175,7 @@ class Job:
             epochs=max(s.epochs for s in self.plan.trials),
             engine=f"{' and '.join(sorted({e.how for e in engines}))} on {self.device}",
             stacks=len(engines),
-            seconds=sum(e.seconds() for e in engines),
+            seconds=patiently(lambda: sum(e.seconds() for e in engines), wait),
             bytes=sum(e.bytes() for e in engines) + self.table.features.nbytes,
             parameters=(min(sizes), max(sizes)),
             notes=tuple(notes),
@@ -285,6 +293,19 @@ class Job:
             Models(s.members, s.kept.parameters.cpu(), {n: b.cpu() for n, b in s.kept.buffers.items()})
             for s in self.stacks
         ]
+
+
+PATIENCE = 2.0  # seconds after which a user wonders what is going on
+
+
+def patiently(work: Callable[[], float], wait: Callable[[str], None]) -> float:
+    """Do something, and say why when it takes long; it is the first use of an engine on a machine that does."""
+    said = threading.Timer(PATIENCE, wait, ["compiling for this processor; once, about half a minute"])
+    said.start()
+    try:
+        return work()
+    finally:
+        said.cancel()
 
 
 def cautions(plan: Plan, metric: Metric) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numba import njit
+from numba.core.caching import IndexDataCacheFile
 from scipy import special
 from torch import Tensor, nn
 
@@ -19,15 +20,15 @@ from foldwise.engine import random
 from foldwise.engine.interface import choose_engine, why_not_resident
 from foldwise.engine.noise import mix_partners
 from foldwise.engine.orders import epoch_order
-from foldwise.engine.resident import draws, functions, inputs
+from foldwise.engine.resident import draws, functions, inputs, member, tiles
 from foldwise.engine.resident.engine import ResidentEngine
 from foldwise.engine.resident.losses import LOSSES
 from foldwise.engine.resident.program import ACTIVATIONS
 from foldwise.engine.resident.rules import OPTIMIZERS
-from foldwise.engine.resident.tiles import PADDING, add_product, compiled, memory, multiply
-from foldwise.engine.state import put, take
+from foldwise.engine.resident.tiles import PADDING, add_product, memory, multiply
 from foldwise.engine.stacked.engine import StackedEngine
 from foldwise.engine.stacked.forward import BATCHED
+from foldwise.engine.state import put, take
 from foldwise.errors import SettingsError
 from foldwise.nets import activations
 from foldwise.plans.plan import Member
@@ -62,10 +63,10 @@ def compare(world: zoo.World, members: list[Member], tolerance: float, epochs: i
     start = engine.cohort.state.parameters.clone()
     losses, outputs = learned(engine, epochs)
     state = engine.cohort.state
-    for place, member in enumerate(members):
-        module, data, own = world.alone(member)
+    for place, m in enumerate(members):
+        module, data, own = world.alone(m)
         assert torch.equal(start[place], zoo.weights(module))
-        for epoch in itertools.islice(train_alone(member, module, data, own), epochs):
+        for epoch in itertools.islice(train_alone(m, module, data, own), epochs):
             assert abs(losses[place, epoch.number - 1] - epoch.training_loss) < tolerance * max(
                 1, epoch.training_loss
             )
@@ -76,7 +77,9 @@ def compare(world: zoo.World, members: list[Member], tolerance: float, epochs: i
             torch.testing.assert_close(buffer[place], alone, rtol=tolerance, atol=tolerance)
 
 
-def check(network: str, target: str, optimizer: str, recipe: str = "plain", batch_size: int = zoo.BATCH) -> None:
+def check(
+    network: str, target: str, optimizer: str, recipe: str = "plain", batch_size: int = zoo.BATCH
+) -> None:
     """Compare the mixed members of one combination."""
     net, what, doing = zoo.NETWORKS[network], zoo.TARGETS[target], zoo.RECIPES[recipe]
     members = zoo.mixed(net, what, optimizer, batch_size=batch_size, recipe=doing)
@@ -140,17 +143,17 @@ def test_in_float32(network: str, target: str, optimizer: str, recipe: str) -> N
     worlds = [zoo.world(what, net.net, recipe=doing, dtype=d) for d in (torch.float32, torch.float64)]
     engine = worlds[0].resident(members)
     learned(engine)
-    for place, member in enumerate(members):
-        single, double = (last_weights(world, member) for world in worlds)
+    for place, m in enumerate(members):
+        single, double = (last_weights(world, m) for world in worlds)
         rounding = difference(single.double(), double)  # some rules divide by what is nearly nothing
         apart = difference(engine.cohort.state.parameters[place].double(), double)
         assert apart < max(TOLERANCE_32, 20 * rounding)
 
 
-def last_weights(world: zoo.World, member: Member) -> Tensor:
+def last_weights(world: zoo.World, m: Member) -> Tensor:
     """Train a member alone, in plain PyTorch."""
-    module, data, own = world.alone(member)
-    for _ in itertools.islice(train_alone(member, module, data, own), EPOCHS):
+    module, data, own = world.alone(m)
+    for _ in itertools.islice(train_alone(m, module, data, own), EPOCHS):
         pass
     return zoo.weights(module)
 
@@ -175,7 +178,8 @@ def test_poison_stays_where_it_is(network: str, recipe: str) -> None:
     healthy, ill = world.resident(members), world.resident(members)
     ill.cohort.state.parameters[2] = float("nan")
     both = [learned(engine) for engine in (healthy, ill)]
-    bits = [[t.view(torch.int64) for t in (e.cohort.state.parameters, *r)] for e, r in zip((healthy, ill), both, strict=True)]  # fmt: skip
+    states = [[engine.cohort.state.parameters, *r] for engine, r in zip((healthy, ill), both, strict=True)]
+    bits = [[tensor.view(torch.int64) for tensor in state] for state in states]
     same = [all(torch.equal(a[p], b[p]) for a, b in zip(*bits, strict=True)) for p in range(6)]
     assert same == [p != 2 for p in range(6)]
     assert not torch.isfinite(both[1][0][2]).any()
@@ -188,8 +192,8 @@ def test_a_member_is_the_same_alone_and_in_any_company(dtype: torch.dtype) -> No
     world, members = zoo.world(what, recipe=doing, dtype=dtype), zoo.mixed(net, what, "adamw", recipe=doing)
     together = world.resident(members)
     losses, outputs = learned(together)
-    for place, member in enumerate(members):
-        alone = world.resident([member])
+    for place, m in enumerate(members):
+        alone = world.resident([m])
         own_losses, own_outputs = learned(alone)
         assert torch.equal(alone.cohort.state.parameters[0], together.cohort.state.parameters[place])
         torch.testing.assert_close(own_losses[0], losses[place], rtol=0, atol=0, equal_nan=True)
@@ -299,14 +303,26 @@ def test_extreme_cells_are_bounded_row_by_row_too(monkeypatch: pytest.MonkeyPatc
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
-@pytest.mark.parametrize("shape", [(32, 10, 32), (33, 7, 2), (1, 1, 1), (5, 64, 10), (13, 20, 33), (8, 0, 5), (3, 9, 70)])  # fmt: skip
+SHAPES = [(32, 10, 32), (33, 7, 2), (1, 1, 1), (5, 64, 10), (13, 20, 33), (8, 0, 5), (3, 9, 70)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products(shape: tuple[int, int, int], dtype: Any) -> None:
     rows, terms, columns = shape
     numbers = np.random.default_rng(0)
-    left, right, start = (numbers.normal(size=s).astype(dtype) for s in ((rows, terms), (terms, columns), columns))
+    left, right, start = (
+        numbers.normal(size=s).astype(dtype) for s in ((rows, terms), (terms, columns), columns)
+    )
     row = -(-columns // 32) * 32
-    parts = [left.ravel(), right.ravel(), np.zeros(PADDING), start, np.zeros(PADDING), np.full(rows * row, 7.0)]
+    parts = [
+        left.ravel(),
+        right.ravel(),
+        np.zeros(PADDING),
+        start,
+        np.zeros(PADDING),
+        np.full(rows * row, 7.0),
+    ]
     parts += [np.ones(rows * columns + 1), np.zeros(8 * PADDING)]
     places = np.cumsum([0, *map(len, parts)])
     work = np.concatenate(parts).astype(dtype)
@@ -315,7 +331,9 @@ def test_products(shape: tuple[int, int, int], dtype: Any) -> None:
     tolerance = 1e-4 if dtype == np.float32 else 1e-12
     np.testing.assert_allclose(out, left @ right + start, rtol=tolerance, atol=tolerance)
     added = work[places[6] : places[7]]
-    np.testing.assert_allclose(added[:-1].reshape(rows, columns), left @ right + 1, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(
+        added[:-1].reshape(rows, columns), left @ right + 1, rtol=tolerance, atol=tolerance
+    )
     assert added[-1] == 1  # nothing behind the end was touched
 
 
@@ -334,27 +352,40 @@ def _multiplied(work: np.ndarray, places: np.ndarray, row: int, rows: int, colum
 @pytest.mark.parametrize("seed", [0, 7, -3, 2**40 + 5])
 def test_draws_are_the_same_bits(seed: int) -> None:
     own, number = torch.tensor(seed), 12345678901
-    for purpose, others in (("dropout", (3, number)), ("mix", (number, 1)), ("noise", (number,)), ("order", (9,))):
-        first, second = draws.key(seed, random.PURPOSES[purpose], *(*others, draws.NOTHING)[:2])
+    for purpose, others in (
+        ("dropout", (3, number)),
+        ("mix", (number, 1)),
+        ("noise", (number,)),
+        ("order", (9,)),
+    ):
+        kept, normals = np.zeros(1000, np.float32), np.zeros(50)
+        found = _drawn(seed, random.PURPOSES[purpose], *(*others, draws.NOTHING)[:2], kept, 1 << 23, normals)
         words = random.key(own, purpose, *others)
-        assert [np.uint32(first), np.uint32(second)] == words.numpy().view(np.uint32).tolist()
-        kept = np.zeros(1000, np.float32)
-        _masked(kept, np.uint32(first), np.uint32(second), 1 << 23)
+        assert list(found) == words.numpy().view(np.uint32).tolist()
         assert np.array_equal(kept == 0, random.draws24(words, 1003)[3:].numpy() < 1 << 23)
-        normals = [draws.normal(np.uint32(first), np.uint32(second), i) for i in range(50)]
         np.testing.assert_allclose(normals, random.normal(words, 50).numpy(), rtol=1e-13, atol=1e-13)
-    first, second = map(np.uint32, draws.key(seed, draws.MIX, number, 1))
     for rows in (1, 2, 7, 3000):
-        partners = mix_partners(own, torch.tensor(number), rows)
-        assert draws.permutation(first, second, rows).tolist() == partners.tolist()
-        order = draws.row_order(seed, 20, rows)
+        partners, order = _ordered(seed, number, 20, rows)
+        assert partners.tolist() == mix_partners(own, torch.tensor(number), rows).tolist()
         assert order.tolist() == epoch_order(rows, seed, 20).tolist()
 
 
 @njit
-def _masked(kept: np.ndarray, first: Any, second: Any, limit: int) -> None:
+def _drawn(
+    seed: int, purpose: int, one: int, other: int, kept: np.ndarray, limit: int, normals: np.ndarray
+) -> Any:
+    first, second = draws.key(seed, purpose, one, other)
     draws.mask(memory(kept), 0, first, second, 3, len(kept), limit)
-    kept[0] = kept[0]
+    for i in range(len(normals)):
+        normals[i] = draws.normal(first, second, i)
+    kept[0] = kept[0]  # it is needed until here
+    return first, second
+
+
+@njit
+def _ordered(seed: int, batch: int, epoch: int, rows: int) -> Any:
+    first, second = draws.key(seed, draws.MIX, batch, 1)
+    return draws.permutation(first, second, rows), draws.row_order(seed, epoch, rows)
 
 
 @pytest.mark.parametrize(
@@ -464,11 +495,27 @@ def test_time_and_memory_are_estimated_without_a_trace() -> None:
     assert all(torch.equal(*pair) for pair in zip(learned(looked), learned(other), strict=True))
 
 
-@compiled
-def _nothing() -> int:
-    return 0
+# What is compiled
 
 
-def test_what_is_compiled_is_kept_on_disk() -> None:
-    _nothing()
-    assert _nothing.stats.cache_path
+def test_it_is_kept_on_disk_until_a_file_of_the_engine_changes() -> None:
+    file = member.train._cache._cache_file
+    assert file._source_stamp == tiles.SOURCES
+    engine = zoo.world(zoo.TARGETS["classes"]).resident(
+        zoo.mixed(zoo.NETWORKS["linear"], zoo.TARGETS["classes"], "sgd")
+    )
+    zoo.advance(engine)
+    assert file._load_index()
+    other = IndexDataCacheFile(file._cache_path, file._index_name.removesuffix(".nbi"), "another stamp")
+    assert not other._load_index()
+
+
+def test_it_is_compiled_once_for_each_number_type() -> None:
+    for dtype in (torch.float32, torch.float64):
+        for recipe in ("plain", "noise", "weights, sums, noise", "blocks", "limits"):
+            for target in ("two numbers", "classes", "soft classes"):
+                what, doing = zoo.TARGETS[target], zoo.RECIPES[recipe]
+                members = zoo.mixed(zoo.NETWORKS["residual, normalized"], what, "nadam", recipe=doing)
+                learned(zoo.world(what, recipe=doing, dtype=dtype).resident(members), 1)
+    assert len(member.train.signatures) <= 2
+    assert len(member.evaluate.signatures) <= 2

@@ -29,17 +29,19 @@ def bits(first: np.uint32, second: np.uint32, position: np.uint32) -> np.uint32:
 def key(seed: int, purpose: int, one: int, other: int) -> tuple[np.uint32, np.uint32]:
     """Derive a key from a seed, a purpose and up to two further numbers."""
     first, second = START, OTHER_START
-    for number in (seed, purpose, one, other):
-        if number == NOTHING:
+    for part in (seed, purpose, one, other):
+        if part == NOTHING:
             continue
-        whole = np.int64(number)
+        whole = np.int64(part)
         for word in (np.uint32(whole & 0xFFFFFFFF), np.uint32((whole >> 32) & 0xFFFFFFFF)):
             first, second = bits(first, second, word), bits(np.uint32(second ^ OTHER), first, word)
     return first, second
 
 
 @compiled
-def mask(out: Pointer, at: int, first: np.uint32, second: np.uint32, position: int, count: int, limit: int) -> None:
+def mask(
+    out: Pointer, at: int, first: np.uint32, second: np.uint32, position: int, count: int, limit: int
+) -> None:
     """Write 0 where the draw at a position is below the limit, in 24-bit units, and 1 elsewhere."""
     one, zero = number(out, 1), number(out, 0)
     start, lowest = np.uint32(position), np.int32(limit)
@@ -61,7 +63,9 @@ def permutation(first: np.uint32, second: np.uint32, count: int) -> Array:
     """Order 0 … count−1 by their hashes, as signed numbers; equal hashes keep their order."""
     hashes, order, others = np.empty(count, np.uint32), np.arange(count), np.empty(count, np.int64)
     for i in range(count):
-        hashes[i] = bits(first, second, np.uint32(i)) ^ np.uint32(0x80000000)  # so that negative ones come first
+        hashes[i] = bits(first, second, np.uint32(i)) ^ np.uint32(
+            0x80000000
+        )  # so that negative ones come first
     # by digits of 11 bits, the last first: a comparing sort takes ten times as long
     for shift in (0, 11, 22):
         ends = np.zeros(2049, np.int64)
@@ -70,9 +74,9 @@ def permutation(first: np.uint32, second: np.uint32, count: int) -> Array:
         for digit in range(1, 2049):
             ends[digit] += ends[digit - 1]
         for i in order:
-            digit = (hashes[i] >> np.uint32(shift)) & np.uint32(2047)
-            others[ends[digit]] = i
-            ends[digit] += 1
+            own = (hashes[i] >> np.uint32(shift)) & np.uint32(2047)
+            others[ends[own]] = i
+            ends[own] += 1
         order, others = others, order
     return order
 

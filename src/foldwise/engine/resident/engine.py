@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
@@ -117,10 +118,12 @@ class ResidentEngine:
     def _tensors(self, state: State) -> Tensors:
         moments = {name: t.numpy() for name, t in state.moments.items()}
         line, number = state.parameters.new_zeros(0, 0).numpy(), np.zeros((0, 0))
-        three = [moments.get(name, line) for name in REMEMBERED[self.cohort.shared.optimizer]]
+        first, second, third = (moments.get(name, line) for name in REMEMBERED[self.cohort.shared.optimizer])
         return Tensors(
             state.parameters.numpy(),
-            *three,
+            first,
+            second,
+            third,
             self._constants(state),
             moments.get("momentum_product", number),
             moments.get("clipped", number),
@@ -161,7 +164,7 @@ class ResidentEngine:
             core.evaluate(members[first:last], self.program, self.data, weights, constants, space, into)
 
         ends = np.cumsum([0, *(len(part) for part in self.parts(places))]).tolist()
-        jobs = [self.pool.submit(work, *pair) for pair in zip(ends, ends[1:], strict=False)]
+        jobs = [self.pool.submit(work, *pair) for pair in itertools.pairwise(ends)]
         wait(jobs)
         for job in jobs:
             job.result()
@@ -193,7 +196,9 @@ class ResidentEngine:
         for _ in range(3):  # the first one may compile
             start = time.perf_counter()
             jobs = [
-                self.pool.submit(self._train, [p], members[i : i + 1], part_of(chances, slice(i, i + 1)), rows)
+                self.pool.submit(
+                    self._train, [p], members[i : i + 1], part_of(chances, slice(i, i + 1)), rows
+                )
                 for i, p in enumerate(few)
             ]
             wait(jobs)

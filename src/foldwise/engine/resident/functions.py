@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
-from foldwise.engine.resident.tiles import compiled
+from foldwise.engine.resident.tiles import compiled, intrinsic
 
 LOWEST = -87.3  # e to this is the smallest normal float32
-OPTIONS = {"error_model": "numpy"}
+OPTIONS: Any = {"error_model": "numpy"}
 
 
 @intrinsic

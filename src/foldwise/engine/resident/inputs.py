@@ -32,28 +32,34 @@ Thing = TypeVar("Thing", bound=Hashable)
 def data_of(rows: Rows, validation: Tensor) -> Data:
     """Give the rows as arrays, which share the tensors' memory."""
     targets = rows.targets.numpy()
-    classes = targets if targets.dtype == np.int64 else np.full(len(targets), -1)
-    numbers = np.zeros((len(targets), 0)) if targets.dtype == np.int64 else targets.astype(np.float64, copy=False)
+    whole = targets.dtype == np.int64
+    classes = targets if whole else np.full(len(targets), -1)
+    numbers = np.zeros((len(targets), 0)) if whole else targets.astype(np.float64, copy=False)
     constants, nothing = rows.constants, np.zeros((0, numbers.shape[1]))
     weights = np.zeros((0, 0)) if rows.weights is None else rows.weights.numpy()
     return Data(
-        features=rows.features.numpy(),
+        features=_plain(rows.features.numpy()),
         prepared=_prepared(rows),
         fill=constants.fill.numpy(),
         shift=constants.shift.numpy(),
         scale=constants.scale.numpy(),
         bound=constants.bound.numpy(),
         bounded=constants.bounded,
-        train=np.ascontiguousarray(rows.folds.train),
+        train=_plain(rows.folds.train),
         validation=validation.numpy(),
-        classes=np.ascontiguousarray(classes),
-        numbers=np.ascontiguousarray(numbers),
+        classes=_plain(classes),
+        numbers=_plain(numbers),
         target_shift=nothing if rows.target_shift is None else rows.target_shift.numpy(),
         target_scale=nothing if rows.target_scale is None else rows.target_scale.numpy(),
         # weights that are the same in all folds are one row of memory
-        weights=np.ascontiguousarray(weights[:1] if weights.strides[0] == 0 else weights),
+        weights=_plain(weights[:1] if weights.strides[0] == 0 else weights),
         weight_mean=np.zeros(0) if rows.weight_mean is None else rows.weight_mean.numpy(),
     )
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    # arrays that lie otherwise, or may not be written, would be other types, for which all is compiled again
+    return np.require(array, requirements=["C", "W"])
 
 
 def prepared_bytes(rows: Rows) -> int:
@@ -181,7 +187,9 @@ class Turn:
         rows, form, outputs = self.cohort.rows, self.cohort.loss.form, self.cohort.outputs
         count = len(rows.targets)
         tables = [other_labels(seed, rows.targets, form, outputs) for seed in self.seeds]
-        draws = [np.zeros((count, 0)) if t.draw is None else t.draw.numpy().reshape(count, -1) for t in tables]
+        draws = [
+            np.zeros((count, 0)) if t.draw is None else t.draw.numpy().reshape(count, -1) for t in tables
+        ]
         return np.stack(draws), np.stack([t.values.double().numpy().reshape(count, -1) for t in tables])
 
     def _factors(self) -> np.ndarray:

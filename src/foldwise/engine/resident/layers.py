@@ -17,7 +17,16 @@ import numpy as np
 
 from foldwise.engine.resident.draws import DROPOUT, key, mask
 from foldwise.engine.resident.functions import erf, exp_below, sigmoid, tanh
-from foldwise.engine.resident.tiles import PADDING, Array, Pointer, add_product, compiled, multiply, number, turn_around
+from foldwise.engine.resident.tiles import (
+    PADDING,
+    Array,
+    Pointer,
+    add_product,
+    compiled,
+    multiply,
+    number,
+    turn_around,
+)
 
 KINDS = range(10)
 LINEAR, CONSTANT, ACTIVATION, DROP, BATCH_NORM, ROW_NORM, POLYNOMIAL, FOURIER, FORK, JOIN = KINDS
@@ -28,11 +37,11 @@ KIND, INPUTS, OUTPUTS, IN, OUT, IN_ROW, OUT_ROW, WEIGHT, BIAS, MORE, WHICH, KEEP
 """What the table says of a layer: its kind, the length of a row before and after it; where they lie and how much room
 they take, for one row of a block; where its weights lie (−1: it has none); and what the kind needs beside:
 
-LINEAR: MORE its weights turned around, WHICH whether the gradient by its input is wanted · ACTIVATION: WHICH function, and it may write over
-its input ·
-DROP: WHICH of the dropout layers, MORE how often it stood before · BATCH_NORM: MORE running mean and variance among the
-constants · ROW_NORM: MORE number of groups · POLYNOMIAL, FOURIER: MORE mean and scale, directions and phases; WHICH degree ·
-FORK, JOIN: MORE the other end's values. KEEP is what is kept for the gradient."""
+LINEAR: MORE its weights turned around, WHICH whether the gradient by its input is wanted · ACTIVATION: WHICH function;
+it may write over its input, as may DROP: WHICH of the dropout layers, MORE how often it stood before · BATCH_NORM: MORE
+running mean and variance among the constants · ROW_NORM: MORE number of groups · POLYNOMIAL: MORE mean and scale, WHICH
+degree · FOURIER: MORE directions and phases · FORK, JOIN: MORE the other end's values. KEEP is what is kept for the
+gradient."""
 
 
 class Program(NamedTuple):
@@ -117,12 +126,28 @@ def forward(
         kind, inputs, outputs = layers[at, KIND], layers[at, INPUTS], layers[at, OUTPUTS]
         in_row, out_row = layers[at, IN_ROW], layers[at, OUT_ROW]
         weight, bias = layers[at, WEIGHT], layers[at, BIAS]
-        weight, bias = (room.weights + weight if weight >= 0 else -1), (room.weights + bias if bias >= 0 else -1)
+        weight, bias = (
+            (room.weights + weight if weight >= 0 else -1),
+            (room.weights + bias if bias >= 0 else -1),
+        )
         more, which = layers[at, MORE], layers[at, WHICH]
         before, after = room.values + layers[at, IN] * space, room.values + layers[at, OUT] * space
         keep = room.kept + layers[at, KEEP] * space
         if kind == LINEAR:
-            multiply(work, after, out_row, before, in_row, 1, room.turned + more, out_row, bias, rows, outputs, inputs)
+            multiply(
+                work,
+                after,
+                out_row,
+                before,
+                in_row,
+                1,
+                room.turned + more,
+                out_row,
+                bias,
+                rows,
+                outputs,
+                inputs,
+            )
         elif kind == ACTIVATION:
             _activate(which, numbers[at, 0], work, before, after, keep, rows * out_row)
         elif kind == DROP:
@@ -145,7 +170,9 @@ def forward(
                 for j in range(outputs):
                     work[after + r * out_row + j] = work[weight + j]
         elif kind == POLYNOMIAL:
-            _polynomial(work, room.constants + more, before, in_row, inputs, after, out_row, outputs, which, rows)
+            _polynomial(
+                work, room.constants + more, before, in_row, inputs, after, out_row, outputs, which, rows
+            )
         elif kind == FOURIER:
             _fourier(work, room.constants + more, before, in_row, inputs, after, out_row, outputs, rows)
 
@@ -164,19 +191,33 @@ def backward(layers: Array, numbers: Array, work: Pointer, room: Room, space: in
         keep, count = room.kept + layers[at, KEEP] * space, rows * out_row
         if kind == LINEAR:
             add_product(
-                work, room.gradient + weight, after, 1, out_row, before - apart, in_row, outputs, inputs, rows, room.side
+                work, room.gradient + weight, after, 1, out_row, before - apart, in_row,
+                outputs, inputs, rows, room.side,
             )  # fmt: skip
             if bias >= 0:
                 _add_columns(work, room.gradient + bias, after, out_row, outputs, rows)
             if not which:
                 return  # nothing before it has weights
-            multiply(work, before, in_row, after, out_row, 1, room.weights + weight, inputs, -1, rows, inputs, outputs)
+            multiply(
+                work,
+                before,
+                in_row,
+                after,
+                out_row,
+                1,
+                room.weights + weight,
+                inputs,
+                -1,
+                rows,
+                inputs,
+                outputs,
+            )
         elif kind == ACTIVATION:
             _activate_backward(which, numbers[at, 0], work, after - apart, before, after, keep, count)
         elif kind == DROP:
             for i in range(count):
                 work[before + i] = work[after + i] * work[keep + i]
-        elif kind == BATCH_NORM or kind == ROW_NORM:
+        elif kind in (BATCH_NORM, ROW_NORM):
             kept_row = out_row if kind == BATCH_NORM else out_row + more
             if bias >= 0:
                 _add_columns(work, room.gradient + bias, after, out_row, outputs, rows)
@@ -213,7 +254,9 @@ def _add_columns(work: Pointer, out: int, slopes: int, row: int, columns: int, r
 
 
 @compiled
-def _activate(which: int, slope: float, work: Pointer, before: int, after: int, keep: int, count: int) -> None:
+def _activate(
+    which: int, slope: float, work: Pointer, before: int, after: int, keep: int, count: int
+) -> None:
     """Apply a function to each entry, and keep its derivative where it does not follow from the input at once."""
     zero, one, half, two = number(work, 0), number(work, 1), number(work, 0.5), number(work, 2)
     if which == RELU:
@@ -345,7 +388,10 @@ def _batch_norm(
         work[mean + j] = number(work, 0) if training else work[running + j]
         work[scale + j] = number(work, 0) if training else work[running + width + j]
     if training:
-        share, unbiased = number(work, momentum), number(work, rows / (rows - 1)) if rows > 1 else number(work, np.nan)
+        share, unbiased = (
+            number(work, momentum),
+            number(work, rows / (rows - 1)) if rows > 1 else number(work, np.nan),
+        )
         for r in range(rows):
             for j in range(width):
                 work[mean + j] += work[before + r * row + j]
@@ -430,7 +476,15 @@ def _row_norm_backward(
 
 @compiled
 def _scale_and_shift(
-    work: Pointer, weight: int, bias: int, after: int, row: int, keep: int, kept_row: int, rows: int, width: int
+    work: Pointer,
+    weight: int,
+    bias: int,
+    after: int,
+    row: int,
+    keep: int,
+    kept_row: int,
+    rows: int,
+    width: int,
 ) -> None:
     for r in range(rows):
         for j in range(width):
@@ -441,7 +495,15 @@ def _scale_and_shift(
 
 @compiled
 def _scale_backward(
-    work: Pointer, weight: int, gradient: int, after: int, row: int, keep: int, kept_row: int, rows: int, width: int
+    work: Pointer,
+    weight: int,
+    gradient: int,
+    after: int,
+    row: int,
+    keep: int,
+    kept_row: int,
+    rows: int,
+    width: int,
 ) -> None:
     """Add the gradient by the scale, and put that by the normalized values in the place of that by the outputs."""
     for r in range(rows):

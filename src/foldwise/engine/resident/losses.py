@@ -166,7 +166,13 @@ def _cross_entropy(
         else:
             whole = number(work, 0)
             for j in range(outputs):
-                y = numbers[r, j] if classes[r] < 0 else number(work, 1) if classes[r] == j else number(work, 0)
+                y = (
+                    numbers[r, j]
+                    if classes[r] < 0
+                    else number(work, 1)
+                    if classes[r] == j
+                    else number(work, 0)
+                )
                 y = keeps * y + spread
                 whole += y
                 own += y * (log_mass - work[place + j])

@@ -35,14 +35,45 @@ from foldwise.engine.resident.rules import (
     multiply_by,
     step,
 )
-from foldwise.engine.resident.tiles import Array, Pointer, aligned, compiled, entrance, inlined, memory, number
+from foldwise.engine.resident.tiles import (
+    Array,
+    Pointer,
+    aligned,
+    compiled,
+    entrance,
+    inlined,
+    memory,
+    number,
+)
 
 WHOLE = (
-    *("fold", "seed", "epoch", "prepared", "size", "accumulation", "seen", "updates", "factors", "trial", "labels"),
+    *(
+        "fold",
+        "seed",
+        "epoch",
+        "prepared",
+        "size",
+        "accumulation",
+        "seen",
+        "updates",
+        "factors",
+        "trial",
+        "labels",
+    ),
     *("moves", "looks_ahead", "centers", "scaled_rate", "decays", "l1s", "l2s", "freezes"),
 )
 REAL = (
-    *("learning_rate", "momentum", "dampening", "alpha", "beta1", "beta2", "epsilon", "momentum_decay", "rate_decay"),
+    *(
+        "learning_rate",
+        "momentum",
+        "dampening",
+        "alpha",
+        "beta1",
+        "beta2",
+        "epsilon",
+        "momentum_decay",
+        "rate_decay",
+    ),
     *("initial_accumulator", "clip_norm", "huber_delta", "quantile", "margin", "label_smoothing"),
     *("input_noise", "label_noise", "sums"),
 )
@@ -52,7 +83,7 @@ MEMBER = np.dtype([(name, np.int64) for name in WHOLE] + [(name, np.float64) for
 fold, seed · epoch: counted from 1 · prepared: its scaling and fold, among all · size: rows of a
 batch · accumulation: batches of a step · seen, updates: batches and steps behind it · factors: which line of the
 schedules' factors · trial: which line of shares · labels: which seed's label noise · moves: whether there is momentum ·
-scaled_rate … freezes: whether its line of that share is used · sums: see `Group.sums`; 0 means that a step follows the mean."""
+scaled_rate … freezes: whether its line of that share is used · sums: see `Group.sums`; 0: a step follows the mean."""
 
 
 class Data(NamedTuple):
@@ -162,7 +193,9 @@ def train(
         if i == 0 or m.seed != members[i - 1].seed or m.epoch != members[i - 1].epoch:
             batch.every[:] = row_order(m.seed, m.epoch, len(batch.every))
         weights[:], constants[:] = tensors.weights[i], tensors.constants[i]
-        losses[i] = _epoch(i, m, program, data, chances, lines, tensors, loss, rule, space, most, work, room, batch)
+        losses[i] = _epoch(
+            i, m, program, data, chances, lines, tensors, loss, rule, space, most, work, room, batch
+        )
         tensors.weights[i], tensors.constants[i] = weights, constants
 
 
@@ -224,7 +257,9 @@ def _epoch(
         turn_weights(program.layers, numbers, room)
         while first < last:
             count = _rows_of_batch(rows - first, m.size)
-            total += _learn(i, m, program, data, chances, loss, space, numbers, room, batch, first, count, factor, seen)
+            total += _learn(
+                i, m, program, data, chances, loss, space, numbers, room, batch, first, count, factor, seen
+            )
             first, seen = first + count, seen + 1
         rate = m.learning_rate, chances.factors[m.factors, steps]
         _move(i, m, lines, tensors, rule, gradient, weights, m.updates + steps, rate)
@@ -285,7 +320,9 @@ def _learn(
         if m.input_noise > 0:
             words = key(m.seed, NOISE, seen, NOTHING)
             for r in range(rows):
-                _add_noise(work, room.values + r * in_row, features, m.input_noise, words, (start + r) * features)
+                _add_noise(
+                    work, room.values + r * in_row, features, m.input_noise, words, (start + r) * features
+                )
         if share < 1:
             _mix_in(m, data, work, room, in_row, features, batch, first, start, rows, seen, share)
         forward(layers, program.numbers, work, room, space, rows, masks, start, count)
@@ -402,7 +439,8 @@ def _put_targets(m: Any, data: Data, chances: Chances, batch: Batch, count: int,
     """Write the targets of rows, and how much each row counts."""
     rows, weights, t = batch.rows, batch.weights, batch.weights.dtype.type
     _copy_targets(
-        batch.classes, batch.numbers, data.classes, data.numbers, data.target_shift, data.target_scale, m.fold, rows, count
+        batch.classes, batch.numbers, data.classes, data.numbers, data.target_shift, data.target_scale,
+        m.fold, rows, count,
     )  # fmt: skip
     if m.label_noise > 0:
         for r in range(count):

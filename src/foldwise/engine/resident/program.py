@@ -86,7 +86,12 @@ class Compiler:
         line[layers.KIND], line[layers.INPUTS], line[layers.OUTPUTS] = kind, self.width, width
         line[layers.IN], line[layers.OUT] = self.at, out
         line[layers.IN_ROW], line[layers.OUT_ROW] = self._row(self.width), self._row(width)
-        line[layers.WEIGHT], line[layers.BIAS], line[layers.MORE], line[layers.WHICH] = weight, bias, more, which
+        line[layers.WEIGHT], line[layers.BIAS], line[layers.MORE], line[layers.WHICH] = (
+            weight,
+            bias,
+            more,
+            which,
+        )
         line[layers.KEEP] = self.kept
         self.lines.append(line)
         self.numbers.append(numbers)
@@ -125,7 +130,9 @@ class Compiler:
             case KeyedDropout():
                 which, earlier = self.dropouts.index(module), self.stood[module]
                 if self.drops[which]:
-                    self._write(layers.DROP, self.width, which=which, more=earlier, keeps=row, out=self._here())
+                    self._write(
+                        layers.DROP, self.width, which=which, more=earlier, keeps=row, out=self._here()
+                    )
             case nn.BatchNorm1d():
                 self.whole = True
                 self._write(

@@ -10,9 +10,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from foldwise.engine.resident.tiles import COMPILED, compiled
+from foldwise.engine.resident.tiles import compiled, summing
 
 Array = np.ndarray
 
@@ -29,7 +28,7 @@ REMEMBERED = {
 """What each remembers, by the names of its moments; at most three lines."""
 
 
-@njit(**COMPILED, fastmath={"reassoc", "contract"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@summing
 def sum_of_squares(line: Array) -> float:
     """Add up squares, in whatever order is fastest."""
     total = line.dtype.type(0)
@@ -98,7 +97,7 @@ def direct(rule: int, line: Array, moments: Any, m: Any, updates: int, product: 
 
     `moments` are the lines that it remembers, `product` is where NAdam keeps the product of its momenta.
     """
-    if rule == ADAM or rule == ADAMW:
+    if rule in (ADAM, ADAMW):
         _adam(line, moments[0], moments[1], m, updates)
     elif rule == SGD:
         _sgd(line, moments[0], m, updates)

@@ -8,17 +8,21 @@ before it multiplies. Measured on 2 cores with AVX-512: 85 to 98 % of what the p
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic as typed_intrinsic
 
 Array = np.ndarray
 Pointer = Any
 """The beginning of numbers in memory: see `memory`."""
+intrinsic: Any = typed_intrinsic  # whose type does not know that the first argument is never given
 
 WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
 BYTES = 64 if WIDE else 32  # of a vector; processors with shorter ones take several registers for each
@@ -64,7 +68,9 @@ def _tile(rows: int, vectors: int) -> Any:
             out_row, left_row, left_term, right_term = (
                 builder.mul(step, constant(size)) for step in (out_row, left_row, left_term, right_term)
             )
-            blocks = [builder.append_basic_block(name) for name in ("from_start", "choose", "from_out", "begin")]
+            blocks = [
+                builder.append_basic_block(name) for name in ("from_start", "choose", "from_out", "begin")
+            ]
             from_start, choose, from_out, begin = blocks
             builder.cbranch(builder.icmp_signed("!=", start, constant(0)), from_start, choose)
             builder.position_at_end(from_start)
@@ -125,6 +131,7 @@ _8x2, _8x1 = _tile(8, 2), _tile(8, 1)
 _4x2, _4x1 = _tile(4, 2), _tile(4, 1)
 _1x2, _1x1 = _tile(1, 2), _tile(1, 1)
 
+
 def _turn(share: int) -> Any:
     """Make a function that turns a square around whose side is a vector, or a `share` of one."""
 
@@ -143,7 +150,9 @@ def _turn(share: int) -> Any:
                 return builder.inttoptr(builder.add(base, step), vector.as_pointer())
 
             def mixed(one: Any, other: Any, lanes: list[int]) -> Any:
-                return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), side), lanes))
+                return builder.shuffle_vector(
+                    one, other, ir.Constant(ir.VectorType(ir.IntType(32), side), lanes)
+                )
 
             rows = [builder.load(at(source, source_row, r), align=size) for r in range(side)]
             step = 1
@@ -210,15 +219,49 @@ def _size(context, pointer):  # type: ignore[no-untyped-def]
     return types.intp(pointer), generate
 
 
-COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
-entrance = njit(**COMPILED)
-"""How the functions are compiled that Python calls: kept on disk, without Python's lock, dividing as processors do."""
+# Compiling
 
-compiled = njit(**COMPILED, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""How all others are: the same, without what it takes to be called from Python."""
+SOURCES = sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
 
-inlined = njit(**COMPILED, no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always")
-"""How those are that only one other calls: as a part of it, which takes half the time to compile."""
+
+def _can_be_kept() -> bool:
+    """Tell whether there is a place on disk where numba may write."""
+    try:
+        njit(cache=True)(_can_be_kept)
+    except RuntimeError:
+        return False
+    return True
+
+
+def compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Give a decorator that compiles functions, which then run without Python's lock and divide as processors do.
+
+    What is compiled is kept on disk. Numba compiles a function again when the file changed that it stands in, but not
+    when one of those changed that it calls: here it does when any file of this engine did.
+    """
+    usual: Any = {"cache": KEPT, "nogil": True, "error_model": "numpy", "boundscheck": False}
+
+    def compile_it(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(**usual, **options)(function)
+        if KEPT:
+            dispatcher._cache._cache_file._source_stamp = SOURCES
+        return dispatcher
+
+    return compile_it
+
+
+KEPT = _can_be_kept()
+INSIDE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # what it takes to be called from Python
+entrance = compiler()
+"""For the functions that Python calls."""
+compiled = compiler(**INSIDE)
+"""For those that other compiled functions call."""
+inlined = compiler(**INSIDE, inline="always")
+"""For those that only one function calls: as a part of it, they take half the time to compile."""
+summing = compiler(**INSIDE, fastmath={"reassoc", "contract"})
+"""For sums whose terms may be added in any order."""
 
 
 @compiled
@@ -333,7 +376,9 @@ def add_product(
 
 
 @compiled
-def turn_around(work: Pointer, out: int, out_row: int, source: int, source_row: int, rows: int, columns: int) -> None:
+def turn_around(
+    work: Pointer, out: int, out_row: int, source: int, source_row: int, rows: int, columns: int
+) -> None:
     """Write a matrix `[rows, columns]` as `[columns, rows]`."""
     size, base, like = _size(work), _address(work), number(work, 0)
     lanes = BYTES // size
