@@ -479,6 +479,14 @@ def test_unusual_layers_are_not_mistaken_for_known_ones(layer: nn.Module, reason
     assert reason in why_not_resident(zoo.world(what, net).cohort([Member(0, 0, 0, settings)]))
 
 
+def test_what_it_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foldwise.engine.resident.engine.OPTIMIZERS", ("sgd",))
+    monkeypatch.setattr("foldwise.engine.resident.engine.LOSSES", ())
+    engine, why, _ = engine_of("mlp relu")
+    assert isinstance(engine, StackedEngine)
+    assert why == "it has no cross_entropy and no adamw"
+
+
 def test_an_engine_can_be_asked_for() -> None:
     engine, _, cohort = engine_of("mlp relu")
     assert isinstance(engine, ResidentEngine)

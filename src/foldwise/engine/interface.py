@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Generator, Sequence
+from types import ModuleType
 from typing import Protocol
 
 from jaxtyping import Float
@@ -69,10 +71,12 @@ def choose_engine(cohort: Cohort, chunk: int | None = None, wanted: str = "auto"
         raise SettingsError(f"the resident engine cannot train this: {reason}.", hint="--engine auto")
     if wanted == "stacked" or chunk is not None or reason:
         return StackedEngine(cohort, chunk)
-    # imported only here, because numba takes a second to start
-    from foldwise.engine.resident.engine import ResidentEngine
+    return resident().ResidentEngine(cohort)
 
-    return ResidentEngine(cohort)
+
+def resident() -> ModuleType:
+    """Import the resident engine only where it is needed, because numba takes a while to start."""
+    return importlib.import_module("foldwise.engine.resident.engine")
 
 
 def why_not_resident(cohort: Cohort) -> str:
@@ -85,4 +89,4 @@ def why_not_resident(cohort: Cohort) -> str:
         return "the loss is your own"
     if cohort.links:
         return "the step has links of your own"
-    return why_no_chain(cohort.skeleton)
+    return why_no_chain(cohort.skeleton) or str(resident().lacks(cohort))

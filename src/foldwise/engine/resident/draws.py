@@ -71,12 +71,13 @@ def permutation(first: np.uint32, second: np.uint32, count: int) -> Array:
         ends = np.zeros(2049, np.int64)
         for i in range(count):
             ends[1 + ((hashes[i] >> np.uint32(shift)) & np.uint32(2047))] += 1
-        for digit in range(1, 2049):
-            ends[digit] += ends[digit - 1]
-        for i in order:
-            own = (hashes[i] >> np.uint32(shift)) & np.uint32(2047)
-            others[ends[own]] = i
-            ends[own] += 1
+        for after in range(1, 2049):
+            ends[after] += ends[after - 1]
+        for k in range(count):
+            i = order[k]
+            digit = (hashes[i] >> np.uint32(shift)) & np.uint32(2047)
+            others[ends[digit]] = i
+            ends[digit] += 1
         order, others = others, order
     return order
 

@@ -20,7 +20,7 @@ from foldwise.engine.resident import member as core
 from foldwise.engine.resident.inputs import Trials, Turn, data_of, part_of, prepared_bytes
 from foldwise.engine.resident.losses import LOSSES
 from foldwise.engine.resident.member import Chances, Tensors
-from foldwise.engine.resident.program import program_of
+from foldwise.engine.resident.program import KNOWN, program_of
 from foldwise.engine.resident.rules import OPTIMIZERS, REMEMBERED
 from foldwise.engine.state import State, put, take
 
@@ -28,8 +28,18 @@ CACHE_BYTES = 384 << 10  # of a core, that the values and slopes of a block of r
 PARTS = 4  # for each core, so that none waits long for the others at the end of an epoch
 
 
+def lacks(cohort: Cohort) -> str:
+    """Name what this engine does not have of what a cohort needs; empty when it has all."""
+    missing = [type(m).__name__ for m in cohort.skeleton.modules() if type(m) not in KNOWN]
+    if cohort.shared.loss not in LOSSES:
+        missing.append(cohort.shared.loss)
+    if cohort.shared.optimizer not in OPTIMIZERS:
+        missing.append(cohort.shared.optimizer)
+    return f"it has no {' and no '.join(dict.fromkeys(missing))}" if missing else ""
+
+
 class ResidentEngine:
-    """Advances the members of one cohort, each by itself; `program.why_not` names those that it cannot take."""
+    """Advances the members of one cohort, each by itself; `interface.why_not_resident` tells which it can take."""
 
     how = "resident"
     why = "a chain of known layers on a processor: one member per core, in its cache"

@@ -28,6 +28,11 @@ ACTIVATIONS: dict[type[nn.Module], int] = {
     nn.GELU: layers.GELU,
     nn.SiLU: layers.SILU,
 }
+KNOWN = {
+    *(nn.Sequential, Residual, nn.Linear, Constant, KeyedDropout, nn.BatchNorm1d, nn.LayerNorm, nn.GroupNorm),
+    *(Polynomial, Fourier, *ACTIVATIONS),
+}
+"""The layers that can stand in a table, and what holds them."""
 
 
 @dataclass
