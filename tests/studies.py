@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from foldwise.data.folds import Folds
+from foldwise.data.folds import Folds, make_folds
 from foldwise.data.table import open_table, read_source
 from foldwise.engine.loop import Progress
 from foldwise.job import Job
@@ -96,6 +98,15 @@ def job(
 def settings(loss: str, values: Mapping[str, Any]) -> Settings:
     """Fill up settings, without those that a network does not have."""
     return make_settings(values, base={"loss": loss, **SMALL})
+
+
+UNEQUAL = make_folds(47, numbers=np.repeat([0, 1, 2], [8, 12, 27]))
+"""Folds of unequal size over the rows of `table`."""
+
+
+def interrupt(now: Progress) -> None:
+    """Press Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def quiet(now: Progress) -> None:

@@ -31,10 +31,10 @@ MIXED = [{"learning_rate": 0.01, "epochs": 5}, {"learning_rate": 0.1, "dropout":
 def learnt(engine: StackedEngine, epochs: int = EPOCHS) -> list[tuple[Tensor, ...]]:
     """Train a stack, and give everything that each member has become."""
     losses, outputs = [], []
-    for epoch in range(1, epochs + 1):
-        losses.append(engine.advance(epoch))
-        outputs.append(engine.validate(epoch))
-    state = engine.state
+    for _epoch in range(1, epochs + 1):
+        losses.append(zoo.advance(engine))
+        outputs.append(engine.validate(zoo.everyone(engine)))
+    state = engine.cohort.state
     kept = [state.parameters, *state.buffers.values(), *state.moments.values()]
     kept += [torch.stack(losses, 1), torch.stack(outputs, 1)]
     return [tuple(tensor[place].clone() for tensor in kept) for place in range(len(state))]
@@ -52,7 +52,7 @@ def poisoned_weights(value: float) -> Callable[[StackedEngine, int], None]:
     """Make what fills a member's weights with a value."""
 
     def poison(engine: StackedEngine, place: int) -> None:
-        engine.state.parameters[place] = value
+        engine.cohort.state.parameters[place] = value
 
     return poison
 
@@ -77,7 +77,7 @@ def test_poison_stays_where_it_is_under_every_recipe(network: str, recipe: str) 
     world = zoo.world(what, net.net, recipe=doing)
     members = zoo.mixed(net, what, "nadam", recipe=doing)
     healthy, ill = world.engine(members), world.engine(members)
-    ill.state.parameters[2] = float("nan")
+    ill.cohort.state.parameters[2] = float("nan")
     after = zip(learnt(healthy), learnt(ill), strict=True)
     assert [same_bits(*pair) for pair in after] == [p != 2 for p in range(6)]
 
@@ -114,11 +114,11 @@ def test_what_a_companion_asks_for_does_not_matter(changed: dict[str, object], t
     ]
     ill = replace(members[3], trial=9, settings=members[3].settings.model_copy(update=changed))
     engines = [world.engine([*members[:3], member, *members[4:]]) for member in (members[3], ill)]
-    for epoch in range(1, EPOCHS + 1):
+    for _epoch in range(1, EPOCHS + 1):
         for engine in engines:
-            engine.advance(epoch)
-            engine.follow_curve(torch.full((6,), 1.0, dtype=torch.float64))
-    one, other = (engine.state.parameters for engine in engines)
+            zoo.advance(engine)
+            engine.cohort.follow_curve(torch.full((6,), 1.0, dtype=torch.float64), zoo.everyone(engine))
+    one, other = (engine.cohort.state.parameters for engine in engines)
     assert [torch.equal(a, b) for a, b in zip(one, other, strict=True)] == [p != 3 for p in range(6)]
 
 
@@ -195,12 +195,12 @@ def test_validation_rows_teach_nothing(network: str, target: str, how: str) -> N
     fold = 3  # of which two members learn
     members = [m for m in zoo.mixed(net, what, "adamw") if m.fold == fold]
     engines = [w.engine(members) for w in (world, replaced(world, fold, how))]
-    losses = [torch.stack([engine.advance(epoch) for epoch in range(1, EPOCHS + 1)]) for engine in engines]
-    one, other = (engine.state for engine in engines)
+    losses = [torch.stack([zoo.advance(engine) for epoch in range(1, EPOCHS + 1)]) for engine in engines]
+    one, other = (engine.cohort.state for engine in engines)
     assert torch.equal(*losses)
     assert torch.equal(one.parameters, other.parameters)
     assert all(torch.equal(one.buffers[name], other.buffers[name]) for name in one.buffers)
-    seen = [engine.validate(EPOCHS) for engine in engines]
+    seen = [engine.validate(zoo.everyone(engine)) for engine in engines]
     assert not torch.equal(*seen)
 
 
@@ -244,7 +244,7 @@ def test_validation_rows_of_a_table_teach_nothing(task: str) -> None:
     histories = [job.history().filter(fold=3) for job in jobs]
     assert histories[0]["training_loss"].equals(histories[1]["training_loss"])
     assert not histories[0]["validation_loss"].equals(histories[1]["validation_loss"])
-    assert torch.equal(*(job.stacks[0].engine.state.parameters[2] for job in jobs))
+    assert torch.equal(*(job.stacks[0].cohort.state.parameters[2] for job in jobs))
 
 
 @pytest.mark.parametrize("task", studies.TASKS)
@@ -264,7 +264,7 @@ def test_every_row_is_predicted_exactly_once_by_each_trial_and_seed(task: str) -
 
 def final_states(job: Job) -> list[Tensor]:
     """Give the weights after the last epoch."""
-    return [stack.engine.state.parameters for stack in job.stacks]
+    return [stack.cohort.state.parameters for stack in job.stacks]
 
 
 def trained(watch: Callable[[Progress], None] = studies.quiet, looks: bool = False, **asked: object) -> Job:
@@ -405,7 +405,7 @@ def test_another_seed_is_another_study() -> None:
         return replace(zoo.mixed(zoo.NETWORKS["mlp relu"], zoo.TARGETS["classes"], "sgd")[0], seed=seed)
 
     engine = zoo.world(zoo.TARGETS["classes"]).engine([member(0), member(1)])
-    assert not torch.equal(*engine.state.parameters)
+    assert not torch.equal(*engine.cohort.state.parameters)
 
 
 def test_the_generators_of_the_caller_are_left_alone() -> None:

@@ -40,7 +40,7 @@ def last_weights(job: Job, trial: int, fold: int = 0) -> list[np.ndarray]:
     """Give weights and bias of every member of a trial and fold after its last epoch."""
     stack = next(s for s in job.stacks if trial in s.trials)
     places = [p for p, m in enumerate(stack.members) if (m.trial, m.fold) == (trial, fold)]
-    return [stack.engine.state.parameters[p].numpy() for p in places]
+    return [stack.cohort.state.parameters[p].numpy() for p in places]
 
 
 def prepared(job: Job, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -162,15 +162,15 @@ def test_accumulated_batches_are_one_big_batch(optimizer: str, reduction: str) -
             {**asked, "loss": what.loss, "learning_rate": 0.01}, base={"optimizer": rule.name}
         )
         engine = world.engine([Member(0, fold, 0, settings) for fold in range(4)])
-        for epoch in range(1, 6):
-            engine.advance(epoch)
-        after.append(engine.state.parameters)
+        for _epoch in range(1, 6):
+            zoo.advance(engine)
+        after.append(engine.cohort.state.parameters)
     torch.testing.assert_close(*after, rtol=1e-9, atol=1e-11)
 
 
 def test_a_batch_of_all_rows_is_a_step_per_epoch() -> None:
     job = trained("regression", [{"epochs": 4}])
-    assert job.stacks[0].engine.state.step.tolist() == [4, 4, 4]
+    assert job.stacks[0].cohort.state.step.tolist() == [4, 4, 4]
 
 
 # Replay finds every recipe again
@@ -225,9 +225,9 @@ def test_frozen_blocks_stay_as_they_start() -> None:
     world = zoo.world(what)
     settings = make_settings({"loss": what.loss, "width": 6, "hidden2.frozen": True, "weight_decay": 0.1})
     engine = world.engine([Member(0, 0, 0, settings)])
-    before = {n: p.clone() for n, p in engine.layout.split(engine.state.parameters).items()}
-    engine.advance(1)
-    after = engine.layout.split(engine.state.parameters)
+    before = {n: p.clone() for n, p in engine.cohort.layout.split(engine.cohort.state.parameters).items()}
+    zoo.advance(engine)
+    after = engine.cohort.layout.split(engine.cohort.state.parameters)
     assert {n for n in before if torch.equal(before[n], after[n])} == {"hidden2.weight", "hidden2.bias"}
 
 

@@ -193,7 +193,7 @@ def test_a_binary_target_with_two_outputs() -> None:
     frame = studies.table("binary")
     job = studies.job(frame, "binary", [{"loss": "cross_entropy", "epochs": 4}, {"epochs": 4}])
     study = studies.study(job)
-    assert sorted(s.engine.outputs for s in job.stacks) == [1, 2]
+    assert sorted(s.cohort.outputs for s in job.stacks) == [1, 2]
     both = [study.predict(frame, trial).select(pl.selectors.starts_with("probability")) for trial in (1, 2)]
     for shares in both:
         assert shares.columns == ["probability of no", "probability of yes"]

@@ -5,7 +5,7 @@ Tests run over these lists; `tests/test_zoo.py` fails when the package has somet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.data.target import Task
+from foldwise.engine.cohort import Cohort
+from foldwise.engine.interface import Engine
 from foldwise.engine.links import Link, Now
 from foldwise.engine.losses import Loss, OwnLoss, losses_for
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
+from foldwise.engine.resident.engine import ResidentEngine
 from foldwise.engine.rows import Rows, place_rows
 from foldwise.engine.stacked.engine import StackedEngine
 from foldwise.nets.build import Net, build
@@ -416,8 +419,16 @@ class World:
 
     def engine(self, members: list[Member], chunk: int | None = None) -> StackedEngine:
         """Put members into a stack, at step 0."""
+        return StackedEngine(self.cohort(members), chunk)
+
+    def resident(self, members: list[Member]) -> ResidentEngine:
+        """Put members on their cores, at step 0."""
+        return ResidentEngine(self.cohort(members))
+
+    def cohort(self, members: list[Member]) -> Cohort:
+        """Make the members and their state, at step 0."""
         orders = RowOrders(self.folds, torch.device("cpu"))
-        return StackedEngine(members, self.nursery, orders, self.target.record, self.links, chunk)
+        return Cohort(members, self.nursery, orders, self.target.record, self.links)
 
     def alone(self, member: Member) -> tuple[nn.Module, Alone, Own]:
         """Prepare what the reference loop needs for one member."""
@@ -449,6 +460,31 @@ class Weighted(World):
     def training_weights(self) -> np.ndarray | None:
         """Give every fold the weights of the rows."""
         return None if self.weights is None else np.tile(self.weights, (len(self.folds), 1))
+
+
+def weights(module: nn.Module) -> Tensor:
+    """Put a network's trainable weights into one vector."""
+    return torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
+
+
+def advance(engine: Engine, places: Sequence[int] | None = None) -> Tensor:
+    """Train the next epoch of some members (of all who have not done theirs), and give mean training losses.
+
+    NaN for the others.
+    """
+    cohort = engine.cohort
+    epochs = cohort.state.epoch.tolist()
+    if places is None:
+        places = [p for p, m in enumerate(cohort.members) if epochs[p] < m.settings.epochs]
+    losses = torch.full((len(cohort),), torch.nan, dtype=torch.float64)
+    for part, own in engine.advance(engine.parts(places)):
+        losses[part] = own
+    return losses
+
+
+def everyone(engine: Engine) -> list[int]:
+    """Give all places."""
+    return list(range(len(engine.cohort)))
 
 
 CURVES = ([5.0, 4.0, 4.1, 4.2, 3.9, 3.0, 3.1, 3.0, 3.0, 3.0], [1.0] * 10, [3.0, 3.1, 2.0, 2.1, *[2.0] * 6])

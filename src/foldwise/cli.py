@@ -349,6 +349,15 @@ def fit(
     device: Annotated[
         str | None, option("--device", says="auto, cpu, cuda, cuda:1 …", of="device", panel=TRAINING)
     ] = None,
+    engine: Annotated[
+        str | None,
+        option(
+            "--engine",
+            says="auto, resident (compiled, for networks of known layers on a processor) or stacked.",
+            of="engine",
+            panel=TRAINING,
+        ),
+    ] = None,
     dtype: Annotated[
         str | None, option("--dtype", says="float32 or float64.", of="dtype", panel=TRAINING)
     ] = None,
@@ -604,6 +613,30 @@ def replay(
     data_console().print(replay_table(replayed))
     talk().print(shown(replayed.sentence), soft_wrap=True)
     raise typer.Exit(CLEAN if replayed.matches else LOOK_AT_IT)
+
+
+@app.command()
+def warm_up() -> None:
+    """Compile ahead what a first study would wait for, about a minute.
+
+    Foldwise compiles its engine for the processor at hand, once: in the first study of each number type, or now.
+
+    [bold]Example[/bold]
+
+    \b
+    foldwise warm-up
+    """
+    import time
+
+    import foldwise
+    from foldwise.terminal import Display, shown, talk
+
+    for dtype in ("float32", "float64"):
+        started = time.perf_counter()
+        talk().print(shown(f"compiling for {dtype} …", "dim"), soft_wrap=True)
+        small = {"width": 4, "epochs": 1}
+        foldwise.fit(example="iris", search=small, folds=2, dtype=dtype, device="cpu", display=Display())
+        talk().print(shown(f"ready after {time.perf_counter() - started:.0f} s"), soft_wrap=True)
 
 
 def _version(asked: bool) -> None:

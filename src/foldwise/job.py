@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,19 +18,22 @@ from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.data.table import Table
 from foldwise.data.target import Task
 from foldwise.data.weights import score_weights, training_weights
-from foldwise.engine.interface import Engine, choose_engine
+from foldwise.engine.cohort import Cohort
+from foldwise.engine.field import Field
+from foldwise.engine.interface import Engine, choose_engine, why_not_resident
 from foldwise.engine.links import Link
-from foldwise.engine.loop import PlanSummary, Progress, Stack, Standing, train
+from foldwise.engine.loop import PlanSummary, Progress, Standing, train
 from foldwise.engine.losses import Loss, OwnLoss, losses_for, outputs_by_loss
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Rows, place_rows
-from foldwise.engine.state import DIVERGED, FINISHED
+from foldwise.engine.stack import Notes, Stack
 from foldwise.judge.metrics import Metric, natural, probabilities
 from foldwise.judge.verdict import TrialRecord, row_losses, trial_names
 from foldwise.nets.build import Net
 from foldwise.plans.plan import Member, Plan
+from foldwise.plans.policy import TO_THE_END, Policy
 
 NOTED = ("learning_rate", "clipped", "skipped")
 
@@ -39,7 +43,7 @@ class Job:
     """Everything between a plan and its results."""
 
     table: Table
-    plan: Plan
+    asked: Plan
     folds: Folds
     metric: Metric
     net: Net | None
@@ -48,6 +52,13 @@ class Job:
     chunk: int | None = None
     loss: OwnLoss | None = None
     links: Sequence[Link] = ()
+    engine: str = "auto"
+    policy: Policy = TO_THE_END
+
+    @property
+    def plan(self) -> Plan:
+        """Give the plan, with the trials that joined."""
+        return self.field.plan
 
     @property
     def caveat(self) -> str:
@@ -83,7 +94,7 @@ class Job:
     def rows_for(self, loss: str) -> Rows:
         """Place the rows for networks of one loss; features and constants are shared with those of the others."""
         if not self._rows:
-            scalings = sorted({s.scaling for s in self.plan.trials})
+            scalings = sorted({*(s.scaling for s in self.asked.trials), *self.policy.scalings})
             table, train = self.table, self.folds.train
             self._rows[loss] = place_rows(
                 table.features,
@@ -121,22 +132,38 @@ class Job:
         return losses_for(self.task, self.loss)
 
     @cached_property
-    def stacks(self) -> list[Stack]:
+    def field(self) -> Field:
         """Build the stacks, ready at step 0."""
-        orders = RowOrders(self.folds, self.device)
-        return [Stack(members, self._engine(members, orders)) for members in self.plan.stacks()]
+        return Field(self.asked, self._engine, self.orders, self.measure)
 
-    def _engine(self, members: list[Member], orders: RowOrders) -> Engine:
+    @cached_property
+    def orders(self) -> RowOrders:
+        """Make the row orders that all stacks share."""
+        return RowOrders(self.folds, self.device)
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """List the stacks."""
+        return self.field.stacks
+
+    def _engine(self, members: list[Member]) -> Engine:
         name = members[0].settings.loss
-        return choose_engine(members, self.nursery(name), orders, self.losses[name], self.links, self.chunk)
+        cohort = Cohort(members, self.nursery(name), self.orders, self.losses[name], self.links)
+        return choose_engine(cohort, self.chunk, self.engine)
 
-    def summary(self) -> PlanSummary:
-        """Say what will be trained; time is estimated from a few steps on copies."""
+    def summary(self, wait: Callable[[str], None] = lambda why: None) -> PlanSummary:
+        """Say what will be trained; time is estimated from a few steps on copies.
+
+        `wait` is told when that takes long, because an engine is compiled.
+        """
         engines = [stack.engine for stack in self.stacks]
-        sizes = [engine.layout.size for engine in engines]
+        sizes = [engine.cohort.layout.size for engine in engines]
         notes = [self.weighted] if self.weighted else []
         notes += cautions(self.plan, self.metric)
         notes += dict.fromkeys(e.why for e in engines if e.how == "one by one")
+        if self.engine == "auto" and self.chunk is None and self.device.type == "cpu":
+            reasons = [why_not_resident(e.cohort) for e in engines if e.how == "stacked"]
+            notes += dict.fromkeys(f"trained by the stacked engine, which is slower: {r}" for r in reasons)
         return PlanSummary(
             rows=len(self.table.features),
             features=self.table.features.shape[1],
@@ -148,36 +175,35 @@ class Job:
             epochs=max(s.epochs for s in self.plan.trials),
             engine=f"{' and '.join(sorted({e.how for e in engines}))} on {self.device}",
             stacks=len(engines),
-            seconds=sum(e.seconds() for e in engines),
+            seconds=patiently(lambda: sum(e.seconds() for e in engines), wait),
             bytes=sum(e.bytes() for e in engines) + self.table.features.nbytes,
             parameters=(min(sizes), max(sizes)),
             notes=tuple(notes),
         )
 
     def train(self, watch: Callable[[Progress], None], each_epoch: Callable[[], None] = lambda: None) -> bool:
-        """Train everything; False when the user interrupted it."""
-        names = trial_names(self.plan.trials)
+        """Train everything; False when the user interrupted it, after which another call goes on.
 
-        def standing(stacks: list[Stack]) -> Standing | None:
+        `each_epoch` is called after each round, in which every running trial has done an epoch.
+        """
+
+        def standing() -> Standing | None:
             each_epoch()
-            best = min(
-                ((float(b), s, t) for s in stacks for b, t in zip(s.best.tolist(), s.trials, strict=True)),
-                key=lambda x: x[0],
-            )
-            if not math.isfinite(best[0]):
+            best = min(self.field.courses, key=lambda course: course.best)
+            if not math.isfinite(best.best):
                 return None
             return Standing(
-                names[best[2]],
+                trial_names(self.plan.trials)[best.trial],
                 self.metric.label,
-                self.metric.finish(best[0]),
-                best[1].spread(best[2], self.metric.finish),
+                self.metric.finish(best.best),
+                best.spread(best.best_epoch, self.metric.finish),
             )
 
-        return train(self.stacks, self.measure, standing, watch)
+        return train(self.field, self.policy, standing, watch)
 
     def measure(self, outputs: Tensor, folds: Tensor) -> Tensor:
         """Average the metric's loss over each member's validation rows."""
-        index, weight = self.stacks[0].engine.validation
+        index, weight = self.stacks[0].cohort.validation
         per_row = self.metric.per_row(outputs, self._metric_targets[index[folds]], self.task).double()
         own = weight[folds]
         return torch.where(own > 0, per_row * own, 0).sum(1) / own.sum(1)
@@ -190,13 +216,18 @@ class Job:
         """Collect, trial by trial, the losses of its kept epoch; `live` while training goes on."""
         records: dict[int, TrialRecord] = {}
         for stack in self.stacks:
-            outputs = stack.engine.rows.unscaled(stack.kept.outputs, stack.folds)
+            outputs = self._kept_outputs(stack)
             for trial in stack.trials:
                 records[trial] = self._record(stack, trial, outputs, live)
         return [records[t] for t in range(len(self.plan.trials))]
 
+    @staticmethod
+    def _kept_outputs(stack: Stack) -> Tensor:
+        folds = stack.cohort.folds(range(len(stack.members)))
+        return stack.cohort.rows.unscaled(stack.kept.outputs, folds)
+
     def _record(self, stack: Stack, trial: int, outputs: Tensor, live: bool) -> TrialRecord:
-        places = [p for p, m in enumerate(stack.members) if m.trial == trial]
+        places, course = stack.places[trial], stack.courses[trial]
         rows = self.folds.validation_rows
         losses = {}
         for p in places:
@@ -205,20 +236,12 @@ class Job:
             each = self.metric.per_row(outputs[p, : len(own)], self._metric_targets[own], self.task)
             losses[m.seed, m.fold] = each.double().cpu().numpy()
         per_row, per_fold = row_losses(len(self.table.features), losses, rows, self.score_weights)
-        epoch = int(stack.kept.epoch[places[0]])
-        if epoch == 0 and self.plan.trials[trial].epochs:
+        epoch = course.best_epoch
+        if epoch == 0 and course.settings.epochs:
             per_row = np.where(np.isnan(per_row), np.nan, np.inf)  # rows of no fold stay without a loss
             per_fold = np.full_like(per_fold, np.inf)
-        return TrialRecord(per_row, per_fold, epoch, self._status(stack, places, live))
-
-    def _status(self, stack: Stack, places: list[int], live: bool) -> str:
-        status = stack.engine.state.status.tolist()
-        diverged = sorted({stack.members[p].fold + 1 for p in places if status[p] == DIVERGED})
-        if diverged:
-            return f"diverged: fold{'s' * (len(diverged) > 1)} {', '.join(map(str, diverged))}"
-        if all(status[p] == FINISHED for p in places):
-            return "finished"
-        return f"{'in' if live else 'stopped at'} epoch {len(stack.score) - 1}"
+        so_far = f"{'in' if live else 'stopped at'} epoch {max(0, course.epoch)}"
+        return TrialRecord(per_row, per_fold, epoch, course.ended or course.diverged or so_far)
 
     def history(self) -> pl.DataFrame:
         """Lay out every member's curves: one row per member and epoch.
@@ -226,23 +249,19 @@ class Job:
         Beside the losses and the score it has the learning rate at the epoch's end, and the shares of its steps
         that were clipped or skipped, null where they could not be.
         """
-        return pl.concat([self._epoch(s, epoch) for s in self.stacks for epoch in range(len(s.score))])
+        return pl.concat([self._lines(stack, notes) for stack in self.stacks for notes in stack.notes])
 
-    def _epoch(self, stack: Stack, epoch: int) -> pl.DataFrame:
-        turn = [p for p, m in enumerate(stack.members) if m.settings.epochs >= epoch]
-        noted = stack.noted[epoch]
-        unknown = np.full(len(stack.members), np.nan)
+    def _lines(self, stack: Stack, notes: Notes) -> pl.DataFrame:
+        unknown = np.full(len(notes.places), np.nan)
         columns = {
-            "training_loss": pl.Series(stack.training_loss[epoch][turn]),
-            "validation_loss": pl.Series(stack.validation_loss[epoch][turn]),
-            "score": [
-                self.metric.finish(x) if math.isfinite(x) else None for x in stack.score[epoch][turn].tolist()
-            ],
-            **{n: pl.Series(noted.get(n, unknown)[turn]).fill_nan(None) for n in NOTED},
+            "training_loss": pl.Series(notes.training_loss),
+            "validation_loss": pl.Series(notes.validation_loss),
+            "score": [self.metric.finish(x) if math.isfinite(x) else None for x in notes.score.tolist()],
+            **{n: pl.Series(notes.others.get(n, unknown)).fill_nan(None) for n in NOTED},
         }
-        ids = member_columns([stack.members[p] for p in turn])
+        ids = member_columns([stack.members[p] for p in notes.places])
         types = {"score": pl.Float64, "epoch": pl.Int64}
-        return pl.DataFrame({**ids, "epoch": [epoch] * len(turn), **columns}, schema_overrides=types)
+        return pl.DataFrame({**ids, "epoch": pl.Series(notes.epoch), **columns}, schema_overrides=types)
 
     def overflowing(self) -> list[str]:
         """Name the trials of which some member skipped every step of its last epoch, because float16 overflowed."""
@@ -255,7 +274,7 @@ class Job:
         parts = []
         rows = self.folds.validation_rows
         for stack in self.stacks:
-            outputs = stack.engine.rows.unscaled(stack.kept.outputs, stack.folds)
+            outputs = self._kept_outputs(stack)
             shown = (
                 (natural if self.task.kind == "regression" else probabilities)(outputs, self.task)
                 .cpu()
@@ -274,6 +293,19 @@ class Job:
             Models(s.members, s.kept.parameters.cpu(), {n: b.cpu() for n, b in s.kept.buffers.items()})
             for s in self.stacks
         ]
+
+
+PATIENCE = 2.0  # seconds after which a user wonders what is going on
+
+
+def patiently(work: Callable[[], float], wait: Callable[[str], None]) -> float:
+    """Do something, and say why when it takes long; it is the first use of an engine on a machine that does."""
+    said = threading.Timer(PATIENCE, wait, ["compiling for this processor; once, about half a minute"])
+    said.start()
+    try:
+        return work()
+    finally:
+        said.cancel()
 
 
 def cautions(plan: Plan, metric: Metric) -> list[str]:

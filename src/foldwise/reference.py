@@ -471,7 +471,7 @@ class OwnLinks:
             when=When(
                 torch.tensor([self.steps]),
                 torch.tensor([self.schedules.steps]),
-                epoch - 1,
+                torch.tensor([epoch - 1]),
                 exact,
                 torch.tensor([self.schedules.plateau_factor], dtype=torch.float64),
             ),

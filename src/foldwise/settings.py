@@ -389,6 +389,15 @@ class Settings(BaseModel):
         30, "passes over the training rows; the best one is chosen on the fold-mean curve", off=0, ge=0
     )
 
+    early_stopping: int = free(
+        0,
+        "epochs without a better fold-mean score after which a trial stops, all its folds and seeds together; 0: never",
+        source="Prechelt 1998",
+        needs={"network": TRAINED},
+        off=0,
+        ge=0,
+    )
+
     # what keeps weights and gradients small
 
     l1: float = free(

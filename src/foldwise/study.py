@@ -77,6 +77,7 @@ def fit(
     dtype: str = "float32",
     seed: int = 0,
     chunk: int | None = None,
+    engine: str = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     display: Display | None = None,
@@ -119,7 +120,9 @@ def fit(
         device: "auto", "cpu", "cuda" …
         dtype: "float32" or "float64".
         seed: from which all randomness follows; further seeds count up from it.
-        chunk: how many members advance together; by default as many as stay in cache.
+        chunk: how many members advance together in the stacked engine; by default as many as stay in cache.
+        engine: what trains: "resident" (one member per core; compiled; for networks made of known layers), "stacked"
+            (all members in one computation; for everything, and on a GPU), or "auto", the first where it can.
         out: a folder for the run; must not exist yet unless `overwrite`.
         overwrite: replace a run that is in the folder.
         display: what shows columns, plan and progress; by default the terminal, if stderr is one.
@@ -154,9 +157,9 @@ def fit(
     chosen = choose_metric(metric, table.task)
     job = Job(
         table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
-        loss=None if isinstance(loss, str) else loss, links=tuple(links),
+        loss=None if isinstance(loss, str) else loss, links=tuple(links), engine=engine_called(engine, chunk),
     )  # fmt: skip
-    summary = job.summary()
+    summary = job.summary(display.wait)
     display.plan(summary)
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
     with contextlib.closing(display):
@@ -211,6 +214,15 @@ def device_of(name: str) -> torch.device:
         ) from None
 
 
+def engine_called(name: str, chunk: int | None) -> str:
+    """Check the name of an engine."""
+    if name not in ("auto", "resident", "stacked"):
+        raise SettingsError(f"there is no engine `{name}`.", hint="auto, resident or stacked")
+    if name == "resident" and chunk is not None:
+        raise SettingsError("`chunk` has no effect in the resident engine.", hint="leave one of them out")
+    return name
+
+
 def dtype_of(name: str) -> torch.dtype:
     """Find the floating type by name."""
     known = {"float32": torch.float32, "float64": torch.float64}
@@ -250,7 +262,7 @@ def gather(
     )  # fmt: skip
     predictions = job.predictions()
     winner = predictions.filter(pl.col("trial") == results[0].number)
-    scale = job.stacks[0].engine.rows
+    scale = job.stacks[0].cohort.rows
     return Study(
         task=job.task,
         columns=job.table.columns,

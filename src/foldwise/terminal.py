@@ -46,10 +46,13 @@ def data_console() -> Console:
 
 
 class Display:
-    """Watches a study and says nothing; override any of the four methods to say something."""
+    """Watches a study and says nothing; override any of its methods to say something."""
 
     def columns(self, plan: ColumnPlan) -> None:
         """Show what will be done with each column."""
+
+    def wait(self, why: str) -> None:
+        """Say why nothing is to be seen for a while."""
 
     def plan(self, summary: PlanSummary) -> None:
         """Show what will be trained, and what it will cost."""
@@ -88,6 +91,9 @@ class TerminalDisplay(Display):
 
     def columns(self, plan: ColumnPlan) -> None:
         self._say(columns_table(plan.columns, len(plan.features), self.console.width))
+
+    def wait(self, why: str) -> None:
+        self.console.print(shown(f"{why} …", "dim"), soft_wrap=True)
 
     def plan(self, summary: PlanSummary) -> None:
         self._say(plan_facts(summary))

@@ -36,9 +36,9 @@ def followed(engine: StackedEngine, epochs: range) -> list[Tensor]:
     """Train some epochs, as the loop does, and give the losses."""
     losses = []
     for epoch in epochs:
-        losses.append(engine.advance(epoch))
-        curve = [zoo.CURVES[m.trial][epoch - 1] for m in engine.members]
-        engine.follow_curve(torch.tensor(curve, dtype=torch.float64))
+        losses.append(zoo.advance(engine))
+        curve = [zoo.CURVES[m.trial][epoch - 1] for m in engine.cohort.members]
+        engine.cohort.follow_curve(torch.tensor(curve, dtype=torch.float64), zoo.everyone(engine))
     return losses
 
 
@@ -79,7 +79,7 @@ def check_weights(network: str, target: str, optimizer: str, recipe: str) -> Non
     for own in (weighted(world), repeated(world)):
         engine = own.engine(members)
         losses = followed(engine, range(1, 5))
-        after.append((engine.state.parameters, *losses))
+        after.append((engine.cohort.state.parameters, *losses))
     for one, other in zip(*after, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8, equal_nan=True)
 
@@ -116,11 +116,11 @@ def check_resumed(network: str, optimizer: str, recipe: str) -> None:
     straight = followed(whole, range(1, 7))[3:]
     followed(first, range(1, 4))
     everyone = torch.arange(len(members))
-    put(second.state, everyone, take(first.state, everyone))
+    put(second.cohort.state, everyone, take(first.cohort.state, everyone))
     resumed = followed(second, range(4, 7))
-    assert torch.equal(whole.state.parameters, second.state.parameters)
-    for name, moment in whole.state.moments.items():
-        assert torch.equal(moment, second.state.moments[name])
+    assert torch.equal(whole.cohort.state.parameters, second.cohort.state.parameters)
+    for name, moment in whole.cohort.state.moments.items():
+        assert torch.equal(moment, second.cohort.state.moments[name])
     for one, other in zip(straight, resumed, strict=True):
         assert torch.equal(one.view(torch.int64), other.view(torch.int64))
 
@@ -152,14 +152,14 @@ def test_the_number_type_stays_in_every_recipe(recipe: str, dtype: torch.dtype) 
         world = zoo.world(zoo.TARGETS["classes"], net.net, dtype=dtype, recipe=zoo.RECIPES[recipe])
         engine = world.engine(members_for(network, "classes", optimizer, recipe))
         before = types(engine)
-        engine.advance(1)
+        zoo.advance(engine)
         assert types(engine) == before
-        assert engine.state.parameters.dtype == dtype
-        assert engine.validate(1).dtype == dtype
+        assert engine.cohort.state.parameters.dtype == dtype
+        assert engine.validate(zoo.everyone(engine)).dtype == dtype
 
 
 def types(engine: StackedEngine) -> dict[str, torch.dtype]:
     """Name the types of all tensors of the state."""
-    state = engine.state
+    state = engine.cohort.state
     everything = {"parameters": state.parameters, "step": state.step, **state.buffers, **state.moments}
     return {name: tensor.dtype for name, tensor in everything.items()}

@@ -62,7 +62,7 @@ def test_outputs_of_a_wrong_shape_are_refused(spoil: object, said: str) -> None:
 
 
 def test_the_right_shape_is_taken() -> None:
-    assert engine(Returning).forward.how == "stacked"
+    assert engine(Returning).stepper.forward.how == "stacked"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_batch_normalization_over_one_row_is_refused() -> None:
 @pytest.mark.parametrize("batch_size", [9, 18])
 def test_a_last_batch_of_one_row_joins_the_one_before(batch_size: int) -> None:
     # the folds have 20, 19, 18 and 12 training rows
-    assert torch.isfinite(engine(zoo.Normalized, batch_size=batch_size).advance(1)).all()
+    assert torch.isfinite(zoo.advance(engine(zoo.Normalized, batch_size=batch_size))).all()
 
 
 def test_one_layer_alone_is_a_chain() -> None:
@@ -110,12 +110,12 @@ def test_one_layer_alone_is_a_chain() -> None:
         return nn.Linear(inputs, outputs)
 
     made = engine(net)
-    assert made.forward.chain
-    assert torch.isfinite(made.advance(1)).all()
+    assert made.stepper.forward.chain
+    assert torch.isfinite(zoo.advance(made)).all()
 
 
 def test_a_module_that_cannot_be_stacked_says_why() -> None:
-    forward = engine(zoo.Branching).forward
+    forward = engine(zoo.Branching).stepper.forward
     assert forward.how == "one by one"
     assert forward.why.startswith("the network cannot be stacked: ")
     assert "\n" not in forward.why
@@ -130,7 +130,7 @@ def test_a_module_that_vmap_takes_slowly_runs_one_by_one() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert engine(Slow).forward.how == "one by one"
+        assert engine(Slow).stepper.forward.how == "one by one"
 
 
 def test_trying_a_network_changes_nothing() -> None:
@@ -159,7 +159,7 @@ def test_a_constructor_may_look_at_its_own_numbers() -> None:
             super().__init__(inputs, outputs)
             self.drops = nn.ModuleList(nn.Dropout(p.item()) for p in torch.linspace(0, 0.5, 3))
 
-    assert engine(Deciding).rates[0] == [0.0, 0.25, 0.5]
+    assert engine(Deciding).cohort.rates[0] == [0.0, 0.25, 0.5]
 
 
 def test_a_rate_of_zero_may_leave_the_layer_out() -> None:
@@ -173,7 +173,7 @@ def test_a_rate_of_zero_may_leave_the_layer_out() -> None:
     assert made[0].shape() != made[1].shape()  # so they are in stacks of their own
     what = zoo.TARGETS["one number"]
     for settings in made:
-        assert torch.isfinite(zoo.world(what, net).engine([Member(0, 0, 0, settings)]).advance(1)).all()
+        assert torch.isfinite(zoo.advance(zoo.world(what, net).engine([Member(0, 0, 0, settings)]))).all()
 
 
 def test_built_in_networks_of_different_rates_share_a_stack() -> None:

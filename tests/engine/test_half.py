@@ -47,22 +47,22 @@ def test_a_member_is_what_torch_makes_of_it_alone(
     world = zoo.world(what, net.net, dtype=torch.float32)
     stack = members(network, optimizer, precision, loss_scale=scale)
     engine = world.engine(stack)
-    for epoch in range(1, 4):
-        engine.advance(epoch)
+    for _epoch in range(1, 4):
+        zoo.advance(engine)
     for place, member in enumerate(stack):
         module, data, own = world.alone(member)
         for _ in itertools.islice(train_alone(member, module, data, own), 3):
             pass
         theirs = torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
-        apart = (engine.state.parameters[place] - theirs).abs().max() / theirs.abs().max()
+        apart = (engine.cohort.state.parameters[place] - theirs).abs().max() / theirs.abs().max()
         assert apart < TOLERANCE[precision]
 
 
 def learnt(engine: StackedEngine) -> torch.Tensor:
     """Train two epochs."""
-    for epoch in (1, 2):
-        engine.advance(epoch)
-    return engine.state.parameters
+    for _epoch in (1, 2):
+        zoo.advance(engine)
+    return engine.cohort.state.parameters
 
 
 def test_an_overflow_skips_the_step_of_its_member_alone() -> None:
@@ -74,23 +74,23 @@ def test_an_overflow_skips_the_step_of_its_member_alone() -> None:
     both = learnt(one), learnt(other)
     same = [torch.equal(a, b) for a, b in zip(*both, strict=True)]
     assert same == [True, True, False, True, True, True]
-    skipped = other.counted()["skipped"]
+    skipped = other.cohort.counted(zoo.everyone(other))["skipped"]
     assert skipped[2] > 0
     assert skipped[[0, 1, 3, 4, 5]].eq(0).all()
-    assert torch.isfinite(other.state.parameters).all()
-    assert one.counted()["skipped"].eq(0).all()
+    assert torch.isfinite(other.cohort.state.parameters).all()
+    assert one.cohort.counted(zoo.everyone(one))["skipped"].eq(0).all()
 
 
 def test_a_skipped_step_changes_nothing() -> None:
     world = zoo.world(zoo.TARGETS["classes"], dtype=torch.float32)
     engine = world.engine(members("mlp tanh", "adamw", "float16", loss_scale=2.0**120, clip_norm=0.1))
-    before = engine.state.parameters.clone()
-    losses = engine.advance(1)
-    assert torch.equal(engine.state.parameters, before)
-    assert all(engine.state.moments[name].eq(0).all() for name in ("first", "second", "clipped"))
+    before = engine.cohort.state.parameters.clone()
+    losses = zoo.advance(engine)
+    assert torch.equal(engine.cohort.state.parameters, before)
+    assert all(engine.cohort.state.moments[name].eq(0).all() for name in ("first", "second", "clipped"))
     assert torch.isnan(losses).all()  # no step was learnt from
-    assert engine.counted()["skipped"].gt(0).all()
-    assert engine.state.step.gt(0).all()
+    assert engine.cohort.counted(zoo.everyone(engine))["skipped"].gt(0).all()
+    assert engine.cohort.state.step.gt(0).all()
 
 
 def test_scales_follow_the_rules_of_torch() -> None:
@@ -163,16 +163,16 @@ def test_a_member_that_skips_some_steps_then_learns_as_torch_does(optimizer: str
     world = zoo.world(zoo.TARGETS["classes"], dtype=torch.float32)
     stack = members("mlp tanh", optimizer, "float16", loss_scale=2.0**20)
     engine = world.engine(stack)
-    for epoch in range(1, 6):
-        engine.advance(epoch)
-    skipped = engine.counted()["skipped"]
-    assert ((skipped > 0) & (skipped < engine.state.step)).all()
+    for _epoch in range(1, 6):
+        zoo.advance(engine)
+    skipped = engine.cohort.counted(zoo.everyone(engine))["skipped"]
+    assert ((skipped > 0) & (skipped < engine.cohort.state.step)).all()
     for place, member in enumerate(stack):
         module, data, own = world.alone(member)
         for _ in itertools.islice(train_alone(member, module, data, own), 5):
             pass
         theirs = torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
-        apart = (engine.state.parameters[place] - theirs).abs().max() / theirs.abs().max()
+        apart = (engine.cohort.state.parameters[place] - theirs).abs().max() / theirs.abs().max()
         assert apart < 4e-3
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 
@@ -16,17 +15,13 @@ import studies
 from foldwise.data.folds import make_folds
 from foldwise.engine.loop import Interrupt, Progress
 from foldwise.engine.pace import Pace
+from foldwise.engine.stack import Stack
 from foldwise.job import Job
 from foldwise.reference import Own, prepare_fold, train_alone
 from foldwise.study import Study
 
-UNEQUAL = make_folds(47, numbers=np.repeat([0, 1, 2], [8, 12, 27]))
+UNEQUAL = studies.UNEQUAL
 LEARNING = [{"epochs": 8, "learning_rate": 0.3}, {"epochs": 5, "learning_rate": 0.05}, {"epochs": 3}]
-
-
-def interrupt(now: Progress) -> None:
-    """Press Ctrl-C."""
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 def trained(task: str = "multiclass", **asked: object) -> Job:
@@ -42,6 +37,16 @@ def finished() -> Job:
     return trained()
 
 
+def scores_of(stack: Stack, places: list[int]) -> list[np.ndarray]:
+    """Give the scores of members, epoch by epoch, as they are noted."""
+    noted: dict[int, dict[int, float]] = {}
+    for notes in stack.notes:
+        for place, epoch, score in zip(notes.places, notes.epoch.tolist(), notes.score, strict=True):
+            noted.setdefault(epoch, {})[place] = score
+    assert list(noted) == sorted(noted)
+    return [np.array([own[p] for p in places]) for own in noted.values() if set(places) <= set(own)]
+
+
 # The kept epoch
 
 
@@ -52,17 +57,19 @@ def test_the_kept_epoch_is_the_best_of_the_mean_over_folds_and_seeds(task: str) 
     rows = np.array([UNEQUAL.validation[m.fold].sum() for m in stack.members])
     for trial in stack.trials:
         places = [p for p, m in enumerate(stack.members) if m.trial == trial]
-        means = [np.average(score[places], weights=rows[places]) for score in stack.score]
+        means = [np.average(scores, weights=rows[places]) for scores in scores_of(stack, places)]
         epochs = job.plan.trials[trial].epochs
         best = 1 + int(np.argmin(means[1 : epochs + 1]))
         assert {int(stack.kept.epoch[p]) for p in places} == {best}
+        assert stack.courses[trial].curve == pytest.approx(means, rel=1e-12)
+        assert stack.courses[trial].best_epoch == best
 
 
 def test_a_score_of_an_epoch_is_that_of_its_rows(finished: Job) -> None:
     last = finished.history().filter(trial=1, seed=0, fold=3, epoch=8)["score"].item()
     stack = finished.stacks[0]
     place = next(p for p, m in enumerate(stack.members) if (m.trial, m.seed, m.fold) == (0, 0, 2))
-    outputs = stack.engine.validate(8)[place]
+    outputs = stack.engine.validate([place])[0]
     assert last == pytest.approx(
         np.mean(outputs.argmax(1).numpy() == finished.table.targets[UNEQUAL.validation[2]])
     )
@@ -100,13 +107,14 @@ def test_the_history_has_a_line_for_each_member_and_epoch(finished: Job) -> None
         assert line["epoch"] == list(range(LEARNING[line["trial"] - 1]["epochs"] + 1))
 
 
-def test_members_that_are_done_have_no_score_any_more(finished: Job) -> None:
+def test_members_that_are_done_are_not_noted_any_more(finished: Job) -> None:
     stack = finished.stacks[0]
-    done = np.array([m.settings.epochs < 8 for m in stack.members])
-    for values in (stack.score[8], stack.training_loss[8], stack.validation_loss[8]):
-        assert np.isnan(values[done]).all()
-        assert np.isfinite(values[~done]).all()
-    assert np.isnan(stack.training_loss[0]).all()  # nothing was learnt from yet
+    last = stack.notes[8]
+    assert last.epoch.tolist() == [8] * 6
+    assert [stack.members[p].settings.epochs for p in last.places] == [8] * 6
+    for values in (last.score, last.training_loss, last.validation_loss):
+        assert np.isfinite(values).all()
+    assert np.isnan(stack.notes[0].training_loss).all()  # nothing was learnt from yet
 
 
 def test_progress_counts_rows_and_members() -> None:
@@ -205,7 +213,7 @@ def interrupted(at: int) -> Study:
     def watch(now: Progress) -> None:
         if now.epoch == at and not pressed:
             pressed.append(now)
-            interrupt(now)
+            studies.interrupt(now)
 
     frame = studies.table("multiclass")
     return studies.study(studies.job(frame, "multiclass", LEARNING, folds=UNEQUAL, seeds=2, chunk=5), watch)
@@ -239,8 +247,8 @@ def test_an_interrupt_before_the_first_epoch_ends_still_gives_a_study() -> None:
 
 def test_the_second_interrupt_ends_the_program() -> None:
     def watch(now: Progress) -> None:
-        interrupt(now)
-        interrupt(now)
+        studies.interrupt(now)
+        studies.interrupt(now)
 
     job = studies.job(studies.table("binary"), "binary", LEARNING)
     with pytest.raises(KeyboardInterrupt):
@@ -273,7 +281,7 @@ def test_kept_statistics_are_those_of_the_kept_epoch() -> None:
     stack = job.stacks[0]
     tracked = stack.kept.buffers["normalization1.num_batches_tracked"]
     for place, epoch in enumerate(stack.kept.epoch.tolist()):
-        batches = Pace(studies.SMALL["batch_size"]).before(stack.engine.lengths[place], epoch + 1)[1]
+        batches = Pace(studies.SMALL["batch_size"]).before(stack.cohort.lengths[place], epoch + 1)[1]
         assert tracked[place] == batches > 0
 
 

@@ -49,7 +49,7 @@ def now(parameters: Tensor, trials: list[Settings], shares: Shares, step: int) -
         layout=LAYOUT,
         settings={n: v.unsqueeze(1) for n, v in exact.items()},
         shares=shares,
-        when=When(done, torch.full((len(trials),), STEPS), 0, exact),
+        when=When(done, torch.full((len(trials),), STEPS), torch.zeros_like(done), exact),
         scheduled={},
         updates=done.double(),
     )

@@ -28,11 +28,6 @@ FIRST, STOP, LAST = 1, 4, 10  # the members of the third trial stop after four e
 ALL_ROWS = 64  # a batch that holds them all: then an epoch is one step
 
 
-def weights(module: nn.Module) -> Tensor:
-    """Put a network's trainable weights into one vector."""
-    return torch.cat([p.detach().flatten() for p in module.parameters() if p.requires_grad])
-
-
 def difference(one: Tensor, other: Tensor) -> float:
     """Give the largest difference, as a share of the largest entry (of 0.001, where all are smaller)."""
     return float((one - other).abs().max() / other.abs().max().clamp_min(1e-3))
@@ -41,9 +36,9 @@ def difference(one: Tensor, other: Tensor) -> float:
 def train_stack(engine: StackedEngine, epochs: int) -> Iterator[tuple[int, Tensor]]:
     """Advance a stack, and give the mean training losses of each epoch."""
     for epoch in range(1, epochs + 1):
-        losses = engine.advance(epoch)
-        curve = [zoo.CURVES[m.trial % 3][epoch - 1] for m in engine.members]
-        engine.follow_curve(torch.tensor(curve, dtype=torch.float64))
+        losses = zoo.advance(engine)
+        curve = [zoo.CURVES[m.trial % 3][epoch - 1] for m in engine.cohort.members]
+        engine.cohort.follow_curve(torch.tensor(curve, dtype=torch.float64), zoo.everyone(engine))
         yield epoch, losses
 
 
@@ -58,15 +53,20 @@ def compare(
     """Train members stacked and alone; compare them before any step, and after some epochs up to the last."""
     engine = world.engine(members, chunk)
     assert len({tuple(getattr(m.settings, name) for name in SHAPING) for m in members}) == 1
-    start = engine.state.parameters.clone()
+    start = engine.cohort.state.parameters.clone()
     stacked: dict[int, tuple[Tensor, dict[str, Tensor], Tensor, Tensor]] = {}
     for epoch, losses in train_stack(engine, last):
         if epoch in (FIRST, STOP, LAST):
-            buffers = {name: b.clone() for name, b in engine.state.buffers.items()}
-            stacked[epoch] = (engine.state.parameters.clone(), buffers, losses, engine.validate(epoch))
+            buffers = {name: b.clone() for name, b in engine.cohort.state.buffers.items()}
+            stacked[epoch] = (
+                engine.cohort.state.parameters.clone(),
+                buffers,
+                losses,
+                engine.validate(zoo.everyone(engine)),
+            )
     for place, member in enumerate(members):
         module, data, own = world.alone(member)
-        assert torch.equal(start[place], weights(module))
+        assert torch.equal(start[place], zoo.weights(module))
         for now in itertools.islice(train_alone(member, module, data, own), last):
             if now.number in stacked:
                 _compare_epoch(place, module, now, stacked[now.number], tolerance)
@@ -80,7 +80,7 @@ def _compare_epoch(
     tolerance: float,
 ) -> None:
     parameters, buffers, losses, outputs = stacked
-    assert difference(parameters[place], weights(module)) < tolerance
+    assert difference(parameters[place], zoo.weights(module)) < tolerance
     assert abs(losses[place] - alone.training_loss) < tolerance * max(1, alone.training_loss)
     assert difference(outputs[place, : len(alone.outputs)], alone.outputs) < 10 * tolerance
     for name, buffer in buffers.items():
@@ -186,7 +186,7 @@ def test_in_chunks(network: str, chunk: int) -> None:
 @pytest.mark.parametrize("network", zoo.NETWORKS)
 def test_each_network_goes_the_way_that_the_zoo_says(network: str) -> None:
     net, what = zoo.NETWORKS[network], zoo.TARGETS["classes"]
-    forward = zoo.world(what, net.net).engine(zoo.mixed(net, what, "sgd")).forward
+    forward = zoo.world(what, net.net).engine(zoo.mixed(net, what, "sgd")).stepper.forward
     way = "chain" if forward.chain else "vmap" if forward.how == "stacked" else forward.how
     assert way == net.way
     assert ("cannot be stacked" in forward.why) == (way == "one by one")
@@ -199,16 +199,19 @@ def test_all_ways_through_a_network_agree(network: str) -> None:
     net, what = zoo.NETWORKS[network], zoo.TARGETS["two numbers"]
     engine = zoo.world(what, net.net).engine(zoo.mixed(net, what, "sgd"))
     engine._mode(training=False)
-    parameters = engine.layout.split(engine.state.parameters)
-    group = engine._group(list(range(len(engine.members))))
+    parameters = engine.cohort.layout.split(engine.cohort.state.parameters)
+    group = engine.cohort.group(zoo.everyone(engine))
     each = {name: tensor[group.owner] for name, tensor in group.dropout.items()}
-    keys = {f"{name}.key": torch.zeros(len(engine.members), 2, dtype=torch.int32) for name in engine.dropouts}
-    buffers = {**engine.state.buffers, **each, **keys}
-    x = torch.from_numpy(np.random.default_rng(0).normal(size=(len(engine.members), 7, zoo.FEATURES)))
-    alone = ways._one_by_one(engine.skeleton)(parameters, buffers, x)
-    others = [ways._vmapped(engine.skeleton)]
-    if ways.is_chain(engine.skeleton):
-        others.append(ways._chained(engine.skeleton))
+    keys = {
+        f"{name}.key": torch.zeros(len(engine.cohort.members), 2, dtype=torch.int32)
+        for name in engine.cohort.dropouts
+    }
+    buffers = {**engine.cohort.state.buffers, **each, **keys}
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(len(engine.cohort.members), 7, zoo.FEATURES)))
+    alone = ways._one_by_one(engine.cohort.skeleton)(parameters, buffers, x)
+    others = [ways._vmapped(engine.cohort.skeleton)]
+    if ways.is_chain(engine.cohort.skeleton):
+        others.append(ways._chained(engine.cohort.skeleton))
     for through in others:
         torch.testing.assert_close(through(parameters, buffers, x), alone, rtol=1e-13, atol=1e-13)
 
@@ -240,7 +243,7 @@ def test_starts_do_not_depend_on_companions(scheme: str) -> None:
     together = world.nursery.initial_state(members, {}).parameters
     for place, member in enumerate(members):
         assert torch.equal(world.nursery.initial_state([member], {}).parameters[0], together[place])
-        assert torch.equal(weights(world.nursery.start(member)), together[place])
+        assert torch.equal(zoo.weights(world.nursery.start(member)), together[place])
     by_seed = {m.seed: together[p] for p, m in enumerate(members)}
     assert torch.equal(by_seed[0], by_seed[1]) == (scheme == "constant")
 
@@ -250,7 +253,7 @@ def test_orders_do_not_depend_on_companions() -> None:
     orders, fresh = (RowOrders(folds, torch.device("cpu")) for _ in range(2))
     streams = [(seed, fold) for seed in (0, 1, 5) for fold in range(len(folds))]
     for epoch in (1, 2, 10, 2):
-        side_by_side = orders.padded(epoch, streams)
+        side_by_side = orders.padded([(epoch, *stream) for stream in streams])
         for line, (seed, fold) in zip(side_by_side, streams, strict=True):
             own = fresh.of(epoch, seed, fold)
             assert torch.equal(line[: len(own)], own)
@@ -294,16 +297,16 @@ def test_masks_that_the_engine_draws_are_those_of_the_plain_loop(network: str) -
     world = zoo.world(what, net.net)
     members = zoo.mixed(net, what, "sgd")
     engine, seen = world.engine(members), []
-    forward = engine.forward
+    forward = engine.stepper.forward
 
     def spying(parameters: ways.Named, buffers: ways.Named, x: Tensor) -> Tensor:
         seen.append({name: b.clone() for name, b in buffers.items()})
         return forward.through(parameters, buffers, x)
 
-    engine.forward = replace(forward, through=spying)
+    engine.stepper = replace(engine.stepper, forward=replace(forward, through=spying))
     for _ in train_stack(engine, 3):
         pass
-    alone = {key_bits for m in members for key_bits in keys_alone(world, m, len(engine.dropouts), 3)}
+    alone = {key_bits for m in members for key_bits in keys_alone(world, m, len(engine.cohort.dropouts), 3)}
     assert {key_bits for step in seen for key_bits in keys_stacked(engine, step)} == alone
 
 
@@ -317,7 +320,7 @@ def keys_alone(world: zoo.World, member: Member, layers: int, epochs: int) -> It
 
 def keys_stacked(engine: StackedEngine, buffers: ways.Named) -> Iterator[tuple[int, ...]]:
     """List the dropout keys that a step of the engine used."""
-    for layer, name in enumerate(engine.dropouts):
+    for layer, name in enumerate(engine.cohort.dropouts):
         owned = buffers[f"{name}.key"]
         if ways.OWNER in buffers:
             owned = owned[buffers[ways.OWNER]]

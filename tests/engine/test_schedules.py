@@ -47,7 +47,7 @@ def ours(members: list[Settings], epochs: int, each: int) -> list[list[float]]:
         for step in range(epoch * each, (epoch + 1) * each):
             plateau = remembered["plateau_factor"].squeeze(1)
             total = torch.full((count,), epochs * each)
-            when = When(torch.full((count,), step), total, epoch, settings, plateau)
+            when = When(torch.full((count,), step), total, torch.full((count,), epoch), settings, plateau)
             rows.append(factors(masks, when).tolist())
         lower_on_plateau(remembered, torch.full((count,), CURVE[epoch], dtype=torch.float64), settings)
     return [list(column) for column in zip(*rows, strict=True)]
@@ -81,7 +81,9 @@ def test_every_schedule_is_compared() -> None:
 def when(step: list[int], total: list[int]) -> When:
     """Say how far members without warm-up are."""
     zero = torch.zeros(len(step), dtype=torch.float64)
-    return When(torch.tensor(step), torch.tensor(total), 0, {"warmup": zero})
+    return When(
+        torch.tensor(step), torch.tensor(total), torch.zeros_like(torch.tensor(step)), {"warmup": zero}
+    )
 
 
 def test_the_cosine_by_hand() -> None:

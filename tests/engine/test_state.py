@@ -37,12 +37,18 @@ def test_put_writes_every_tensor_of_some_members() -> None:
     whole, before = state(), state()
     members = torch.tensor([3, 1])
     part = take(whole, members)
-    for tensor in (part.parameters, part.step, *part.moments.values(), *part.buffers.values()):
+    for tensor in (part.parameters, part.epoch, part.step, *part.moments.values(), *part.buffers.values()):
         tensor.fill_(5)
     put(whole, members, part)
     for mine, old in zip(tensors(whole), tensors(before), strict=True):
         assert torch.equal(mine[[0, 2]], old[[0, 2]])
-    for tensor in (whole.parameters, whole.step, *whole.moments.values(), *whole.buffers.values()):
+    for tensor in (
+        whole.parameters,
+        whole.epoch,
+        whole.step,
+        *whole.moments.values(),
+        *whole.buffers.values(),
+    ):
         assert tensor[members].eq(5).all()
 
 
@@ -58,7 +64,8 @@ def test_slices_joined_are_the_whole() -> None:
 def tensors(record: State) -> list[torch.Tensor]:
     """List all tensors of a state."""
     return [
-        record.parameters, *record.buffers.values(), *record.moments.values(), record.step, record.seed, record.status
+        record.parameters, *record.buffers.values(), *record.moments.values(),
+        record.epoch, record.step, record.seed, record.status,
     ]  # fmt: skip
 
 
@@ -154,7 +161,7 @@ def test_a_frozen_layer_is_left_alone_by_training() -> None:
     engine = zoo.world(zoo.TARGETS["classes"], zoo.Partly).engine(
         zoo.mixed(zoo.NETWORKS["Partly"], zoo.TARGETS["classes"], "adamw")
     )
-    before = {name: b.clone() for name, b in engine.state.buffers.items()}
-    engine.advance(1)
-    assert all(torch.equal(before[name], b) for name, b in engine.state.buffers.items())
-    assert isinstance(engine.skeleton, nn.Module)
+    before = {name: b.clone() for name, b in engine.cohort.state.buffers.items()}
+    zoo.advance(engine)
+    assert all(torch.equal(before[name], b) for name, b in engine.cohort.state.buffers.items())
+    assert isinstance(engine.cohort.skeleton, nn.Module)

@@ -1,82 +1,92 @@
-"""What an engine is: it advances the members of one stack, and there may be several kinds."""
+"""What an engine is: it advances the members of one cohort, and there may be several kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Generator, Sequence
+from types import ModuleType
 from typing import Protocol
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from foldwise.engine.links import Link
-from foldwise.engine.losses import Loss
-from foldwise.engine.members import Nursery
-from foldwise.engine.orders import RowOrders
-from foldwise.engine.rows import Rows
+from foldwise.engine.cohort import Cohort
 from foldwise.engine.stacked.engine import StackedEngine
-from foldwise.engine.state import Layout, State
-from foldwise.plans.plan import Member
+from foldwise.engine.stacked.forward import why_no_chain
+from foldwise.errors import SettingsError
 
 
 class Engine(Protocol):
-    """Advances members; their tensors lie in `state`, one slice each, in the order of `members`."""
+    """Advances members of a cohort, whose places name them; what it changes is the cohort's state.
 
-    members: list[Member]
-    rows: Rows
-    layout: Layout
-    state: State
+    It knows no epoch but the members' own: each trains the one after `state.epoch`. Members that are not asked for
+    cost nothing, and may join the cohort between two calls.
+    """
+
+    cohort: Cohort
 
     @property
     def how(self) -> str:
-        """Say how members advance: stacked, or one by one."""
+        """Say how members advance: resident, stacked, or one by one."""
 
     @property
     def why(self) -> str:
         """Say why in this way."""
 
-    @property
-    def lengths(self) -> list[int]:
-        """Count each member's training rows."""
+    def parts(self, places: Sequence[int]) -> list[list[int]]:
+        """Divide members who are about to train their next epoch into parts that are finished together.
 
-    @property
-    def validation(self) -> tuple[Int64[Tensor, "folds rows"], Float[Tensor, "folds rows"]]:
-        """Lay out the folds' validation rows, and how much each place counts."""
+        Depends on nothing but the members asked for, in their order, and on their epochs. An epoch that is broken
+        off goes on with the parts that are left, and gives the same bits.
+        """
 
-    def advance(self, epoch: int, done: Callable[[int], None] = ...) -> Float[Tensor, " members"]:
-        """Train one epoch and give mean training losses; tell `done` how many rows were learnt from."""
+    def advance(
+        self, parts: Sequence[Sequence[int]]
+    ) -> Generator[tuple[list[int], Float[Tensor, " members"]]]:
+        """Train the next epoch of the members of each part, and hand each part over as soon as it is finished.
 
-    def validate(self, epoch: int) -> Float[Tensor, "members validation_rows outputs"]:
-        """Give outputs on each member's own validation rows."""
+        Gives a part as it was asked for, and its members' mean training losses, in float64. A part is whole or
+        nothing: its slices of the state are written, its `epoch` counted up, when it is handed over, in no certain
+        order of parts. Whoever closes the iteration leaves those that were not handed over as if they had not begun.
+        """
 
-    def validation_loss(self, outputs: Tensor) -> Float[Tensor, " members"]:
-        """Average what training minimizes over each member's validation rows."""
-
-    def follow_curve(self, curve: Float[Tensor, " members"]) -> None:
-        """Note the fold-mean validation loss of each member's trial after an epoch."""
-
-    def learning_rates(self, epoch: int) -> Float[Tensor, " members"]:
-        """Give each member's learning rate at the last step of the epoch that is over."""
-
-    def counted(self) -> dict[str, Float[Tensor, " members"]]:
-        """Count, since the beginning, the steps that were clipped or skipped; NaN for members whose cannot be."""
-
-    def steps(self, epoch: int) -> Float[Tensor, " members"]:
-        """Count each member's steps in an epoch."""
+    def validate(self, places: Sequence[int]) -> Float[Tensor, "places validation_rows outputs"]:
+        """Give outputs on members' own validation rows, laid out as in `cohort.validation`."""
 
     def seconds(self) -> float:
-        """Estimate the time to train all members."""
+        """Estimate the time to train all members to their last epoch."""
 
     def bytes(self) -> int:
         """Estimate the memory that all members need."""
 
 
-def choose_engine(
-    members: list[Member],
-    nursery: Nursery,
-    orders: RowOrders,
-    loss: Loss,
-    links: Sequence[Link],
-    chunk: int | None,
-) -> Engine:
-    """Make the engine that suits a stack's network and device; so far there is one kind."""
-    return StackedEngine(members, nursery, orders, loss, links, chunk)
+def choose_engine(cohort: Cohort, chunk: int | None = None, wanted: str = "auto") -> Engine:
+    """Make the engine that suits a cohort's network and device: the resident one where it can, else the stacked one.
+
+    `wanted` names one of them instead; `chunk` is how many members go together in the stacked one. Raises SettingsError
+    when the resident engine is wanted and cannot take these members.
+    """
+    reason = why_not_resident(cohort)
+    if wanted == "resident" and reason:
+        raise SettingsError(f"the resident engine cannot train this: {reason}.", hint="--engine auto")
+    if wanted == "stacked" or chunk is not None or reason:
+        return StackedEngine(cohort, chunk)
+    return resident().ResidentEngine(cohort)
+
+
+def resident() -> ModuleType:
+    """Import the resident engine only where it is needed, because numba takes a while to start."""
+    return importlib.import_module("foldwise.engine.resident.engine")
+
+
+def why_not_resident(cohort: Cohort) -> str:
+    """Say why the resident engine cannot take a cohort; empty when it can."""
+    if cohort.rows.device.type != "cpu":
+        return "the rows are on another device"
+    if cohort.shared.precision != "full":
+        return f"it computes in full precision, not in {cohort.shared.precision}"
+    if cohort.shared.loss == "custom":
+        return "the loss is your own"
+    if cohort.links:
+        return "the step has links of your own"
+    return why_no_chain(cohort.skeleton) or str(resident().lacks(cohort))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -118,7 +119,8 @@ class Nursery:
         return State(
             parameters=parameters,
             buffers={name: torch.stack([tensors_of(m)[name].detach() for m in modules]) for name in names},
-            moments={name: _first_moment(parameters, value) for name, value in moments.items()},
+            moments={name: first_moment(parameters, value) for name, value in moments.items()},
+            epoch=torch.zeros(len(members), dtype=torch.int64, device=device),
             step=torch.zeros(len(members), dtype=torch.int64, device=device),
             seed=torch.tensor([m.seed for m in members], dtype=torch.int64, device=device),
             status=torch.full((len(members),), RUNNING, dtype=torch.int8, device=device),
@@ -136,7 +138,8 @@ class Nursery:
         return [child.p for child in module.modules() if type(child) is nn.Dropout]
 
 
-def _first_moment(parameters: Float[Tensor, "members parameters"], value: float | None) -> Tensor:
+def first_moment(parameters: Float[Tensor, "members parameters"], value: float | None) -> Tensor:
+    """Give what a link remembers at the start: one number per member, or (None) one zero per weight."""
     if value is None:
         return torch.zeros_like(parameters)
     return torch.full((len(parameters), 1), value, dtype=torch.float64, device=parameters.device)
@@ -179,3 +182,28 @@ def kept_buffers(module: nn.Module) -> list[str]:
     keyed = {name for name, child in module.named_modules() if isinstance(child, KeyedDropout)}
     buffers = [name for name, _ in module.named_buffers() if name.rpartition(".")[0] not in keyed]
     return buffers + [name for name, p in module.named_parameters() if not p.requires_grad]
+
+
+def in_evaluation(skeleton: nn.Module, look: Callable[[], Tensor]) -> None:
+    """Look at a network in evaluation, and leave it in the mode in which it was."""
+    modes = {module: module.training for module in skeleton.modules()}
+    skeleton.eval()
+    with torch.no_grad():
+        look()
+    for module, training in modes.items():
+        module.training = training
+
+
+def units_of(module: nn.Module, rows: Tensor) -> int:
+    """Count the numbers that all layers of a network give for one row, at each place where they stand."""
+    counted: list[int] = []
+
+    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            counted.append(output.numel() // max(1, len(rows)))
+
+    hooks = [m.register_forward_hook(count) for m in module.modules() if not any(m.children())]
+    in_evaluation(module, lambda: module(rows))
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)

@@ -26,8 +26,8 @@ PURPOSES = {
     "features": 8,
 }
 _FIRST, _SECOND = 0x7FEB352D, 0x846CA68B - (1 << 32)
-_START = (0x243F6A88, 0x05A308D3)  # the first digits of π; any two words would do
-_TWIN = 0x3243F6A8
+STARTS = (0x243F6A88, 0x05A308D3)  # the first digits of π; any two words would do
+TWIN = 0x3243F6A8
 
 
 def bits(first: Tensor, second: Tensor, position: Tensor) -> Int32[Tensor, ...]:
@@ -49,12 +49,12 @@ def key(seed: Tensor, purpose: str, *numbers: Tensor | int) -> Int32[Tensor, "..
     >>> key(torch.tensor([7, 8]), "dropout", 1, torch.tensor([10, 10])).shape
     torch.Size([2, 2])
     """
-    first = torch.full_like(seed, _START[0], dtype=torch.int32)
-    second = torch.full_like(seed, _START[1], dtype=torch.int32)
+    first = torch.full_like(seed, STARTS[0], dtype=torch.int32)
+    second = torch.full_like(seed, STARTS[1], dtype=torch.int32)
     for number in (seed, PURPOSES[purpose], *numbers):
         whole = torch.as_tensor(number, dtype=torch.int64, device=seed.device)
         for word in (_low_word(whole), _low_word(whole >> 32)):
-            first, second = bits(first, second, word), bits(second ^ _TWIN, first, word)
+            first, second = bits(first, second, word), bits(second ^ TWIN, first, word)
     return torch.stack([first, second], dim=-1)
 
 

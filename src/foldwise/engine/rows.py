@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -68,6 +68,8 @@ class Rows:
         None  # what rows count in preparation, where classes do not
     )
     score_weights: Float[Tensor, " rows"] | None = None  # what rows count in scores; None: all count alike
+    # what engines make of features and constants, once for all losses
+    derived: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def preparation(self, scaling: str, fold: int) -> int:
         """Give the place of a scaling and fold among the constants."""

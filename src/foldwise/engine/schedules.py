@@ -20,7 +20,7 @@ class When:
 
     step: Int64[Tensor, " members"]  # steps done
     total_steps: Int64[Tensor, " members"]
-    epoch: int  # epochs done
+    epoch: Int64[Tensor, " members"]  # epochs done
     settings: Mapping[str, Tensor]
     plateau: Float[Tensor, " members"] | None = (
         None  # the factor to which the validation curve has led so far

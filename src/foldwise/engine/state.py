@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int8, Int64
 from torch import Tensor, nn
 
-RUNNING, FINISHED, DIVERGED = 0, 1, 2
+RUNNING, FINISHED, DIVERGED, STOPPED = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class State:
     parameters: Float[Tensor, "members parameters"]
     buffers: dict[str, Tensor]
     moments: dict[str, Float[Tensor, "members parameters"]]
+    epoch: Int64[Tensor, " members"]  # epochs done: the clock of each member
     step: Int64[Tensor, " members"]
     seed: Int64[Tensor, " members"]
     status: Int8[Tensor, " members"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from foldwise.settings import Settings
 
@@ -27,19 +28,23 @@ class Plan:
     folds: int
     seeds: tuple[int, ...]
 
-    def members(self) -> list[Member]:
-        """List all members: trials first, then seeds, then folds."""
+    def grown(self, trials: Sequence[Settings]) -> Plan:
+        """Give the plan with further trials after its own, which keep their numbers."""
+        return replace(self, trials=(*self.trials, *trials))
+
+    def members(self, first: int = 0) -> list[Member]:
+        """List the members of all trials from one on: trials first, then seeds, then folds."""
         return [
-            Member(trial, fold, seed, settings)
-            for trial, settings in enumerate(self.trials)
+            Member(trial, fold, seed, self.trials[trial])
+            for trial in range(first, len(self.trials))
             for seed in self.seeds
             for fold in range(self.folds)
         ]
 
-    def stacks(self) -> list[list[Member]]:
-        """Group the members that can advance together; those of one trial always can."""
+    def stacks(self, first: int = 0) -> list[list[Member]]:
+        """Group the members of trials from one on that can advance together; those of one trial always can."""
         groups: dict[tuple[object, ...], list[Member]] = defaultdict(list)
-        for member in self.members():
+        for member in self.members(first):
             groups[member.settings.shape()].append(member)
-        # those that train longest come first, so that the ones still training are always neighbors
+        # those that train longest come first, so that chunks stay what they are when those at the end are through
         return [sorted(members, key=lambda m: -m.settings.epochs) for members in groups.values()]

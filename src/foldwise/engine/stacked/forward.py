@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from foldwise.engine.dropout import KeyedDropout, begin_pass, masked
+from foldwise.engine.members import in_evaluation
 from foldwise.errors import NetworkError
 from foldwise.nets.activations import ACTIVATIONS
 from foldwise.nets.constant import Constant
@@ -62,28 +63,13 @@ def choose_forward(
             with torch.enable_grad():
                 leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
                 stacked.through(leaves, trial, sample).sum().backward()
-            _in_evaluation(skeleton, lambda: stacked.through(parameters, trial, sample))
+            in_evaluation(skeleton, lambda: stacked.through(parameters, trial, sample))
     except Exception as error:  # whatever vmap cannot take: the loop is always right, and the user is told
         reason = (
             str(error).strip().splitlines()[0].split(". ")[0] if str(error).strip() else type(error).__name__
         )
         return Forward(one_by_one.through, "one by one", f"the network cannot be stacked: {reason}")
     return stacked
-
-
-def units_of(module: nn.Module, rows: Tensor) -> int:
-    """Count the numbers that all layers of a network give for one row, at each place where they stand."""
-    counted: list[int] = []
-
-    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            counted.append(output.numel() // max(1, len(rows)))
-
-    hooks = [m.register_forward_hook(count) for m in module.modules() if not any(m.children())]
-    _in_evaluation(module, lambda: module(rows))
-    for hook in hooks:
-        hook.remove()
-    return sum(counted)
 
 
 def _check_buffers(skeleton: nn.Module, sample: Tensor) -> None:
@@ -97,15 +83,6 @@ def _check_buffers(skeleton: nn.Module, sample: Tensor) -> None:
             f"the network `{type(skeleton).__name__}` puts a new tensor in the place of its buffer `{replaced[0]}`.",
             hint=f"change it in place, such as self.{replaced[0]}.copy_(…), so that each member keeps its own",
         )
-
-
-def _in_evaluation(skeleton: nn.Module, look: Callable[[], Tensor]) -> None:
-    modes = {module: module.training for module in skeleton.modules()}
-    skeleton.eval()
-    with torch.no_grad():
-        look()
-    for module, training in modes.items():
-        module.training = training
 
 
 def _check_outputs(
@@ -279,6 +256,20 @@ def is_chain(module: nn.Module) -> bool:
     if type(module) in CONTAINERS:
         return all(is_chain(layer) for layer in module.children())
     return type(module) in BATCHED and not _is_unusual(module)
+
+
+def why_no_chain(module: nn.Module) -> str:
+    """Say why the layers of a network cannot be laid out in a table; empty when they can."""
+    if not is_chain(module):
+        return "the network is no chain of known layers"
+    if any(not p.requires_grad for p in module.parameters()):
+        return "the network has frozen parameters"
+    for layer in module.modules():
+        if isinstance(layer, nn.GELU) and layer.approximate != "none":
+            return "its GELU is the approximate one"
+        if isinstance(layer, nn.LeakyReLU) and layer.negative_slope <= 0:
+            return "its leaky ReLU does not leak"
+    return ""
 
 
 def _is_unusual(layer: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Members of a stack that take a step together, with all that the step needs of them."""
+"""Members of one shape that take a step together, with all that the step needs of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from foldwise.engine.dropout import rescale
 from foldwise.engine.losses import Loss
 from foldwise.engine.noise import OtherLabels, mix_shares, other_labels
+from foldwise.engine.orders import RowOrders
 from foldwise.engine.pace import Pace
 from foldwise.engine.random import key, threshold
 from foldwise.engine.rows import Constants, Rows
@@ -22,13 +23,15 @@ from foldwise.engine.state import Layout
 from foldwise.plans.plan import Member
 from foldwise.settings import FREE
 
-Draw = tuple[int, int, tuple[float, ...]]
-"""Seed, training rows, and rates of the dropout layers: members that agree in them have the same masks."""
+Stream = tuple[int, int, int, int]
+"""Seed, fold, place among the preparations, and lead: members that agree in them see the same rows."""
+Draw = tuple[int, int, tuple[float, ...], int]
+"""Seed, training rows, rates of the dropout layers, and lead: members that agree in them have the same masks."""
 
 
 @dataclass(frozen=True)
-class Stacked:
-    """What all members of a stack share."""
+class Shared:
+    """What all members of one shape share."""
 
     rows: Rows
     layout: Layout
@@ -46,34 +49,35 @@ class Stacked:
 
 
 class Group:
-    """Some members of a stack, in the order of their places.
+    """Some members of one shape, their training rows, and how many epochs each is ahead of the one that is last.
 
-    `streams` are the distinct (seed, fold, scaling) among them: members of one stream see the same rows, so rows
-    are gathered and prepared once for each stream and then handed to its members by `stream_of`.
+    `streams` are the distinct (seed, fold, scaling, lead) among them: members of one stream see the same rows, so
+    rows are gathered and prepared once for each stream and then handed to its members by `stream_of`. Leads stay
+    while members advance together, so a group serves all their epochs; what depends on the epoch is asked for with
+    that of the last, counted from 1.
     """
 
     def __init__(
-        self, places: Sequence[int], members: Sequence[Member], lengths: Sequence[int], of: Stacked
+        self, members: Sequence[Member], lengths: Sequence[int], leads: Sequence[int], of: Shared
     ) -> None:
-        self.members, self.lengths, self.of = members, lengths, of
-        consecutive = list(places) == list(range(places[0], places[0] + len(places)))
-        self.place: Tensor | slice = slice(places[0], places[-1] + 1) if consecutive else self._index(places)
-        own = [(m.seed, m.fold, of.rows.preparation(m.settings.scaling, m.fold)) for m in members]
+        self.members, self.lengths, self.leads, self.of = members, lengths, leads, of
+        each = list(zip(members, lengths, leads, strict=True))
+        own: list[Stream] = [
+            (m.seed, m.fold, of.rows.preparation(m.settings.scaling, m.fold), lead) for m, _, lead in each
+        ]
         self.streams = list(dict.fromkeys(own))
         self.stream_of = self._index([self.streams.index(s) for s in own])
-        self.fold_of_stream = self._index([fold for _, fold, _ in self.streams])
-        drawn: list[Draw] = [
-            (m.seed, rows, tuple(of.rates[m.trial])) for m, rows in zip(members, lengths, strict=True)
-        ]
+        self.fold_of_stream = self._index([fold for _, fold, _, _ in self.streams])
+        drawn: list[Draw] = [(m.seed, rows, tuple(of.rates[m.trial]), lead) for m, rows, lead in each]
         self.draws = sorted(set(drawn))
         self.owner = self._index([self.draws.index(d) for d in drawn])
         self.seeds = self._index([m.seed for m in members])
         # kin have the same seed and as many batches behind them, and so the same noise
-        pairs = [(m.seed, rows) for m, rows in zip(members, lengths, strict=True)]
-        distinct = sorted(set(pairs))
-        self.kin = self._index([distinct.index(p) for p in pairs])
-        self.firsts_of_kin = self._index([pairs.index(p) for p in distinct])
-        self.seeds_of_kin = self._index([seed for seed, _ in distinct])
+        related = [(m.seed, rows, lead) for m, rows, lead in each]
+        distinct = sorted(set(related))
+        self.kin = self._index([distinct.index(r) for r in related])
+        self.firsts_of_kin = self._index([related.index(r) for r in distinct])
+        self.seeds_of_kin = self._index([seed for seed, _, _ in distinct])
 
     def _index(self, values: Sequence[int]) -> Int64[Tensor, " values"]:
         return torch.tensor(values, dtype=torch.int64, device=self.of.device)
@@ -148,21 +152,26 @@ class Group:
     @cached_property
     def constants(self) -> Constants:
         """Give what each stream's fold learnt to prepare its rows."""
-        return self.of.rows.constants.of(self._index([p for _, _, p in self.streams]))
+        return self.of.rows.constants.of(self._index([p for _, _, p, _ in self.streams]))
 
     # Chance
 
+    def orders(self, epoch: int, of: RowOrders) -> Int64[Tensor, "streams most"]:
+        """Give the order in which each stream's rows are met."""
+        return of.padded([(epoch + lead, seed, fold) for seed, fold, _, lead in self.streams])
+
     def batches_before(self, epoch: int) -> Int64[Tensor, " members"]:
-        """Count the batches that each member has seen before an epoch."""
-        return self._index([self.of.pace.before(rows, epoch)[1] for rows in self.lengths])
+        """Count the batches that each member has seen before its epoch."""
+        own = zip(self.lengths, self.leads, strict=True)
+        return self._index([self.of.pace.before(rows, epoch + lead)[1] for rows, lead in own])
 
     def dropout_keys(self, epoch: int, batches: int) -> Int32[Tensor, "batches layers draws 2"]:
         """Give the keys of all masks of an epoch, by seed, layer and the batches that a member has seen."""
         device, layers = self.of.device, len(self.of.dropouts)
         layer = torch.arange(layers, device=device)[None, :, None]
-        seeds = self._index([seed for seed, _, _ in self.draws])
-        # folds differ in length, so members of one seed may have seen different numbers of batches
-        before = self._index([self.of.pace.before(rows, epoch)[1] for _, rows, _ in self.draws])
+        seeds = self._index([seed for seed, _, _, _ in self.draws])
+        # folds differ in length and members in lead, so those of one seed may have seen different numbers of batches
+        before = self._index([self.of.pace.before(rows, epoch + lead)[1] for _, rows, _, lead in self.draws])
         seen = before + torch.arange(batches, device=device)[:, None, None]
         return key(seeds.expand(batches, layers, -1), "dropout", layer, seen)
 
@@ -171,7 +180,7 @@ class Group:
         """Give the limit and scale of each dropout layer, by draw."""
         buffers = {}
         for i, name in enumerate(self.of.dropouts):
-            rates = [own[i] for _, _, own in self.draws]
+            rates = [own[i] for _, _, own, _ in self.draws]
             limits, scales = [threshold(r) for r in rates], [rescale(r) for r in rates]
             buffers[f"{name}.limit"] = torch.tensor(limits, dtype=torch.int32, device=self.of.device)
             buffers[f"{name}.scale"] = torch.tensor(scales, dtype=self.of.rows.dtype, device=self.of.device)

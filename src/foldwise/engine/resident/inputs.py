@@ -1,0 +1,232 @@
+"""What the compiled functions are given: rows, members, shares and draws of a cohort, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from foldwise.engine.cohort import Cohort
+from foldwise.engine.dropout import rescale
+from foldwise.engine.group import Group
+from foldwise.engine.noise import other_labels
+from foldwise.engine.random import threshold
+from foldwise.engine.resident.member import MEMBER, REAL, Chances, Data, Lines
+from foldwise.engine.rows import Rows
+from foldwise.engine.schedules import When, factors
+from foldwise.engine.shares import shares_of
+from foldwise.engine.state import Layout
+from foldwise.plans.plan import Member
+from foldwise.settings import Settings
+
+PREPARED_BYTES = 256 << 20
+"""What tables that are prepared ahead may fill; with more folds than that, rows are prepared when they are needed."""
+
+Thing = TypeVar("Thing", bound=Hashable)
+
+
+def data_of(rows: Rows, validation: Tensor) -> Data:
+    """Give the rows as arrays, which share the tensors' memory."""
+    targets = rows.targets.numpy()
+    whole = targets.dtype == np.int64
+    classes = targets if whole else np.full(len(targets), -1)
+    numbers = np.zeros((len(targets), 0)) if whole else targets.astype(np.float64, copy=False)
+    constants, nothing = rows.constants, np.zeros((0, numbers.shape[1]))
+    weights = np.zeros((0, 0)) if rows.weights is None else rows.weights.numpy()
+    return Data(
+        features=_plain(rows.features.numpy()),
+        prepared=_prepared(rows),
+        fill=constants.fill.numpy(),
+        shift=constants.shift.numpy(),
+        scale=constants.scale.numpy(),
+        bound=constants.bound.numpy(),
+        bounded=constants.bounded,
+        train=_plain(rows.folds.train),
+        validation=validation.numpy(),
+        classes=_plain(classes),
+        numbers=_plain(numbers),
+        target_shift=nothing if rows.target_shift is None else rows.target_shift.numpy(),
+        target_scale=nothing if rows.target_scale is None else rows.target_scale.numpy(),
+        # weights that are the same in all folds are one row of memory
+        weights=_plain(weights[:1] if weights.strides[0] == 0 else weights),
+        weight_mean=np.zeros(0) if rows.weight_mean is None else rows.weight_mean.numpy(),
+    )
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    # arrays that lie otherwise, or may not be written, would be other types, for which all is compiled again
+    return np.require(array, requirements=["C", "W"])
+
+
+def prepared_bytes(rows: Rows) -> int:
+    """Count what tables prepared ahead take; 0 where rows are prepared one by one."""
+    size = len(rows.constants.fill) * rows.features.numel() * rows.dtype.itemsize
+    return size if size <= PREPARED_BYTES else 0
+
+
+def _prepared(rows: Rows) -> np.ndarray:
+    if prepared_bytes(rows) == 0:
+        return torch.zeros(0, 0, 0, dtype=rows.dtype).numpy()
+    if "prepared" not in rows.derived:
+        every = torch.arange(len(rows.constants.fill))
+        tables = [rows.constants.of(every[k : k + 1]).apply(rows.features[None])[0] for k in every.tolist()]
+        rows.derived["prepared"] = torch.stack([table.to(rows.dtype) for table in tables])
+    return rows.derived["prepared"].numpy()
+
+
+class Trials:
+    """The distinct settings of a cohort, and how much each parameter has of rate, decay and penalties under them."""
+
+    def __init__(self, members: Sequence[Member], layout: Layout, dtype: torch.dtype) -> None:
+        self.members = len(members)
+        distinct = list(dict.fromkeys(m.settings for m in members))
+        self.place = {settings: place for place, settings in enumerate(distinct)}
+        shares = shares_of(distinct, layout, dtype, torch.device("cpu"))
+        self.asked = {
+            "scaled_rate": _differing(shares.rate, 1, len(distinct)),
+            "decays": _differing(shares.decay, 0, len(distinct)),
+            "l1s": _differing(shares.l1, 0, len(distinct)),
+            "l2s": _differing(shares.l2, 0, len(distinct)),
+            "freezes": _differing(shares.trained, 1, len(distinct)),
+        }
+        nothing = torch.zeros(0, 0, dtype=dtype)
+        rate, decay, l1, l2, trained = (
+            (nothing if line is None else line).numpy()
+            for line in (shares.rate, shares.decay, shares.l1, shares.l2, shares.trained)
+        )
+        limited = [limit.entries.numpy() for limit in shares.limits]
+        most = [limit.most.squeeze(1).double().numpy() for limit in shares.limits]
+        self.lines = Lines(
+            rate, decay, l1, l2, trained,
+            np.stack(limited) if limited else np.zeros((0, 0, 0), dtype=bool),
+            np.stack(most) if most else np.zeros((0, 0)),
+        )  # fmt: skip
+
+    def of(self, settings: Settings) -> int:
+        """Give the line of settings."""
+        return self.place[settings]
+
+
+def _differing(line: Tensor | None, usual: float, trials: int) -> Bool[np.ndarray, " trials"]:
+    return np.zeros(trials, dtype=bool) if line is None else (line != usual).any(1).numpy()
+
+
+class Turn:
+    """Members of a cohort who are about to train their next epochs."""
+
+    def __init__(self, cohort: Cohort, places: Sequence[int], trials: Trials) -> None:
+        self.cohort, self.places, self.trials = cohort, places, trials
+        self.index = cohort.index(places)
+        done, leads = cohort.leads(places)
+        self.next = done + 1
+        self.group: Group = cohort.group(places, leads)
+        self.own = [cohort.members[p] for p in places]
+        self.epochs = [self.next + lead for lead in leads]
+        self.lengths = [cohort.lengths[p] for p in places]
+        # what decides the learning rates of an epoch
+        paces = zip([m.trial for m in self.own], self.lengths, self.epochs, strict=True)
+        self.paces, self.pace = _numbered(paces)
+        self.seeds, self.seed = _numbered(m.seed for m in self.own)
+
+    def members(self) -> np.ndarray:
+        """Give what is known of each member, as records of the type `MEMBER`."""
+        cohort, exact, records = self.cohort, self.group.exact, np.zeros(len(self.own), MEMBER)
+        for name in REAL:
+            if name in exact:
+                records[name] = exact[name].numpy()
+        if self.group.sums is not None:
+            records["sums"] = self.group.sums.numpy()
+        records["fold"] = [m.fold for m in self.own]
+        records["seed"] = [m.seed for m in self.own]
+        records["prepared"] = [cohort.rows.preparation(m.settings.scaling, m.fold) for m in self.own]
+        records["size"] = [cohort.pace.size(epoch) for epoch in self.epochs]
+        records["accumulation"] = cohort.pace.accumulation
+        records["seen"] = self.group.batches_before(self.next).numpy()
+        records["updates"] = cohort.state.step[self.index].numpy()
+        records["epoch"], records["factors"], records["labels"] = self.epochs, self.pace, self.seed
+        records["trial"] = [self.trials.of(m.settings) for m in self.own]
+        for name, asked in self.trials.asked.items():
+            records[name] = asked[records["trial"]]
+        records["moves"] = "velocity" in cohort.state.moments
+        records["looks_ahead"], records["centers"] = cohort.shared.nesterov, cohort.shared.centered
+        return records
+
+    def counts(self) -> tuple[Tensor, Tensor]:
+        """Count the steps and the batches of each member's epoch."""
+        pairs = zip(self.lengths, self.epochs, strict=True)
+        counts = torch.tensor([self.cohort.pace.count(rows, epoch) for rows, epoch in pairs])
+        return counts[:, 0], counts[:, 1]
+
+    def chances(self) -> Chances:
+        """Give what is drawn for these epochs, and the factors of their learning rates."""
+        rates = [self.cohort.rates[m.trial] for m in self.own]
+        layers = max(1, len(self.cohort.dropouts))
+        draws, values = self._labels()
+        return Chances(
+            self._factors(),
+            _filled([[threshold(r) for r in each] for each in rates], layers).astype(np.int64),
+            _filled([[rescale(r) for r in each] for each in rates], layers),
+            self._mix(),
+            draws,
+            values,
+        )
+
+    def _mix(self) -> np.ndarray:
+        if not self.group.asks("mixup"):
+            return np.zeros((0, 0))
+        batches = int(self.counts()[1].max())
+        return np.ascontiguousarray(self.group.mix_shares(self.next, batches).numpy().T)
+
+    def _labels(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self.group.asks("label_noise"):
+            return np.zeros((0, 0, 0)), np.zeros((0, 0, 0))
+        rows, form, outputs = self.cohort.rows, self.cohort.loss.form, self.cohort.outputs
+        count = len(rows.targets)
+        tables = [other_labels(seed, rows.targets, form, outputs) for seed in self.seeds]
+        draws = [
+            np.zeros((count, 0)) if t.draw is None else t.draw.numpy().reshape(count, -1) for t in tables
+        ]
+        return np.stack(draws), np.stack([t.values.double().numpy().reshape(count, -1) for t in tables])
+
+    def _factors(self) -> np.ndarray:
+        firsts = torch.tensor([self.pace.index(line) for line in range(len(self.paces))])
+        state, index = self.cohort.state, self.index[firsts]
+        most = int(self.counts()[0].max())
+
+        def spread(values: Tensor) -> Tensor:
+            return values.repeat_interleave(most)
+
+        plateau = state.moments.get("plateau_factor")
+        when = When(
+            spread(state.step[index]) + torch.arange(most).repeat(len(firsts)),
+            spread(self.group.total_steps[firsts]),
+            spread(state.epoch[index]),
+            {name: spread(values[firsts]) for name, values in self.group.exact.items()},
+            None if plateau is None else spread(plateau.squeeze(1)[index]),
+        )
+        marked = {name: spread(owners[firsts]) for name, owners in self.group.schedules.items()}
+        return factors(marked, when).view(len(firsts), most).numpy()
+
+
+def part_of(chances: Chances, own: slice) -> Chances:
+    """Give the draws of some of the members."""
+    mix = chances.mix[own] if len(chances.mix) else chances.mix
+    return chances._replace(limits=chances.limits[own], scales=chances.scales[own], mix=mix)
+
+
+def _numbered(things: Iterable[Thing]) -> tuple[list[Thing], list[int]]:
+    """List distinct things in the order in which they come, and say which each is."""
+    every = list(things)
+    number = {thing: place for place, thing in enumerate(dict.fromkeys(every))}
+    return list(number), [number[thing] for thing in every]
+
+
+def _filled(lines: Sequence[Sequence[float]], width: int) -> np.ndarray:
+    out = np.zeros((len(lines), width))
+    for line, values in zip(out, lines, strict=True):
+        line[: len(values)] = values
+    return out

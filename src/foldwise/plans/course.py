@@ -1,0 +1,92 @@
+"""How far a trial is, how good it was at each epoch, and why it ended; numbers only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from foldwise.settings import Settings
+
+
+@dataclass
+class Course:
+    """One trial on its way, with a clock of its own; lists are over epochs 0 (untrained), 1, …
+
+    Scores are means of the metric's loss, such that lower is better. `curve` is the mean over all folds and seeds,
+    every row counting once; ∞ from the epoch on at which a member diverged. `scores` has each member's own, NaN for
+    one that diverged. `lost` are the folds (from 0) in which one did. `ended` says why the trial ended; it is empty
+    while the trial runs.
+
+    >>> course = Course(trial=0, settings=Settings(epochs=2))
+    >>> [course.note(mean, (mean,)) for mean in (9.0, 0.5, 0.7)]
+    [False, True, False]
+    >>> course.epoch, course.best_epoch, course.ended
+    (2, 1, 'finished')
+    """
+
+    trial: int
+    settings: Settings
+    curve: list[float] = field(default_factory=list)
+    scores: list[tuple[float, ...]] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    ended: str = ""
+
+    @property
+    def epoch(self) -> int:
+        """Count the epochs done; −1 before the untrained trial was looked at."""
+        return len(self.curve) - 1
+
+    @property
+    def best_epoch(self) -> int:
+        """Give the first epoch of the best score; 0 as long as there is none.
+
+        An untrained network is no candidate, except where nothing is to be trained.
+        """
+        first = 1 if self.settings.epochs else 0
+        trained = self.curve[first:]
+        best = min(trained, default=math.inf)
+        return first + trained.index(best) if best < math.inf else 0
+
+    @property
+    def best(self) -> float:
+        """Give the best score so far; ∞ as long as there is none."""
+        first = 1 if self.settings.epochs else 0
+        return min(self.curve[first:], default=math.inf)
+
+    def spread(self, epoch: int, finish: Callable[[float], float] = float) -> float:
+        """Give the deviation over the members at an epoch, of their scores or what `finish` makes of them.
+
+        NaN for a single member.
+        """
+        own = [finish(score) for score in self.scores[epoch]]
+        return float(np.std(own, ddof=1)) if len(own) > 1 else math.nan
+
+    def note(self, mean: float, scores: Iterable[float]) -> bool:
+        """Note the scores of an epoch; tell whether it is the best so far. May end the trial."""
+        self.curve.append(math.inf if math.isnan(mean) else mean)
+        self.scores.append(tuple(scores))
+        better = self.best < math.inf and self.best_epoch == self.epoch
+        s = self.settings
+        if self.epoch >= s.epochs:
+            self.end("finished")
+        elif s.early_stopping and self.epoch - self.best_epoch >= s.early_stopping:
+            waited = f"{s.early_stopping} epoch{'s' * (s.early_stopping > 1)}"
+            self.end(f"stopped early at epoch {self.epoch}: no better fold mean for {waited}")
+        return better
+
+    def lose(self, folds: Iterable[int]) -> None:
+        """Note the folds in which a member diverged."""
+        self.lost = sorted({*self.lost, *folds})
+
+    @property
+    def diverged(self) -> str:
+        """Say in which folds members diverged; empty when none did."""
+        plural = "s" * (len(self.lost) > 1)
+        return f"diverged: fold{plural} {', '.join(str(fold + 1) for fold in self.lost)}" if self.lost else ""
+
+    def end(self, why: str) -> None:
+        """End the trial; that members diverged says more than how it went on without them."""
+        self.ended = self.diverged or why

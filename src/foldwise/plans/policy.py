@@ -1,0 +1,46 @@
+"""Who decides, while training goes on, which trials stop and which start; numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from foldwise.plans.course import Course
+from foldwise.settings import Settings
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which running trials stop, by number, and why; and what is tried from now on."""
+
+    stop: Mapping[int, str] = field(default_factory=dict)
+    start: Sequence[Settings] = ()
+
+
+class Policy(Protocol):
+    """Is asked after each round, in which every running trial has done one epoch.
+
+    The trials of the plan are there from the beginning. Training ends when none is running and none is started.
+    """
+
+    @property
+    def scalings(self) -> Collection[str]:
+        """Name the scalings that trials it starts may have: what they need of the rows is learned beforehand."""
+
+    def decide(self, courses: Sequence[Course]) -> Decision:
+        """Look at all trials so far, by number, those that have ended too, and decide; must not change them."""
+
+
+@dataclass(frozen=True)
+class ToTheEnd:
+    """Lets every trial of the plan run to its end, and starts no other."""
+
+    scalings: Collection[str] = ()
+
+    def decide(self, courses: Sequence[Course]) -> Decision:
+        """Change nothing."""
+        return Decision()
+
+
+TO_THE_END = ToTheEnd()
