@@ -14,6 +14,7 @@ import torch
 
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.prepare import learn_preparation
+from foldwise.engine.cohort import Cohort
 from foldwise.engine.interface import Engine, choose_engine
 from foldwise.engine.losses import LOSSES
 from foldwise.engine.members import Nursery
@@ -54,7 +55,8 @@ class Subject:
 
     def __init__(self, network: Network, engine: Engine, orders: RowOrders) -> None:
         self.network, self.engine, self.orders = network, engine, orders
-        self.epochs = 0
+        self.cohort = engine.cohort
+        self.everyone = list(range(len(self.cohort)))
 
     @property
     def how(self) -> str:
@@ -63,33 +65,33 @@ class Subject:
 
     def epoch(self) -> None:
         """Train every member for one more epoch."""
-        self.epochs += 1
-        self.engine.advance(self.epochs)
+        for _ in self.engine.advance(self.engine.parts(self.everyone)):
+            pass
 
     @property
     def members(self) -> int:
         """Count the members."""
-        return len(self.engine.members)
+        return len(self.cohort.members)
 
     @property
     def steps(self) -> int:
         """Count the steps of an epoch; the same for every member."""
-        return self.engine.lengths[0] // self.network.batch
+        return self.cohort.lengths[0] // self.network.batch
 
     @property
     def bytes(self) -> int:
         """Give the memory that the engine says it needs, with the rows."""
-        return self.engine.bytes() + self.engine.rows.features.nbytes
+        return self.engine.bytes() + self.cohort.rows.features.nbytes
 
     def weights(self) -> list[np.ndarray]:
         """Copy the weights and biases, layer by layer, `[members, …]`."""
-        split = self.engine.layout.split(self.engine.state.parameters.detach())
+        split = self.cohort.layout.split(self.cohort.state.parameters.detach())
         return [part.cpu().numpy().copy() for part in split.values()]
 
     @cached_property
     def tables(self) -> np.ndarray:
         """Give the rows as each fold prepares them, `[folds, rows, features]`: peers need not do it in each batch."""
-        rows = self.engine.rows
+        rows = self.cohort.rows
         everything = torch.arange(len(rows.features), device=rows.device).expand(len(rows.folds), -1)
         prepared = rows.constants.of(everything[:, 0] * 0 + torch.arange(len(rows.folds), device=rows.device))
         return prepared.apply(rows.gathered(everything)).float().cpu().numpy()
@@ -97,16 +99,16 @@ class Subject:
     @property
     def targets(self) -> np.ndarray:
         """Give the class of each row."""
-        return self.engine.rows.targets.cpu().numpy()
+        return self.cohort.rows.targets.cpu().numpy()
 
     @property
     def folds(self) -> np.ndarray:
         """Give the fold of each member."""
-        return np.array([m.fold for m in self.engine.members])
+        return np.array([m.fold for m in self.cohort.members])
 
     def batches(self, epoch: int) -> np.ndarray:
         """Give the rows that each member meets in an epoch (counted from 1), `[members, steps, batch]`."""
-        orders = [self.orders.of(epoch, m.seed, m.fold).cpu().numpy() for m in self.engine.members]
+        orders = [self.orders.of(epoch, m.seed, m.fold).cpu().numpy() for m in self.cohort.members]
         used = self.steps * self.network.batch
         return np.stack(orders)[:, :used].reshape(self.members, self.steps, self.network.batch)
 
@@ -129,11 +131,8 @@ def build(network: Network, members: int = 100, training_rows: int = 1536, devic
     all_of_them = [Member(0, place % FOLDS, place // FOLDS, settings) for place in range(members)]
     orders = RowOrders(folds, placed.device)
     nursery = Nursery(placed, {"cross_entropy": network.outputs})
-    return Subject(
-        network,
-        choose_engine(all_of_them, nursery, orders, LOSSES["cross_entropy"], (), None),
-        orders,
-    )
+    cohort = Cohort(all_of_them, nursery, orders, LOSSES["cross_entropy"])
+    return Subject(network, choose_engine(cohort), orders)
 
 
 def _folds(training_rows: int) -> Folds:
