@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,8 @@ from foldwise.judge.verdict import TrialRecord, row_losses, trial_names
 from foldwise.nets.build import Net
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.policy import TO_THE_END, Policy
+from foldwise.plans.strategy import Account, Strategy, strategy_of
+from foldwise.settings import Settings
 
 NOTED = ("learning_rate", "clipped", "skipped")
 
@@ -150,28 +152,58 @@ class Job:
         return choose_engine(cohort, self.chunk)
 
     def summary(self) -> PlanSummary:
-        """Say what will be trained; time is estimated from a few steps on copies."""
+        """Say what will be trained, at most; time is estimated from a few steps on copies."""
         engines = [stack.engine for stack in self.stacks]
         sizes = [engine.cohort.layout.size for engine in engines]
         notes = [self.weighted] if self.weighted else []
-        notes += cautions(self.plan, self.metric)
+        notes += cautions([*self.plan.trials, *(self.search.examples if self.search else ())], self.metric)
         notes += dict.fromkeys(e.why for e in engines if e.how == "one by one")
+        trials, bound = len(self.plan.trials), ""
+        if self.search is not None:
+            to_come = self.search.to_come(self.field.courses)
+            trials += int(to_come) if to_come < math.inf else 0
+            bound = "at first" if to_come == math.inf else "at most" if to_come else ""
         return PlanSummary(
             rows=len(self.table.features),
             features=self.table.features.shape[1],
             sealed=0 if self.table.sealed is None else len(self.table.sealed),
-            trials=len(self.plan.trials),
+            trials=trials,
             folds=len(self.folds),
             seeds=len(self.plan.seeds),
-            members=len(self.plan.members()),
-            epochs=max(s.epochs for s in self.plan.trials),
+            members=trials * len(self.folds) * len(self.plan.seeds),
+            epochs=max(s.epochs for s in [*self.plan.trials, *(self.search.examples if self.search else ())]),
             engine=f"{' and '.join(sorted({e.how for e in engines}))} on {self.device}",
             stacks=len(engines),
-            seconds=sum(e.seconds() for e in engines),
+            seconds=self._seconds(sum(e.seconds() for e in engines)),
             bytes=sum(e.bytes() for e in engines) + self.table.features.nbytes,
             parameters=(min(sizes), max(sizes)),
             notes=tuple(notes),
+            search="" if self.search is None else self.search.how,
+            bound=bound,
         )
+
+    @property
+    def search(self) -> Strategy | None:
+        """Give the policy, when it searches."""
+        return strategy_of(self.policy)
+
+    def _seconds(self, all_to_the_end: float) -> float:
+        """Estimate the time from that of the trials which start first, if each trained to its end."""
+        if self.search is None:
+            return all_to_the_end
+        epochs = sum(s.epochs for s in self.plan.trials) * len(self.folds) * len(self.plan.seeds)
+        ahead = self.search.ahead(self.field.courses)
+        if ahead == math.inf:
+            return self.search.budget.seconds
+        return min(all_to_the_end * ahead / max(1, epochs), self.search.budget.seconds)
+
+    def rehearse(self) -> None:
+        """Build a network of every shape that trials may have which start later, so that none fails on the way."""
+        known = {s.shape() for s in self.plan.trials}
+        for settings in self.search.examples if self.search else ():
+            if settings.shape() not in known:
+                known.add(settings.shape())
+                self.nursery(settings.loss).start(Member(0, 0, self.plan.seeds[0], settings))
 
     def train(self, watch: Callable[[Progress], None], each_epoch: Callable[[], None] = lambda: None) -> bool:
         """Train everything; False when the user interrupted it, after which another call goes on.
@@ -181,6 +213,7 @@ class Job:
 
         def standing() -> Standing | None:
             each_epoch()
+            self._look_ahead()
             best = min(self.field.courses, key=lambda course: course.best)
             if not math.isfinite(best.best):
                 return None
@@ -191,7 +224,26 @@ class Job:
                 best.spread(best.best_epoch, self.metric.finish),
             )
 
-        return train(self.field, self.policy, standing, watch)
+        return train(self.field, self.policy, standing, lambda now: watch(self._with_those_to_come(now)))
+
+    def _look_ahead(self) -> None:
+        """Count on what trials will take which have not started, and not on that of trials which will stop."""
+        self._expected: tuple[float, int] | None = None
+        if self.search is not None and self.field.running:
+            rows = self.folds.train.sum() / len(self.folds)
+            ahead, to_come = (f(self.field.courses) for f in (self.search.ahead, self.search.to_come))
+            more = int(to_come) * self.search.members if to_come < math.inf else 0
+            self._expected = self.field.rows_done() + ahead * rows, more
+
+    def _with_those_to_come(self, now: Progress) -> Progress:
+        if self._expected is None or self.search is None:
+            return now
+        total, more = self._expected
+        if total == math.inf:
+            total = now.rows_total
+        if now.seconds > 0:
+            total = min(total, now.rows_done * max(1.0, self.search.budget.seconds / now.seconds))
+        return replace(now, rows_total=max(round(total), now.rows_done), members=now.members + more)
 
     def measure(self, outputs: Tensor, folds: Tensor) -> Tensor:
         """Average the metric's loss over each member's validation rows."""
@@ -279,6 +331,10 @@ class Job:
                 parts.append(pl.DataFrame({**ids, "row": self.table.row[own], **columns}))
         return pl.concat(parts)
 
+    def account(self) -> Account:
+        """Say what became of the search."""
+        return Account() if self.search is None else self.search.account(self.field.courses)
+
     def models(self) -> list[Models]:
         """Hand over the kept weights."""
         return [
@@ -287,18 +343,18 @@ class Job:
         ]
 
 
-def cautions(plan: Plan, metric: Metric) -> list[str]:
+def cautions(trials: Sequence[Settings], metric: Metric) -> list[str]:
     """Say what must be known of results that some settings lead to."""
     said = []
-    shares = sorted({s.quantile for s in plan.trials if s.loss == "quantile" and s.quantile != 0.5})
+    shares = sorted({s.quantile for s in trials if s.loss == "quantile" and s.quantile != 0.5})
     if shares and not metric.name.startswith("quantile"):
         said.append(
             f"trials that learn a quantile are compared by {metric.label}, which wants means: "
             f"metric quantile:{shares[0]:g} compares by what they learn"
         )
-    if any(s.loss in ("hinge", "binary_hinge") for s in plan.trials):
+    if any(s.loss in ("hinge", "binary_hinge") for s in trials):
         said.append("hinge scores are no probabilities: those shown are their softmax, and not calibrated")
-    if any(s.schedule == "plateau" for s in plan.trials):
+    if any(s.schedule == "plateau" for s in trials):
         said.append("schedule plateau looks at validation rows: scores of its trials are a little too good")
     return said
 
