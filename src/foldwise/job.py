@@ -147,9 +147,11 @@ class Job:
         return self.field.stacks
 
     def _engine(self, members: list[Member]) -> Engine:
+        return choose_engine(self._cohort(members), self.chunk)
+
+    def _cohort(self, members: list[Member]) -> Cohort:
         name = members[0].settings.loss
-        cohort = Cohort(members, self.nursery(name), self.orders, self.losses[name], self.links)
-        return choose_engine(cohort, self.chunk)
+        return Cohort(members, self.nursery(name), self.orders, self.losses[name], self.links)
 
     def summary(self) -> PlanSummary:
         """Say what will be trained, at most; time is estimated from a few steps on copies."""
@@ -198,12 +200,20 @@ class Job:
         return min(all_to_the_end * ahead / max(1, epochs), self.search.budget.seconds)
 
     def rehearse(self) -> None:
-        """Build a network of every shape that trials may have which start later, so that none fails on the way."""
-        known = {s.shape() for s in self.plan.trials}
-        for settings in self.search.examples if self.search else ():
-            if settings.shape() not in known:
-                known.add(settings.shape())
-                self.nursery(settings.loss).start(Member(0, 0, self.plan.seeds[0], settings))
+        """Build networks of every kind that trials may have which start later, so that none is refused on the way."""
+
+        def kind(s: Settings) -> tuple[object, ...]:
+            return s.shape(), s.initialization, tuple((block, name) for block, name, _ in s.blocks)
+
+        known = {kind(s) for s in self.plan.trials}
+        if self.search is None:
+            return
+        for trial, settings in enumerate(self.search.examples, start=self.search.baselines):
+            if kind(settings) not in known:
+                known.add(kind(settings))
+                self._cohort(
+                    [Member(trial, fold, self.plan.seeds[0], settings) for fold in range(len(self.folds))]
+                )
 
     def train(self, watch: Callable[[Progress], None], each_epoch: Callable[[], None] = lambda: None) -> bool:
         """Train everything; False when the user interrupted it, after which another call goes on.

@@ -148,7 +148,9 @@ def _strategy(asked: How, ground: Ground, searched: Sequence[Settings], plan: Pl
         len(plan.trials),
         searched,
         places if asked.places is None else asked.places,
-        None if asked.halving is None else read_halving(asked.halving, [s.epochs for s in searched]),
+        None
+        if asked.halving is None
+        else read_halving(asked.halving, max((s.epochs for s in searched), default=0), source.left),
         budget,
         drawn,
     )

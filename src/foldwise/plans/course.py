@@ -65,6 +65,8 @@ class Course:
     @property
     def member_epochs(self) -> int:
         """Count the epochs that its members took, each by itself; one that diverged took no more."""
+        if not self.lost:
+            return len(self.scores[0]) * self.epoch if self.scores else 0
         return sum(sum(not math.isnan(score) for score in scores) for scores in self.scores[:-1])
 
     @property

@@ -81,18 +81,17 @@ class Halving:
         return f"halving: the best {share} goes on at epochs {', '.join(map(str, self.rungs(epochs)))}"
 
 
-def read_halving(given: object, epochs: Sequence[int]) -> Halving:
-    """Make a halving of what the user gave, for trials of so many epochs."""
+def read_halving(given: object, longest: int, trials: float) -> Halving:
+    """Make a halving of what the user gave, for so many trials of at most so many epochs."""
     if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 2:
         raise PlanError(
             f"`halving` must be a whole number of at least 2; got {given!r}.",
             hint="halving=3 (--halving 3) lets the best third go on",
         )
-    halving = Halving.over(int(given), max(epochs, default=0))
-    if len(epochs) < 2 or not halving.rungs(max(epochs)):
-        longest = max(epochs, default=0)
+    halving = Halving.over(int(given), longest)
+    if trials < 2 or not halving.rungs(longest):
         lacking = (
-            "only one trial is searched" if len(epochs) == 1 else f"no trial has more than {longest} epochs"
+            f"no trial has more than {longest} epochs" if trials > 1 else "fewer than two trials are searched"
         )
         raise PlanError(
             f"`halving` has no effect: {lacking}.",

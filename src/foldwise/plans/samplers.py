@@ -23,6 +23,7 @@ from foldwise.settings import Settings
 LEARNING = {"tpe": "TPESampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
 """Samplers of Optuna that learn from the trials before: Parzen estimators, a Gaussian process, evolution."""
 SAMPLERS = (*POINTS, *LEARNING)
+LISTING = ("GridSampler", "BruteForceSampler")
 REPEATS = 3
 """How often a sampler may suggest what was tried before until a trial is drawn at random instead."""
 PATIENCE = 1_000
@@ -80,6 +81,11 @@ def read_sampler(given: Any) -> Any:
         raise SettingsError(
             f"`sampler` must be a name or a sampler of Optuna; got {given!r}.",
             hint=f"one of {', '.join(SAMPLERS)}, or optuna.samplers.TPESampler(…)",
+        )
+    if (name := type(given).__name__) in LISTING:
+        raise SettingsError(
+            f"the sampler {name} goes through a list, which is no sampling.",
+            hint="leave `sampler` out: every combination of lists of values is a trial",
         )
     return given
 

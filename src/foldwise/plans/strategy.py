@@ -87,7 +87,7 @@ class Strategy:
         return tuple(sorted({s.scaling for s in self.examples}))
 
     def opening(self) -> list[Settings]:
-        """Give the trials that start with the baselines; to be asked for once, before all decisions."""
+        """Give the trials that start together with the baselines; asked for once, before any decision."""
         return self._start([], {}, Spending())
 
     def decide(self, courses: Sequence[Course], seconds: float) -> Decision:
@@ -118,7 +118,8 @@ class Strategy:
         for course in sorted(going, key=lambda c: (c.best, c.trial)):
             if course.next_members > left:
                 unpaid[course.trial] = _spent(course)
-            left -= course.next_members
+            else:
+                left -= course.next_members
         return unpaid
 
     def _start(self, mine: Sequence[Course], stop: Mapping[int, str], spent: Spending) -> list[Settings]:
@@ -151,7 +152,8 @@ class Strategy:
         return self.halving.expected(settings.epochs, done)
 
     def _ahead(self, course: Course) -> float:
-        return course.next_members * self._epochs(course.settings, max(0, course.epoch))
+        members = course.next_members if course.scores else self.members
+        return members * self._epochs(course.settings, max(0, course.epoch))
 
     # What is to be expected, and what became of it
 
