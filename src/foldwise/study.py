@@ -34,6 +34,7 @@ from foldwise.nets.build import Net
 from foldwise.outcome import Opening
 from foldwise.plans.ask import ask
 from foldwise.plans.plan import Plan
+from foldwise.plans.strategy import Account
 from foldwise.recall import Replay
 from foldwise.report.content import content_of
 from foldwise.report.page import render
@@ -52,6 +53,10 @@ def fit(
     net: Net | None = None,
     search: Any = None,
     trials: int | None = None,
+    sampler: Any = "latin",
+    halving: int | None = None,
+    budget: str | None = None,
+    places: int | None = None,
     loss: OwnLoss | str | None = None,
     links: Sequence[Link] = (),
     folds: Any = 5,
@@ -94,6 +99,12 @@ def fit(
         search: settings to try: a `Grid`, a mapping from settings to a value, a list of values, a `Range` or a
             `LogRange` each, or a list of such mappings, which are searched apart.
         trials: how many trials to draw from the search; by default 32 when it has ranges, else all combinations.
+        sampler: how trials are drawn: "latin" (a Latin hypercube), "random", "sobol", or one of Optuna that learns
+            from the trials before: "tpe", "gp", "cmaes" or an `optuna.samplers.BaseSampler`.
+        halving: stop the worse trials at some epochs, so that the best of so many go on each time; see the guide.
+        budget: what the search may spend, without the baselines: "2000 epochs" (of members), "300 members",
+            "10 minutes", or several of them.
+        places: how many trials train at a time; by default all, and with a sampler that learns an eighth of `trials`.
         loss: what trials minimize to which the search gives no loss: a name, or a function of your own from outputs
             `[rows, outputs]` and targets to one value per row, which the search calls `custom`.
         links: parts of your own that join each step; a search may name their knobs like settings.
@@ -150,15 +161,17 @@ def fit(
     )  # fmt: skip
     display.columns(table.columns)
     divided = folds_of(table, folds, repeats, holdout, seed)
-    plan = ask(
-        table.task.kind, len(table.features), search, net, len(divided), seeds, seed,
-        trials=trials, soft=table.task.soft, loss=loss, links=links,
+    plan, policy = ask(
+        table.task.kind, len(table.features), search, net, len(divided), seeds, seed, soft=table.task.soft, loss=loss,
+        links=links, trials=trials, sampler=sampler, halving=halving, budget=budget, places=places,
     )  # fmt: skip
     chosen = choose_metric(metric, table.task)
     job = Job(
         table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
         loss=None if isinstance(loss, str) else loss, links=tuple(links), engine=engine_called(engine, chunk),
+        policy=policy,
     )  # fmt: skip
+    job.rehearse()
     summary = job.summary(display.wait)
     display.plan(summary)
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
@@ -269,6 +282,7 @@ def gather(
         source=job.table.source,
         plan=job.plan,
         plan_summary=summary,
+        account=job.account(),
         folds=job.folds,
         metric=job.metric,
         results=results,
@@ -305,6 +319,7 @@ class Study:
     source: Source
     plan: Plan
     plan_summary: PlanSummary
+    account: Account
     folds: Folds
     metric: Metric
     results: list[TrialResult]
@@ -480,7 +495,8 @@ class Study:
             )
         if any(r.tied for r in self.results):
             lines.append("≈ not distinguishable from the first")
-        notes = [f"note: {note}" for note in self.plan_summary.notes]
+        notes = [f"search: {self.account.sentence}"] if self.account.sentence else []
+        notes += [f"note: {note}" for note in self.plan_summary.notes]
         return "\n".join([*lines, *notes, *(f"warning: {w}" for w in self.warnings)])
 
     def _repr_html_(self) -> str:
