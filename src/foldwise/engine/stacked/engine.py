@@ -102,10 +102,11 @@ class StackedEngine:
         turns = self._turns(part, leads, done + 1)
         drawn = Drawn.of(cohort, cohort.group(part, leads), done + 1, turns)
         state = take(cohort.state, cohort.index(part))
+        room = torch.empty_like(state.parameters)
         total, rows = torch.zeros(2, len(part), dtype=torch.float64, device=cohort.rows.device)
         for turn in turns:
             own = state if turn.by_all else take(state, turn.places)
-            loss, counted = self.stepper.take(turn, own, drawn)
+            loss, counted = self.stepper.take(turn, own, drawn, room[: len(own)])
             if not turn.by_all:
                 put(state, turn.places, own)
             total[turn.places] += loss * turn.size
