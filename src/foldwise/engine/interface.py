@@ -41,9 +41,10 @@ class Engine(Protocol):
     ) -> Generator[tuple[list[int], Float[Tensor, " members"]]]:
         """Train the next epoch of the members of each part, and hand each part over as soon as it is finished.
 
-        Gives a part as it was asked for, and its members' mean training losses, in float64. A part is whole or
-        nothing: its slices of the state are written, its `epoch` counted up, when it is handed over, in no certain
-        order of parts. Whoever closes the iteration leaves those that were not handed over as if they had not begun.
+        Gives a part as it was asked for, or in pieces where memory ran out, and its members' mean training losses,
+        in float64. What is handed over is whole: its slices of the state are written, its `epoch` counted up, then
+        and not before, in no certain order of parts. Whoever closes the iteration leaves those that were not handed
+        over as if they had not begun.
         """
 
     def validate(self, places: Sequence[int]) -> Float[Tensor, "places validation_rows outputs"]:
@@ -56,6 +57,6 @@ class Engine(Protocol):
         """Estimate the memory that all members need."""
 
 
-def choose_engine(cohort: Cohort, chunk: int | None) -> Engine:
+def choose_engine(cohort: Cohort, chunk: int | None, compile: str = "auto") -> Engine:  # noqa: A002
     """Make the engine that suits a cohort's network and device; so far there is one kind."""
-    return StackedEngine(cohort, chunk)
+    return StackedEngine(cohort, chunk, compile)

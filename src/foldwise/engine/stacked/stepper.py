@@ -76,9 +76,7 @@ class Stepper:
                 orders[:, first:last],
                 drawn.masks[turn.batch + number][:, turn.draws],
                 None if before is None else before + turn.batch + number,
-                None
-                if drawn.shares is None
-                else drawn.shares[turn.batch + number][turn.places].unsqueeze(1),
+                None if drawn.shares is None else drawn.shares[turn.batch + number][turn.places].unsqueeze(1),
             )
             for number, (first, last) in enumerate(starts(turn.sizes, turn.first))
         ]
