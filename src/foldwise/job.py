@@ -52,6 +52,7 @@ class Job:
     loss: OwnLoss | None = None
     links: Sequence[Link] = ()
     policy: Policy = TO_THE_END
+    compile: str = "auto"
 
     @property
     def plan(self) -> Plan:
@@ -147,7 +148,7 @@ class Job:
     def _engine(self, members: list[Member]) -> Engine:
         name = members[0].settings.loss
         cohort = Cohort(members, self.nursery(name), self.orders, self.losses[name], self.links)
-        return choose_engine(cohort, self.chunk)
+        return choose_engine(cohort, self.chunk, self.compile)
 
     def summary(self) -> PlanSummary:
         """Say what will be trained; time is estimated from a few steps on copies."""

@@ -77,6 +77,7 @@ def fit(
     dtype: str = "float32",
     seed: int = 0,
     chunk: int | None = None,
+    compile: str = "auto",  # noqa: A002
     out: str | Path | None = None,
     overwrite: bool = False,
     display: Display | None = None,
@@ -119,7 +120,8 @@ def fit(
         device: "auto", "cpu", "cuda" …
         dtype: "float32" or "float64".
         seed: from which all randomness follows; further seeds count up from it.
-        chunk: how many members advance together; by default as many as stay in cache.
+        chunk: how many members advance together, at most; by default what is fastest, measured when the job is long.
+        compile: whether steps are compiled: "auto" where it repays, "on" or "off". Results are equal up to rounding.
         out: a folder for the run; must not exist yet unless `overwrite`.
         overwrite: replace a run that is in the folder.
         display: what shows columns, plan and progress; by default the terminal, if stderr is one.
@@ -154,7 +156,7 @@ def fit(
     chosen = choose_metric(metric, table.task)
     job = Job(
         table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
-        loss=None if isinstance(loss, str) else loss, links=tuple(links),
+        loss=None if isinstance(loss, str) else loss, links=tuple(links), compile=compile,
     )  # fmt: skip
     summary = job.summary()
     display.plan(summary)

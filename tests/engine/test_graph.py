@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import foldwise
 import zoo
 from foldwise.engine.links import Link
 from foldwise.engine.stacked import engine as stacked
@@ -259,3 +260,11 @@ def test_steps_never_wait_for_the_device(
     engine._steps(turns, state, drawn)
     monkeypatch.undo()
     assert not torch.equal(state.parameters, engine.cohort.state.parameters)
+
+
+def test_fit_takes_it_as_an_argument() -> None:
+    what = {"example": "iris", "folds": 3, "search": {"network": "linear", "epochs": 2}, "dtype": "float64"}
+    plain, eager = foldwise.fit(**what), foldwise.fit(**what, compile="off")  # type: ignore[arg-type]
+    assert plain.leaderboard.equals(eager.leaderboard)
+    with pytest.raises(SettingsError, match="auto, on, off"):
+        foldwise.fit(**what, compile="always")  # type: ignore[arg-type]

@@ -26,11 +26,14 @@ from foldwise.engine.stacked.stepper import Drawn, Stepper
 from foldwise.engine.stacked.tuning import BETTER, TRIES, Pace, best_chunk, may_repay
 from foldwise.engine.stacked.turns import Turn, turns_of
 from foldwise.engine.state import State, put, take
+from foldwise.engine.step import asks
 from foldwise.errors import FoldwiseError, SettingsError
 
 CACHE_BYTES = 64 << 20  # what the chunks at work on a CPU may touch in a step; see benchmarks/chunks.py
 DEVICE_BYTES = 4 << 30
 COMPILING = ("auto", "on", "off")
+BY_PARAMETER = ("weight_decay", "l1", "l2", "rate_factor", "frozen", "weight_limit")
+"""Settings for which a group has a line `[members, parameters]`."""
 LEAST_CHUNK = 8  # fewer members than this leave a core busy with starting operations
 
 SPARE = 0.9  # of the memory that is free may be planned with
@@ -388,12 +391,21 @@ class StackedEngine:
         """Estimate what all members together need beside their state: kept weights, outputs on validation rows."""
         cohort = self.cohort
         item, outputs = cohort.rows.dtype.itemsize, cohort.validation[0].shape[1] * cohort.outputs
+        trials = {m.trial: m.settings for m in cohort.members}.values()
+        lines = sum(any(asks(s, name) for s in trials) for name in BY_PARAMETER)
+        kept = (1 + lines) * cohort.layout.size + self._held()
         # outputs: kept, seen, and what is computed from them, partly in double precision
-        return len(cohort) * (item * (cohort.layout.size + self._held() + 2 * outputs) + 16 * outputs)
+        return len(cohort) * (item * (kept + 2 * outputs) + 16 * outputs)
 
     def _bytes_at_work(self) -> int:
-        """Estimate what a member of a chunk at work needs: a copy of its state, and what it touches."""
-        return self._bytes_of_state() + self.bytes_per_member()
+        """Estimate what a member of a chunk at work needs: a copy of its state, gradients, and its activations.
+
+        Less than what it touches, because much of that is the same memory again and again.
+        """
+        cohort = self.cohort
+        units = cohort.rows.features.shape[1] + cohort.units
+        own = 3 * cohort.layout.size + self._largest_batch() * units
+        return self._bytes_of_state() + cohort.rows.dtype.itemsize * own
 
     def _bytes_of_state(self) -> int:
         state = self.cohort.state
