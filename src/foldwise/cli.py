@@ -397,6 +397,15 @@ def fit(
     dtype: Annotated[
         str | None, option("--dtype", says="float32 or float64.", of="dtype", panel=TRAINING)
     ] = None,
+    compile: Annotated[  # noqa: A002
+        str | None,
+        option(
+            "--compile",
+            says="Compile the steps: auto (where it repays), on or off.",
+            of="compile",
+            panel=TRAINING,
+        ),
+    ] = None,
     seed: Annotated[
         int | None, option("--seed", says="Same seed, same study.", of="seed", panel=TRAINING)
     ] = None,

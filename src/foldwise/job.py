@@ -56,6 +56,7 @@ class Job:
     links: Sequence[Link] = ()
     engine: str = "auto"
     policy: Policy = TO_THE_END
+    compile: str = "auto"
 
     @property
     def plan(self) -> Plan:
@@ -149,7 +150,7 @@ class Job:
         return self.field.stacks
 
     def _engine(self, members: list[Member]) -> Engine:
-        return choose_engine(self._cohort(members), self.chunk, self.engine)
+        return choose_engine(self._cohort(members), self.chunk, self.engine, self.compile)
 
     def _cohort(self, members: list[Member]) -> Cohort:
         name = members[0].settings.loss

@@ -83,6 +83,7 @@ def fit(
     seed: int = 0,
     chunk: int | None = None,
     engine: str = "auto",
+    compile: str = "auto",  # noqa: A002
     out: str | Path | None = None,
     overwrite: bool = False,
     display: Display | None = None,
@@ -131,9 +132,12 @@ def fit(
         device: "auto", "cpu", "cuda" …
         dtype: "float32" or "float64".
         seed: from which all randomness follows; further seeds count up from it.
-        chunk: how many members advance together in the stacked engine; by default as many as stay in cache.
+        chunk: how many members advance together in the stacked engine, at most; by default what is fastest, measured
+            when the job is long.
         engine: what trains: "resident" (one member per core; compiled; for networks made of known layers), "stacked"
             (all members in one computation; for everything, and on a GPU), or "auto", the first where it can.
+        compile: whether steps of the stacked engine are compiled: "auto" where it repays, "on" or "off". Results are
+            equal up to rounding.
         out: a folder for the run; must not exist yet unless `overwrite`.
         overwrite: replace a run that is in the folder.
         display: what shows columns, plan and progress; by default the terminal, if stderr is one.
@@ -168,8 +172,8 @@ def fit(
     chosen = choose_metric(metric, table.task)
     job = Job(
         table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
-        loss=None if isinstance(loss, str) else loss, links=tuple(links), engine=engine_called(engine, chunk),
-        policy=policy,
+        loss=None if isinstance(loss, str) else loss, links=tuple(links), policy=policy,
+        engine=engine_called(engine, chunk, compile), compile=compile,
     )  # fmt: skip
     job.rehearse()
     summary = job.summary(display.wait)
@@ -227,12 +231,17 @@ def device_of(name: str) -> torch.device:
         ) from None
 
 
-def engine_called(name: str, chunk: int | None) -> str:
-    """Check the name of an engine."""
+def engine_called(name: str, chunk: int | None, compile: str) -> str:  # noqa: A002
+    """Check what was asked for of the engines."""
+    if compile not in ("auto", "on", "off"):
+        raise SettingsError(f"`compile` is auto, on or off; got {compile!r}.", hint='compile="auto"')
     if name not in ("auto", "resident", "stacked"):
         raise SettingsError(f"there is no engine `{name}`.", hint="auto, resident or stacked")
-    if name == "resident" and chunk is not None:
-        raise SettingsError("`chunk` has no effect in the resident engine.", hint="leave one of them out")
+    for option, given in (("chunk", chunk is not None), ("compile", compile != "auto")):
+        if name == "resident" and given:
+            raise SettingsError(
+                f"`{option}` has no effect in the resident engine.", hint="leave one of them out"
+            )
     return name
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from curves import course
 
+from curves import course
 from foldwise.errors import PlanError
 from foldwise.plans.halving import Halving, alike, read_halving
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from curves import Score, run
 
+from curves import Score, run
 from foldwise.plans.ask import ask
 from foldwise.plans.course import Course
 from foldwise.plans.plan import Plan
