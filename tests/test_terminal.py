@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 
 from foldwise.data.columns import plan_columns
 from foldwise.engine.loop import PlanSummary, Progress, Standing
+from foldwise.plans.strategy import Account
 from foldwise.terminal import (
     LEADERS,
     LISTED_ALONE,
@@ -72,6 +73,7 @@ class Result:
     metric_label: str = "log-RMSE"
     folder: Path | None = Path("runs/my run")
     command: str = "foldwise fit train.csv --target price"
+    account: Account = dataclasses.field(default_factory=Account)
 
 
 def board(rows: int, **changes: Any) -> pl.DataFrame:

@@ -46,7 +46,7 @@ def make_job(width: int | None = None, dtype: torch.dtype = torch.float32) -> Jo
     table = open_table(frame, targets, source)
     folds = folds_of(table, 5, 1, None, 0)
     search = None if width is None else [{**own, "width": width} for own in DOZEN]
-    plan = ask(table.task.kind, len(table.features), search, None, len(folds), 1, 0)
+    plan, _ = ask(table.task.kind, len(table.features), search, None, len(folds), 1, 0)
     return Job(table, plan, folds, choose_metric(None, table.task), None, torch.device("cpu"), dtype)
 
 

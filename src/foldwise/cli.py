@@ -324,6 +324,42 @@ def fit(
             panel=TRAINING,
         ),
     ] = None,
+    sampler: Annotated[
+        str | None,
+        option(
+            "--sampler",
+            says="How trials are drawn: latin, random, sobol, or tpe, gp, cmaes, which learn from those before.",
+            of="sampler",
+            panel=TRAINING,
+        ),
+    ] = None,
+    halving: Annotated[
+        int | None,
+        option(
+            "--halving",
+            metavar="N",
+            says="Stop the worse trials on the way: the best 1 in N goes on each time.",
+            panel=TRAINING,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        option(
+            "--budget",
+            metavar="'2000 epochs'",
+            says="What the search may spend: epochs of members, members, or minutes; several with commas.",
+            panel=TRAINING,
+        ),
+    ] = None,
+    places: Annotated[
+        int | None,
+        option(
+            "--places",
+            metavar="N",
+            says="How many trials train at a time; all if not given, fewer with a sampler that learns.",
+            panel=TRAINING,
+        ),
+    ] = None,
     net: Annotated[
         str | None,
         option("--net", metavar="FILE.py:NAME", says="A network of your own.", panel=TRAINING),
@@ -361,6 +397,15 @@ def fit(
     dtype: Annotated[
         str | None, option("--dtype", says="float32 or float64.", of="dtype", panel=TRAINING)
     ] = None,
+    compile: Annotated[  # noqa: A002
+        str | None,
+        option(
+            "--compile",
+            says="Compile the steps: auto (where it repays), on or off.",
+            of="compile",
+            panel=TRAINING,
+        ),
+    ] = None,
     seed: Annotated[
         int | None, option("--seed", says="Same seed, same study.", of="seed", panel=TRAINING)
     ] = None,
@@ -393,7 +438,8 @@ def fit(
     foldwise fit hourly.csv --target rented --time hour --drop registered
     foldwise fit visits.csv --target ill --groups patient --column code=category
     foldwise fit visits.csv --target ill --class-weights balanced
-    foldwise fit --example digits --search settings.json --trials 64
+    foldwise fit --example digits --search settings.json --trials 64 --halving 3
+    foldwise fit --example digits --search settings.json --sampler tpe --budget '10 minutes'
     foldwise fit train.csv --target price --net nets.py:MyNet --loss huber
     """
     given = {name: value for name, value in context.params.items() if value not in (None, [], ())}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -34,6 +34,8 @@ from foldwise.judge.verdict import TrialRecord, row_losses, trial_names
 from foldwise.nets.build import Net
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.policy import TO_THE_END, Policy
+from foldwise.plans.strategy import Account, Strategy, strategy_of
+from foldwise.settings import Settings
 
 NOTED = ("learning_rate", "clipped", "skipped")
 
@@ -54,6 +56,7 @@ class Job:
     links: Sequence[Link] = ()
     engine: str = "auto"
     policy: Policy = TO_THE_END
+    compile: str = "auto"
 
     @property
     def plan(self) -> Plan:
@@ -147,39 +150,79 @@ class Job:
         return self.field.stacks
 
     def _engine(self, members: list[Member]) -> Engine:
+        return choose_engine(self._cohort(members), self.chunk, self.engine, self.compile)
+
+    def _cohort(self, members: list[Member]) -> Cohort:
         name = members[0].settings.loss
-        cohort = Cohort(members, self.nursery(name), self.orders, self.losses[name], self.links)
-        return choose_engine(cohort, self.chunk, self.engine)
+        return Cohort(members, self.nursery(name), self.orders, self.losses[name], self.links)
 
     def summary(self, wait: Callable[[str], None] = lambda why: None) -> PlanSummary:
-        """Say what will be trained; time is estimated from a few steps on copies.
+        """Say what will be trained, at most; time is estimated from a few steps on copies.
 
         `wait` is told when that takes long, because an engine is compiled.
         """
         engines = [stack.engine for stack in self.stacks]
         sizes = [engine.cohort.layout.size for engine in engines]
         notes = [self.weighted] if self.weighted else []
-        notes += cautions(self.plan, self.metric)
+        notes += cautions([*self.plan.trials, *(self.search.examples if self.search else ())], self.metric)
         notes += dict.fromkeys(e.why for e in engines if e.how == "one by one")
         if self.engine == "auto" and self.chunk is None and self.device.type == "cpu":
             reasons = [why_not_resident(e.cohort) for e in engines if e.how == "stacked"]
             notes += dict.fromkeys(f"trained by the stacked engine, which is slower: {r}" for r in reasons)
+        trials, bound = len(self.plan.trials), ""
+        if self.search is not None:
+            to_come = self.search.to_come(self.field.courses)
+            trials += int(to_come) if to_come < math.inf else 0
+            bound = "at first" if to_come == math.inf else "at most" if to_come else ""
         return PlanSummary(
             rows=len(self.table.features),
             features=self.table.features.shape[1],
             sealed=0 if self.table.sealed is None else len(self.table.sealed),
-            trials=len(self.plan.trials),
+            trials=trials,
             folds=len(self.folds),
             seeds=len(self.plan.seeds),
-            members=len(self.plan.members()),
-            epochs=max(s.epochs for s in self.plan.trials),
+            members=trials * len(self.folds) * len(self.plan.seeds),
+            epochs=max(s.epochs for s in [*self.plan.trials, *(self.search.examples if self.search else ())]),
             engine=f"{' and '.join(sorted({e.how for e in engines}))} on {self.device}",
             stacks=len(engines),
-            seconds=patiently(lambda: sum(e.seconds() for e in engines), wait),
+            seconds=self._seconds(patiently(lambda: sum(e.seconds() for e in engines), wait)),
             bytes=sum(e.bytes() for e in engines) + self.table.features.nbytes,
             parameters=(min(sizes), max(sizes)),
             notes=tuple(notes),
+            search="" if self.search is None else self.search.how,
+            bound=bound,
         )
+
+    @property
+    def search(self) -> Strategy | None:
+        """Give the policy, when it searches."""
+        return strategy_of(self.policy)
+
+    def _seconds(self, all_to_the_end: float) -> float:
+        """Estimate the time from that of the trials which start first, if each trained to its end."""
+        if self.search is None:
+            return all_to_the_end
+        epochs = sum(s.epochs for s in self.plan.trials) * len(self.folds) * len(self.plan.seeds)
+        ahead = self.search.ahead(self.field.courses)
+        if ahead == math.inf:
+            return self.search.budget.seconds
+        return min(all_to_the_end * ahead / max(1, epochs), self.search.budget.seconds)
+
+    def rehearse(self) -> None:
+        """Build networks of every kind that trials may have which start later, so that none is refused on the way."""
+
+        def kind(s: Settings) -> tuple[object, ...]:
+            return s.shape(), s.initialization, tuple((block, name) for block, name, _ in s.blocks)
+
+        known = {kind(s) for s in self.plan.trials}
+        if self.search is None:
+            return
+        for trial, settings in enumerate(self.search.examples, start=self.search.baselines):
+            if kind(settings) not in known:
+                known.add(kind(settings))
+                self._cohort(
+                    [Member(trial, fold, self.plan.seeds[0], settings) for fold in range(len(self.folds))]
+                )
 
     def train(self, watch: Callable[[Progress], None], each_epoch: Callable[[], None] = lambda: None) -> bool:
         """Train everything; False when the user interrupted it, after which another call goes on.
@@ -189,6 +232,7 @@ class Job:
 
         def standing() -> Standing | None:
             each_epoch()
+            self._look_ahead()
             best = min(self.field.courses, key=lambda course: course.best)
             if not math.isfinite(best.best):
                 return None
@@ -199,7 +243,26 @@ class Job:
                 best.spread(best.best_epoch, self.metric.finish),
             )
 
-        return train(self.field, self.policy, standing, watch)
+        return train(self.field, self.policy, standing, lambda now: watch(self._with_those_to_come(now)))
+
+    def _look_ahead(self) -> None:
+        """Count on what trials will take which have not started, and not on that of trials which will stop."""
+        self._expected: tuple[float, int] | None = None
+        if self.search is not None and self.field.running:
+            rows = self.folds.train.sum() / len(self.folds)
+            ahead, to_come = (f(self.field.courses) for f in (self.search.ahead, self.search.to_come))
+            more = int(to_come) * self.search.members if to_come < math.inf else 0
+            self._expected = self.field.rows_done() + ahead * rows, more
+
+    def _with_those_to_come(self, now: Progress) -> Progress:
+        if self._expected is None or self.search is None:
+            return now
+        total, more = self._expected
+        if total == math.inf:
+            total = now.rows_total
+        if now.seconds > 0:
+            total = min(total, now.rows_done * max(1.0, self.search.budget.seconds / now.seconds))
+        return replace(now, rows_total=max(round(total), now.rows_done), members=now.members + more)
 
     def measure(self, outputs: Tensor, folds: Tensor) -> Tensor:
         """Average the metric's loss over each member's validation rows."""
@@ -287,6 +350,10 @@ class Job:
                 parts.append(pl.DataFrame({**ids, "row": self.table.row[own], **columns}))
         return pl.concat(parts)
 
+    def account(self) -> Account:
+        """Say what became of the search."""
+        return Account() if self.search is None else self.search.account(self.field.courses)
+
     def models(self) -> list[Models]:
         """Hand over the kept weights."""
         return [
@@ -308,18 +375,18 @@ def patiently(work: Callable[[], float], wait: Callable[[str], None]) -> float:
         said.cancel()
 
 
-def cautions(plan: Plan, metric: Metric) -> list[str]:
+def cautions(trials: Sequence[Settings], metric: Metric) -> list[str]:
     """Say what must be known of results that some settings lead to."""
     said = []
-    shares = sorted({s.quantile for s in plan.trials if s.loss == "quantile" and s.quantile != 0.5})
+    shares = sorted({s.quantile for s in trials if s.loss == "quantile" and s.quantile != 0.5})
     if shares and not metric.name.startswith("quantile"):
         said.append(
             f"trials that learn a quantile are compared by {metric.label}, which wants means: "
             f"metric quantile:{shares[0]:g} compares by what they learn"
         )
-    if any(s.loss in ("hinge", "binary_hinge") for s in plan.trials):
+    if any(s.loss in ("hinge", "binary_hinge") for s in trials):
         said.append("hinge scores are no probabilities: those shown are their softmax, and not calibrated")
-    if any(s.schedule == "plateau" for s in plan.trials):
+    if any(s.schedule == "plateau" for s in trials):
         said.append("schedule plateau looks at validation rows: scores of its trials are a little too good")
     return said
 

@@ -34,6 +34,7 @@ from foldwise.nets.build import Net
 from foldwise.outcome import Opening
 from foldwise.plans.ask import ask
 from foldwise.plans.plan import Plan
+from foldwise.plans.strategy import Account
 from foldwise.recall import Replay
 from foldwise.report.content import content_of
 from foldwise.report.page import render
@@ -52,6 +53,10 @@ def fit(
     net: Net | None = None,
     search: Any = None,
     trials: int | None = None,
+    sampler: Any = "latin",
+    halving: int | None = None,
+    budget: str | None = None,
+    places: int | None = None,
     loss: OwnLoss | str | None = None,
     links: Sequence[Link] = (),
     folds: Any = 5,
@@ -78,6 +83,7 @@ def fit(
     seed: int = 0,
     chunk: int | None = None,
     engine: str = "auto",
+    compile: str = "auto",  # noqa: A002
     out: str | Path | None = None,
     overwrite: bool = False,
     display: Display | None = None,
@@ -94,6 +100,12 @@ def fit(
         search: settings to try: a `Grid`, a mapping from settings to a value, a list of values, a `Range` or a
             `LogRange` each, or a list of such mappings, which are searched apart.
         trials: how many trials to draw from the search; by default 32 when it has ranges, else all combinations.
+        sampler: how trials are drawn: "latin" (a Latin hypercube), "random", "sobol", or one of Optuna that learns
+            from the trials before: "tpe", "gp", "cmaes" or an `optuna.samplers.BaseSampler`.
+        halving: stop the worse trials at some epochs, so that the best of so many go on each time; see the guide.
+        budget: what the search may spend, without the baselines: "2000 epochs" (of members), "300 members",
+            "10 minutes", or several of them.
+        places: how many trials train at a time; by default all, and with a sampler that learns an eighth of `trials`.
         loss: what trials minimize to which the search gives no loss: a name, or a function of your own from outputs
             `[rows, outputs]` and targets to one value per row, which the search calls `custom`.
         links: parts of your own that join each step; a search may name their knobs like settings.
@@ -120,9 +132,12 @@ def fit(
         device: "auto", "cpu", "cuda" …
         dtype: "float32" or "float64".
         seed: from which all randomness follows; further seeds count up from it.
-        chunk: how many members advance together in the stacked engine; by default as many as stay in cache.
+        chunk: how many members advance together in the stacked engine, at most; by default what is fastest, measured
+            when the job is long.
         engine: what trains: "resident" (one member per core; compiled; for networks made of known layers), "stacked"
             (all members in one computation; for everything, and on a GPU), or "auto", the first where it can.
+        compile: whether steps of the stacked engine are compiled: "auto" where it repays, "on" or "off". Results are
+            equal up to rounding.
         out: a folder for the run; must not exist yet unless `overwrite`.
         overwrite: replace a run that is in the folder.
         display: what shows columns, plan and progress; by default the terminal, if stderr is one.
@@ -150,15 +165,17 @@ def fit(
     )  # fmt: skip
     display.columns(table.columns)
     divided = folds_of(table, folds, repeats, holdout, seed)
-    plan = ask(
-        table.task.kind, len(table.features), search, net, len(divided), seeds, seed,
-        trials=trials, soft=table.task.soft, loss=loss, links=links,
+    plan, policy = ask(
+        table.task.kind, len(table.features), search, net, len(divided), seeds, seed, soft=table.task.soft, loss=loss,
+        links=links, trials=trials, sampler=sampler, halving=halving, budget=budget, places=places,
     )  # fmt: skip
     chosen = choose_metric(metric, table.task)
     job = Job(
         table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
-        loss=None if isinstance(loss, str) else loss, links=tuple(links), engine=engine_called(engine, chunk),
+        loss=None if isinstance(loss, str) else loss, links=tuple(links), policy=policy,
+        engine=engine_called(engine, chunk, compile), compile=compile,
     )  # fmt: skip
+    job.rehearse()
     summary = job.summary(display.wait)
     display.plan(summary)
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
@@ -214,12 +231,17 @@ def device_of(name: str) -> torch.device:
         ) from None
 
 
-def engine_called(name: str, chunk: int | None) -> str:
-    """Check the name of an engine."""
+def engine_called(name: str, chunk: int | None, compile: str) -> str:  # noqa: A002
+    """Check what was asked for of the engines."""
+    if compile not in ("auto", "on", "off"):
+        raise SettingsError(f"`compile` is auto, on or off; got {compile!r}.", hint='compile="auto"')
     if name not in ("auto", "resident", "stacked"):
         raise SettingsError(f"there is no engine `{name}`.", hint="auto, resident or stacked")
-    if name == "resident" and chunk is not None:
-        raise SettingsError("`chunk` has no effect in the resident engine.", hint="leave one of them out")
+    for option, given in (("chunk", chunk is not None), ("compile", compile != "auto")):
+        if name == "resident" and given:
+            raise SettingsError(
+                f"`{option}` has no effect in the resident engine.", hint="leave one of them out"
+            )
     return name
 
 
@@ -269,6 +291,7 @@ def gather(
         source=job.table.source,
         plan=job.plan,
         plan_summary=summary,
+        account=job.account(),
         folds=job.folds,
         metric=job.metric,
         results=results,
@@ -305,6 +328,7 @@ class Study:
     source: Source
     plan: Plan
     plan_summary: PlanSummary
+    account: Account
     folds: Folds
     metric: Metric
     results: list[TrialResult]
@@ -480,7 +504,8 @@ class Study:
             )
         if any(r.tied for r in self.results):
             lines.append("≈ not distinguishable from the first")
-        notes = [f"note: {note}" for note in self.plan_summary.notes]
+        notes = [f"search: {self.account.sentence}"] if self.account.sentence else []
+        notes += [f"note: {note}" for note in self.plan_summary.notes]
         return "\n".join([*lines, *notes, *(f"warning: {w}" for w in self.warnings)])
 
     def _repr_html_(self) -> str:

@@ -212,8 +212,13 @@ def plan_facts(s: PlanSummary) -> RenderableType:
     size = f"{least:,}" if least == most else f"{least:,}–{most:,}"
     made_of = f"{_plural(s.trials, 'trial')} × {_plural(s.folds, 'fold')} × {_plural(s.seeds, 'seed')}"
     sealed = f" · {_plural(s.sealed, 'test row')} sealed" if s.sealed else ""
+    bound = f"{s.bound} " if s.bound else ""
     facts = [
-        ("train", f"{_plural(s.members, 'member')} = {made_of}, at most {_plural(s.epochs, 'epoch')} each"),
+        (
+            "train",
+            f"{bound}{_plural(s.members, 'member')} = {made_of}, at most {_plural(s.epochs, 'epoch')} each",
+        ),
+        *([("search", s.search)] if s.search else []),
         ("on", f"{_plural(s.rows, 'row')} × {_plural(s.features, 'feature')}{sealed}"),
         ("networks", f"{size} parameters each"),
         ("engine", f"{s.engine} · {_plural(s.stacks, 'stack')}"),
@@ -304,6 +309,8 @@ def _speed(now: Progress) -> str:
 def result(study: Any, width: int) -> RenderableType:
     """Draw the headline, the leaderboard, the warnings and where everything is."""
     parts: list[RenderableType] = [_bold(study.headline), Text(), leaderboard_table(study, width)]
+    if study.account.sentence:
+        parts += [_dim(study.account.sentence)]
     if study.warnings:
         parts += [Text(), *(warning_line(text) for text in study.warnings)]
     return Group(*parts)
@@ -348,7 +355,8 @@ def _baselines(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _trial(row: dict[str, Any], digits: int) -> list[Text]:
     name = shown(row["name"])
     if row["status"] != "finished":
-        name.append(f"  {visible(row['status'])}", style="yellow")
+        unharmed = row["status"].startswith(("halving", "budget", "stopped early"))
+        name.append(f"  {visible(row['status'])}", style="dim" if unharmed else "yellow")
     score, low, high = (fixed(row[name], digits) for name in ("score", "low", "high"))
     return [
         Text(f"{row['trial']}{'≈' if row['tied'] else ' '}"),

@@ -179,7 +179,7 @@ class Later:
     rounds: int = 0
     seen: list[list[int]] = field(default_factory=list)
 
-    def decide(self, courses: Sequence[Course]) -> Decision:
+    def decide(self, courses: Sequence[Course], seconds: float) -> Decision:
         """Do what was planned for this round."""
         self.rounds += 1
         self.seen.append([course.epoch for course in courses])

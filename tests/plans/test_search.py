@@ -26,7 +26,8 @@ def asked(
     search: Any = None, net: Any = None, task: str = "binary", seeds: int = 1, seed: int = 0, **more: Any
 ) -> Plan:
     """Plan for a table of 500 rows and five folds."""
-    return ask(task, 500, search, net, 5, seeds, seed, **more)
+    plan, _ = ask(task, 500, search, net, 5, seeds, seed, **more)
+    return plan
 
 
 def searched(plan: Plan) -> list[Settings]:

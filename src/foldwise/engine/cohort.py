@@ -210,8 +210,11 @@ class Cohort:
 
     def learning_rates(self, places: Sequence[int]) -> Float[Tensor, " places"]:
         """Give members' learning rates at the last step of the epoch that they did last."""
-        group = self.group(places)
-        own = self.when(group, take(self.state, self.index(places)))
+        group, moments = self.group(places), self.state.moments
+        watched = {n: moments[n] for n in ("plateau_factor",) if n in moments}
+        # the clocks alone: a copy of all weights and moments would be most of the memory that a study needs
+        clocks = replace(self.state, parameters=self.state.parameters[:, :0], buffers={}, moments=watched)
+        own = self.when(group, take(clocks, self.index(places)))
         last = replace(own, step=own.step - 1, epoch=own.epoch - 1)
         return group.exact["learning_rate"] * factors(group.schedules, last)
 

@@ -30,6 +30,7 @@ class Field:
         self.plan = plan
         self.stacks: list[Stack] = []
         self.courses: list[Course] = []
+        self.seconds = 0.0  # that training took before it was interrupted
         self.waiting: list[Stack] = []  # whose epoch of the present round is still to come, or broken off
         self._join(0)
 

@@ -45,9 +45,10 @@ class Engine(Protocol):
     ) -> Generator[tuple[list[int], Float[Tensor, " members"]]]:
         """Train the next epoch of the members of each part, and hand each part over as soon as it is finished.
 
-        Gives a part as it was asked for, and its members' mean training losses, in float64. A part is whole or
-        nothing: its slices of the state are written, its `epoch` counted up, when it is handed over, in no certain
-        order of parts. Whoever closes the iteration leaves those that were not handed over as if they had not begun.
+        Gives a part as it was asked for, or in pieces where memory ran out, and its members' mean training losses,
+        in float64. What is handed over is whole: its slices of the state are written, its `epoch` counted up, then
+        and not before, in no certain order of parts. Whoever closes the iteration leaves those that were not handed
+        over as if they had not begun.
         """
 
     def validate(self, places: Sequence[int]) -> Float[Tensor, "places validation_rows outputs"]:
@@ -60,17 +61,23 @@ class Engine(Protocol):
         """Estimate the memory that all members need."""
 
 
-def choose_engine(cohort: Cohort, chunk: int | None = None, wanted: str = "auto") -> Engine:
+def choose_engine(
+    cohort: Cohort,
+    chunk: int | None = None,
+    wanted: str = "auto",
+    compile: str = "auto",  # noqa: A002
+) -> Engine:
     """Make the engine that suits a cohort's network and device: the resident one where it can, else the stacked one.
 
-    `wanted` names one of them instead; `chunk` is how many members go together in the stacked one. Raises SettingsError
-    when the resident engine is wanted and cannot take these members.
+    `wanted` names one of them instead. `chunk` is how many members go together in the stacked one, and `compile` whether
+    its steps are compiled; a chunk and "on" ask for it. Raises SettingsError when the resident engine is wanted and
+    cannot take these members.
     """
     reason = why_not_resident(cohort)
     if wanted == "resident" and reason:
         raise SettingsError(f"the resident engine cannot train this: {reason}.", hint="--engine auto")
-    if wanted == "stacked" or chunk is not None or reason:
-        return StackedEngine(cohort, chunk)
+    if wanted == "stacked" or chunk is not None or compile == "on" or reason:
+        return StackedEngine(cohort, chunk, compile)
     return resident().ResidentEngine(cohort)
 
 

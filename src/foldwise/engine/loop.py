@@ -31,6 +31,8 @@ class PlanSummary:
     bytes: int
     parameters: tuple[int, int]
     notes: tuple[str, ...] = ()
+    search: str = ""  # how trials are drawn, start and stop; empty when all simply train
+    bound: str = ""  # "at most" or "at first", where the trials are not all those that will be
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,15 @@ def train(
             going = True
             while going:
                 field.round(clock.learnt)
-                decision = policy.decide(field.courses)
+                decision = policy.decide(field.courses, clock.seconds)
                 field.follow(decision)
                 field.look()
                 clock.finished(standing())
                 going = bool(field.running or decision.start)
         except Interrupted:
             return False
+        finally:
+            field.seconds = clock.seconds
     return True
 
 
@@ -118,9 +122,14 @@ class Clock:
     """Counts what is done and tells the watcher, which can only look."""
 
     def __init__(self, field: Field, watch: Callable[[Progress], None], interrupt: Interrupt) -> None:
-        self.started = time.perf_counter()
+        self.started = time.perf_counter() - field.seconds
         self.field, self.watch, self.interrupt = field, watch, interrupt
         self.best: Standing | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Say how long training took up to now, with what it took before it was interrupted."""
+        return time.perf_counter() - self.started
 
     def learnt(self, rows: int) -> None:
         """Count rows learnt from, and report."""
@@ -150,7 +159,7 @@ class Clock:
                 epochs=self.epochs,
                 rows_done=self.rows_done,
                 rows_total=self.rows_total,
-                seconds=time.perf_counter() - self.started,
+                seconds=self.seconds,
                 best=self.best,
             )
         )

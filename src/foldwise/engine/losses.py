@@ -97,13 +97,23 @@ def cross_entropy(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor])
     `targets` are class numbers `[...]` or probabilities `[..., classes]`; with smoothing ε they become
     q = (1−ε)·target + ε/C (Szegedy et al. 2016).
     """
-    logs = F.log_softmax(outputs, dim=-1)
+    logs = _log_softmax(outputs)
     if targets.is_floating_point():
         right = (targets * logs).sum(-1)
     else:
         right = logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     smoothing = knobs.get("label_smoothing")
     return -right if smoothing is None else -((1 - smoothing) * right + smoothing * logs.mean(-1))
+
+
+def _log_softmax(outputs: Tensor) -> Tensor:
+    # On a CPU the kernel for the last axis handles the classes of each row by themselves; where they are fewer than
+    # a vector register holds, it is several times faster to turn them around and run along the rows (100 members, 32
+    # rows, 10 classes, with the gradient: 770 → 130 µs). How many members there are must not decide: another way
+    # has other last bits.
+    if outputs.device.type != "cpu" or outputs.ndim < 3 or outputs.shape[-1] >= 16:
+        return F.log_softmax(outputs, dim=-1)
+    return F.log_softmax(outputs.mT.contiguous(), dim=-2).mT
 
 
 def binary_cross_entropy(outputs: Tensor, targets: Tensor, knobs: Mapping[str, Tensor]) -> Tensor:

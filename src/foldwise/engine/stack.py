@@ -118,7 +118,8 @@ class Stack:
         begun = self.begun = self.begun or self._begin()
         with closing(self.engine.advance(list(begun.left))) as parts:
             for part, losses in parts:
-                begun.left.remove(part)
+                # a part may come in pieces, where memory ran out
+                begun.left = [rest for own in begun.left if (rest := [p for p in own if p not in part])]
                 begun.losses[part] = losses
                 learnt(sum(self.cohort.lengths[p] for p in part))
         self.begun = None

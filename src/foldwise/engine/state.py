@@ -45,9 +45,9 @@ class Layout:
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
-    def join(self, parts: list[Tensor]) -> Float[Tensor, "members parameters"]:
-        """Put tensors `[members, *shape]`, in order of the names, into one flat tensor."""
-        return torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
+    def join(self, parts: list[Tensor], room: Tensor | None = None) -> Float[Tensor, "members parameters"]:
+        """Put tensors `[members, *shape]`, in order of the names, into one flat tensor: `room`, if it is given."""
+        return torch.cat([part.reshape(len(part), -1) for part in parts], dim=1, out=room)
 
     def decayed(self) -> Bool[Tensor, " parameters"]:
         """Mark the entries that weight decay shrinks: weights, not biases or scales of normalization layers."""

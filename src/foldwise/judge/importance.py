@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from foldwise.judge.verdict import TrialResult
+from foldwise.plans.course import SPENT
 from foldwise.plans.defaults import baselines
 from foldwise.settings import Settings
 
@@ -210,7 +211,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _counts(r: TrialResult) -> bool:
-    # a trial that was stopped before it had a score says nothing; one that diverged does
+    # a trial that was stopped before it had a score says nothing; one that diverged does. One for which the budget did
+    # not suffice was trained less than others; one that was halved was compared with them when they were as far.
+    if r.status.startswith(SPENT):
+        return False
     return math.isfinite(r.score) or r.status.startswith("diverged")
 
 

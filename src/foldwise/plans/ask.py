@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +14,16 @@ from torch import nn
 
 from foldwise.errors import NetworkError, PlanError, SettingsError, did_you_mean
 from foldwise.nets.build import Net, own_options
+from foldwise.plans.budget import NO_LIMITS, read_budget
 from foldwise.plans.defaults import LOSSES_OF_TASK, NEEDS_LABELS, base_settings, baselines, default_grid
+from foldwise.plans.draw import TRIALS
+from foldwise.plans.halving import read_halving
 from foldwise.plans.plan import Plan
+from foldwise.plans.policy import TO_THE_END, Policy
 from foldwise.plans.ranges import LogRange, Range, several
-from foldwise.plans.search import Grid, Values, as_grid, grid_trials
+from foldwise.plans.samplers import Learned, Source, Waiting, learns, read_sampler
+from foldwise.plans.search import Grid, Ground, Values, as_grid, drawn_trials, ground_of, refuse_no_count
+from foldwise.plans.strategy import Strategy
 from foldwise.settings import SEARCHED, Loss, Settings, make_settings
 
 STRUCTURE = ("width", "depth", "activation", "dropout")
@@ -55,6 +62,17 @@ class Own:
         return {name: float(value) for link in self.links for name, value in link.knobs.items()}
 
 
+@dataclass(frozen=True)
+class How:
+    """How to search: as `fit` takes it."""
+
+    trials: int | None = None
+    sampler: Any = "latin"
+    halving: int | None = None
+    budget: str | None = None
+    places: int | None = None
+
+
 def ask(
     task: str,
     rows: int,
@@ -64,36 +82,94 @@ def ask(
     seeds: int,
     seed: int,
     *,
-    trials: int | None = None,
     soft: bool = False,
     loss: Callable[..., Any] | str | None = None,
     links: Sequence[HasKnobs] = (),
-) -> Plan:
+    **how: Any,
+) -> tuple[Plan, Policy]:
     """Plan a cross-validated search; a constant and a linear model are always among the trials.
 
-    `trials` is how many to draw from the search, `soft` whether the targets are probabilities of classes, and `loss`
-    what trials learn that the search gives no loss: a name, or a function of the user's own.
+    `soft` is whether the targets are probabilities of classes, and `loss` what trials learn that the search gives no
+    loss: a name, or a function of the user's own. `how` are the fields of `How`. The plan has the trials that train
+    from the beginning; the policy starts what else there is.
     """
     if seeds < 1:
         raise PlanError(f"`seeds` must be at least 1; got {seeds}.")
-    own = Own(net, loss, links)
+    asked, own = How(**how), Own(net, loss, links)
     _refuse_unfit(own)
     grid = _default_grid(own) if search is None else as_grid(search)
     _refuse_what_is_not_taken(grid, own)
     base = base_settings(task, rows)
-    searched = grid_trials(
-        grid,
-        lambda values: _base_of(values, base, own),
-        options=own.options,
-        knobs=own.knobs,
-        trials=trials,
-        seed=seed,
-    )
+    ground = ground_of(grid, lambda values: _base_of(values, base, own), own.options, own.knobs)
+    _refuse_useless_sampler(asked.sampler, search, ground)
+    learned = learns(read_sampler(asked.sampler))
+    searched = ground.examples() if learned else _drawn(ground, asked, seed)
     _refuse_wrong_loss(searched, task, soft, own)
     _refuse_too_much_noise(searched, task)
-    always = [make_settings(values, base=base) for values in baselines()]
-    trials_of_plan = tuple(dict.fromkeys([*always, *searched]))
-    return Plan("cross-validation", trials_of_plan, folds, tuple(range(seed, seed + seeds)))
+    always = tuple(dict.fromkeys(make_settings(values, base=base) for values in baselines()))
+    plan = Plan("cross-validation", always, folds, tuple(range(seed, seed + seeds)))
+    searched = [s for s in dict.fromkeys(searched) if s not in always]
+    if not learned and (asked.halving, asked.budget, asked.places) == (None, None, None):
+        return plan.grown(searched), TO_THE_END
+    strategy = _strategy(asked, ground, searched, plan, seed)
+    return plan.grown(strategy.opening()), strategy
+
+
+def _drawn(ground: Ground, asked: How, seed: int) -> list[Settings]:
+    count = asked.trials
+    if count is None and asked.sampler != "latin":
+        count = int(min(TRIALS, ground.size))
+    return drawn_trials(ground, count, seed, asked.sampler)
+
+
+BATCHES = 8
+"""About how many times a sampler that learns is asked; it can only learn from those that have ended."""
+FEWEST_AT_A_TIME = 4
+
+
+def _strategy(asked: How, ground: Ground, searched: Sequence[Settings], plan: Plan, seed: int) -> Strategy:
+    budget = NO_LIMITS if asked.budget is None else read_budget(asked.budget)
+    members = plan.folds * len(plan.seeds)
+    budget.refuse_too_little(members)
+    for name in ("trials", "places"):
+        if (given := getattr(asked, name)) is not None:
+            refuse_no_count(name, given)
+    source: Source = Waiting(searched)
+    places: float = math.inf
+    if learns(asked.sampler):
+        count = asked.trials or (math.inf if budget.limited else TRIALS)
+        source = Learned(ground, asked.sampler, count, seed, plan.trials)
+        places = max(FEWEST_AT_A_TIME, (TRIALS if count == math.inf else count) // BATCHES)
+    named = asked.sampler if isinstance(asked.sampler, str) else type(asked.sampler).__name__
+    drawn = named if learns(asked.sampler) or ground.ranges or asked.trials else "every combination"
+    return Strategy(
+        source,
+        members,
+        len(plan.trials),
+        searched,
+        places if asked.places is None else asked.places,
+        None
+        if asked.halving is None
+        else read_halving(asked.halving, max((s.epochs for s in searched), default=0), source.left),
+        budget,
+        drawn,
+    )
+
+
+def _refuse_useless_sampler(sampler: Any, search: Any, ground: Ground) -> None:
+    if isinstance(sampler, str) and sampler == "latin":
+        return
+    said = f"sampler `{sampler}`" if isinstance(sampler, str) else "`sampler`"
+    if search is None:
+        raise PlanError(
+            f"{said} draws trials from a search, and there is none.",
+            hint='search={"learning_rate": foldwise.LogRange(1e-4, 1e-1)} (--search FILE)',
+        )
+    if ground.size == 1:
+        raise PlanError(
+            f"{said} has nothing to choose: the search gives every setting one value.",
+            hint="give ranges or lists of values",
+        )
 
 
 def _default_grid(own: Own) -> Grid:

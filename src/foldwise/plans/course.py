@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -45,16 +45,34 @@ class Course:
 
         An untrained network is no candidate, except where nothing is to be trained.
         """
-        first = 1 if self.settings.epochs else 0
-        trained = self.curve[first:]
-        best = min(trained, default=math.inf)
-        return first + trained.index(best) if best < math.inf else 0
+        return self.best_until(self.epoch)
 
     @property
     def best(self) -> float:
         """Give the best score so far; ∞ as long as there is none."""
-        first = 1 if self.settings.epochs else 0
-        return min(self.curve[first:], default=math.inf)
+        return min(self.curve[self._first :], default=math.inf)
+
+    def best_until(self, epoch: int) -> int:
+        """Give the epoch that was the best one when the trial was at `epoch`; 0 when there was none."""
+        trained = self.curve[self._first : epoch + 1]
+        best = min(trained, default=math.inf)
+        return self._first + trained.index(best) if best < math.inf else 0
+
+    @property
+    def _first(self) -> int:
+        return 1 if self.settings.epochs else 0
+
+    @property
+    def member_epochs(self) -> int:
+        """Count the epochs that its members took, each by itself; one that diverged took no more."""
+        if not self.lost:
+            return len(self.scores[0]) * self.epoch if self.scores else 0
+        return sum(sum(not math.isnan(score) for score in scores) for scores in self.scores[:-1])
+
+    @property
+    def next_members(self) -> int:
+        """Count the members that take the next epoch, if the trial goes on."""
+        return sum(not math.isnan(score) for score in self.scores[-1]) if self.scores else 0
 
     def spread(self, epoch: int, finish: Callable[[float], float] = float) -> float:
         """Give the deviation over the members at an epoch, of their scores or what `finish` makes of them.
@@ -90,3 +108,16 @@ class Course:
     def end(self, why: str) -> None:
         """End the trial; that members diverged says more than how it went on without them."""
         self.ended = self.diverged or why
+
+    def at(self, epoch: int, ended: str) -> Course:
+        """Give the trial as it was at an earlier epoch."""
+        return replace(self, curve=self.curve[: epoch + 1], scores=self.scores[: epoch + 1], ended=ended)
+
+
+HALVED, SPENT = "halving: ", "budget spent "
+"""How it begins when a trial ended not by its own curve: because others were better, or nothing was left."""
+
+
+def cut_short(ended: str) -> bool:
+    """Tell whether a trial was stopped before it was through, for no fault of its own."""
+    return ended.startswith((HALVED, SPENT))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,10 @@ Space = Mapping[str, Axis]
 Drawn = dict[str, Any]
 
 
-def draw(spaces: Sequence[Space], trials: int | None, seed: int) -> list[Drawn]:
+def draw(spaces: Sequence[Space], trials: int | None, seed: int, points: str = "latin") -> list[Drawn]:
     """Draw different trials, evenly from several spaces; all there are, when nobody says how many and they are few.
 
-    Raises SettingsError when more are asked for than there are.
+    `points` says how, by a name of `POINTS`. Raises SettingsError when more are asked for than there are.
     """
     sizes = [_size(space) for space in spaces]
     if trials is not None and trials > sum(sizes):
@@ -35,7 +35,8 @@ def draw(spaces: Sequence[Space], trials: int | None, seed: int) -> list[Drawn]:
             f"`trials` is {trials}, but the search has {sum(sizes)} combinations.",
             hint="leave `trials` out to try them all, or give more values",
         )
-    if trials is not None and all(isinstance(axis, Listed) for space in spaces for axis in space.values()):
+    listed = all(isinstance(axis, Listed) for space in spaces for axis in space.values())
+    if trials is not None and listed and points != "sobol":
         return _some_of_all(spaces, trials, seed)
     if trials is not None and trials < len(spaces):
         raise SettingsError(
@@ -46,7 +47,7 @@ def draw(spaces: Sequence[Space], trials: int | None, seed: int) -> list[Drawn]:
     return [
         values
         for number, (space, count) in enumerate(zip(spaces, counts, strict=True))
-        for values in _spread(space, count, [seed % 2**64, number])
+        for values in _spread(space, count, [seed % 2**64, number], points)
     ]
 
 
@@ -110,18 +111,16 @@ def _some_of_all(spaces: Sequence[Space], trials: int, seed: int) -> list[Drawn]
     return out
 
 
-def _spread(space: Space, count: int, key: Sequence[int]) -> list[Drawn]:
+def _spread(space: Space, count: int, key: Sequence[int], how: str) -> list[Drawn]:
     if count >= _size(space):
         return list(everything(space))
     fixed = {name: axis.at(0) for name, axis in space.items() if axis.size == 1}
     drawn = _in_order({name: axis for name, axis in space.items() if axis.size > 1})
-    random = np.random.default_rng(key)
-    points = _evenly(count, len(drawn), random)
+    points = POINTS[how](count, len(drawn), np.random.default_rng(key))
     found: dict[str, Drawn] = {}
     draws_in_vain = 0
     while len(found) < count and draws_in_vain < PATIENCE:
-        point = points.pop(0) if points else random.random(len(drawn)).tolist()
-        shares = zip(drawn.items(), point, strict=True)
+        shares = zip(drawn.items(), next(points), strict=True)
         values = {**fixed, **{name: axis.at(share) for (name, axis), share in shares}}
         draws_in_vain = draws_in_vain + 1 if repr(values) in found else 0
         found[repr(values)] = values
@@ -131,6 +130,35 @@ def _spread(space: Space, count: int, key: Sequence[int]) -> list[Drawn]:
         f"only {len(found)} different trials were found in the ranges, not {count}.",
         hint="ask for fewer trials, or give wider ranges",
     )
+
+
+Points = Iterator[list[float]]
+"""Points in the unit cube, without end."""
+
+
+def _random(count: int, settings: int, random: np.random.Generator) -> Points:
+    while True:
+        yield random.random(settings).tolist()
+
+
+def _latin(count: int, settings: int, random: np.random.Generator) -> Points:
+    yield from _evenly(count, settings, random)
+    yield from _random(count, settings, random)  # in the place of those that were drawn before
+
+
+def _sobol(count: int, settings: int, random: np.random.Generator) -> Points:
+    """Give scrambled Sobol points (Owen 1998): the more there are, the more evenly they fill pairs of settings too."""
+    sequence = qmc.Sobol(settings, rng=random)
+    yield from sequence.random_base2(math.ceil(math.log2(max(2, count)))).tolist()
+    yield from _random(count, settings, random)
+
+
+POINTS: dict[str, Callable[[int, int, np.random.Generator], Points]] = {
+    "latin": _latin,
+    "random": _random,
+    "sobol": _sobol,
+}
+"""How points are drawn, by the name of the sampler, for so many trials over so many settings."""
 
 
 def _evenly(count: int, settings: int, random: np.random.Generator) -> list[list[float]]:

@@ -1,4 +1,13 @@
-"""Who decides, while training goes on, which trials stop and which start; numbers only."""
+"""Who decides, while training goes on, which trials stop and which start; numbers only.
+
+A policy that is made anew comes to where another one was by being asked the same again. That takes a note of each
+question, which is short because curves only grow:
+
+    notes.append(note_of(courses, seconds))   # at each round, beside policy.decide(courses, seconds)
+    decisions = replay(fresh, notes, courses)  # later, with the courses as they were saved
+
+So a policy must follow from how it was made and from what it was asked: no clock, no random number beyond its seed.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +37,11 @@ class Policy(Protocol):
     def scalings(self) -> Collection[str]:
         """Name the scalings that trials it starts may have: what they need of the rows is learned beforehand."""
 
-    def decide(self, courses: Sequence[Course]) -> Decision:
-        """Look at all trials so far, by number, those that have ended too, and decide; must not change them."""
+    def decide(self, courses: Sequence[Course], seconds: float) -> Decision:
+        """Look at all trials so far, by number, those that have ended too, and decide; must not change them.
+
+        `seconds` is how long training took up to now.
+        """
 
 
 @dataclass(frozen=True)
@@ -38,9 +50,37 @@ class ToTheEnd:
 
     scalings: Collection[str] = ()
 
-    def decide(self, courses: Sequence[Course]) -> Decision:
+    def decide(self, courses: Sequence[Course], seconds: float) -> Decision:
         """Change nothing."""
         return Decision()
 
 
 TO_THE_END = ToTheEnd()
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a policy was asked after a round: how far each trial was, whether it had ended, how long it took."""
+
+    epochs: tuple[int, ...]
+    ended: tuple[str, ...]
+    seconds: float
+
+
+def note_of(courses: Sequence[Course], seconds: float) -> Note:
+    """Note a question to a policy."""
+    return Note(tuple(c.epoch for c in courses), tuple(c.ended for c in courses), seconds)
+
+
+def replay(policy: Policy, notes: Sequence[Note], courses: Sequence[Course]) -> list[Decision]:
+    """Bring a fresh policy to where another one was, and give what it decides on the way.
+
+    `courses` are as they were after the last note, or later.
+    """
+    return [
+        policy.decide(
+            [c.at(e, ended) for c, e, ended in zip(courses, note.epochs, note.ended, strict=False)],
+            note.seconds,
+        )
+        for note in notes
+    ]

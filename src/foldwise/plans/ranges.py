@@ -176,9 +176,13 @@ class Rounded:
         >>> Rounded(Range(0, 0.5)).at(1 / 3), Rounded(Range(0.99, 0.9999)).at(1 / 3)
         (0.167, 0.9933)
         """
+        return self.near(self.range.at(share))
+
+    def near(self, number: float) -> float:
+        """Round a number of the range."""
         digits = round(1 + math.log10(STEPS / self.range.extent))
         digits = min(MOST_DIGITS, max(FEWEST_DIGITS, digits))
-        rounded = float(f"{self.range.at(share):.{digits}g}")
+        rounded = float(f"{number:.{digits}g}")
         return min(float(self.range.high), max(float(self.range.low), rounded))
 
     def everything(self) -> Iterator[float]:

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from foldwise.errors import SettingsError
-from foldwise.plans.draw import draw, everything, probes
+from foldwise.plans.draw import Space, draw, everything, probes
 from foldwise.plans.ranges import FORMS, LogRange, Range, axis_of, read_range, several
 from foldwise.settings import (
     BLOCK_SETTINGS,
@@ -130,45 +131,82 @@ MOST_TRIALS = 10_000
 """How many combinations are tried without being told how many."""
 
 
-def grid_trials(
-    grid: Grid,
-    base: Values | Base,
-    *,
-    options: Values = NOTHING,
-    knobs: Values = NOTHING,
-    trials: int | None = None,
-    seed: int = 0,
-) -> list[Settings]:
-    """Make the settings of every combination over a base, or of as many trials as are to be drawn.
+@dataclass(frozen=True)
+class Ground:
+    """A search made ready to draw from: a space for each mapping, and how values become the settings of a trial."""
+
+    spaces: Sequence[Space]
+    ranges: bool
+    make: Callable[[Values, str], Settings]
+
+    @property
+    def size(self) -> float:
+        """How many different trials there are; ∞ when some number is drawn from a range."""
+        return sum(math.prod(axis.size for axis in space.values()) for space in self.spaces)
+
+    def all_trials(self) -> list[Settings]:
+        """Make every combination; raises SettingsError when there are too many to mean it."""
+        if self.size > MOST_TRIALS:
+            raise SettingsError(
+                f"the search has {int(self.size):,} combinations.",
+                hint="trials=100 (--trials 100) draws some of them; or give fewer values",
+            )
+        all_of_them = itertools.chain.from_iterable(map(everything, self.spaces))
+        return [self.make(v, f"combination {n} of the search") for n, v in enumerate(all_of_them, start=1)]
+
+    def examples(self) -> list[Settings]:
+        """Make trials that show what goes together, and refuse what does not before it happens to be drawn."""
+        made = []
+        for number, space in enumerate(self.spaces, start=1):
+            place = "in the search" if len(self.spaces) == 1 else f"in mapping {number} of the search"
+            made += [self.make(values, place) for values in probes(space)]
+        return list(dict.fromkeys(made))
+
+
+def ground_of(grid: Grid, base: Values | Base, options: Values = NOTHING, knobs: Values = NOTHING) -> Ground:
+    """Make a search ready to draw from, over a base.
 
     `options` and `knobs` are names that are no settings, of the user's own network and links, each with a value that
-    it may have. `trials` is how many to draw: by default 32 when there are ranges, else all combinations. The same
-    seed draws the same trials, in whatever order the settings stand.
+    it may have.
     """
-    if trials is not None and (not isinstance(trials, Integral) or isinstance(trials, bool) or trials < 1):
-        raise SettingsError(f"`trials` must be a whole number of at least 1; got {trials!r}.")
     base_of: Base = base if callable(base) else lambda _: base
 
-    def settings(values: Values, where: str) -> Settings:
+    def make(values: Values, where: str) -> Settings:
         return _settings(_sorted_out(values, options, knobs), where, base_of(values))
 
     own = {**options, **knobs}
     spaces = [{name: axis_of(name, v, own) for name, v in values.items()} for values in grid.grids]
-    if trials is None and not grid.has_ranges:
-        if (size := sum(math.prod(axis.size for axis in space.values()) for space in spaces)) > MOST_TRIALS:
-            raise SettingsError(
-                f"the search has {int(size):,} combinations.",
-                hint="trials=100 (--trials 100) draws some of them; or give fewer values",
-            )
-        all_of_them = itertools.chain.from_iterable(map(everything, spaces))
-        return [settings(v, f"combination {n} of the search") for n, v in enumerate(all_of_them, start=1)]
-    # what does not go together is refused before anything is drawn, not only when it happens to be drawn
-    for number, space in enumerate(spaces, start=1):
-        place = "in the search" if len(spaces) == 1 else f"in mapping {number} of the search"
-        for values in probes(space):
-            settings(values, place)
-    drawn = draw(spaces, trials, seed)
-    return [settings(v, f"trial {n} of the search") for n, v in enumerate(drawn, start=1)]
+    return Ground(spaces, grid.has_ranges, make)
+
+
+def refuse_no_count(name: str, given: object) -> None:
+    """Raise SettingsError unless a number is a count."""
+    if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
+        raise SettingsError(f"`{name}` must be a whole number of at least 1; got {given!r}.")
+
+
+def drawn_trials(
+    ground: Ground, trials: int | None = None, seed: int = 0, points: str = "latin"
+) -> list[Settings]:
+    """Make the settings of every combination, or of as many trials as are to be drawn.
+
+    `trials` is how many to draw: by default 32 when there are ranges, else all combinations. The same seed draws the
+    same trials, in whatever order the settings stand.
+    """
+    if trials is not None:
+        refuse_no_count("trials", trials)
+    elif not ground.ranges:
+        return ground.all_trials()
+    ground.examples()
+    drawn = draw(ground.spaces, trials, seed, points)
+    return [ground.make(v, f"trial {n} of the search") for n, v in enumerate(drawn, start=1)]
+
+
+def grid_trials(
+    grid: Grid, base: Values | Base, *, trials: int | None = None, seed: int = 0, **own: Values
+) -> list[Settings]:
+    """Draw from a search over a base; see `ground_of` and `drawn_trials`."""
+    return drawn_trials(ground_of(grid, base, **own), trials, seed)
 
 
 def _sorted_out(values: Values, options: Values, knobs: Values) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from foldwise.judge.importance import Importance, SettingImportance, importance, values_of
 from foldwise.judge.verdict import TrialResult, decimals
+from foldwise.plans.course import cut_short
 
 if TYPE_CHECKING:
     from foldwise.study import Study
@@ -54,12 +55,14 @@ def _facts(study: Study) -> list[list[str]]:
         ["task", f"{study.task.kind}{' on the logarithm' if study.task.log else ''}"],
         ["rows", f"{s.rows:,}"],
         ["features", f"{s.features:,}"],
-        ["trials", str(s.trials)],
+        ["trials", str(len(study.plan.trials))],
         ["validation", study.folds.how],
         ["seeds", str(s.seeds)],
-        ["members trained", f"{s.members:,}"],
+        ["members trained", f"{len(study.plan.members()):,}"],
         ["engine", s.engine],
     ]
+    if study.account.sentence:
+        facts += [["search", study.account.how], ["stopped", study.account.sentence]]
     if s.sealed:
         facts.append(["sealed test rows", f"{s.sealed:,}, {_opened(study.openings)}"])
     return facts
@@ -94,6 +97,7 @@ def _trial(r: TrialResult, curve: dict[str, Any] | None) -> dict[str, Any]:
         "place": r.place,
         "tied": r.tied,
         "status": r.status,
+        "cut": cut_short(r.status),
         "curve": curve,
     }
 

@@ -49,6 +49,7 @@ TRIAL_KEYS = (
     "place",
     "tied",
     "status",
+    "cut",
     "curve",
 )
 

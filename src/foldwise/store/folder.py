@@ -29,6 +29,7 @@ from foldwise.errors import StoreError
 from foldwise.judge.metrics import Metric, metric_called
 from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
+from foldwise.plans.strategy import Account
 from foldwise.settings import Settings
 from foldwise.store.check import refuse_unfit
 from foldwise.store.files import all_or_nothing, write_atomically, write_text
@@ -90,6 +91,7 @@ def _described(study: Study) -> dict[str, Any]:
             "how": study.folds.how,
         },
         "summary": asdict(study.plan_summary),
+        "account": asdict(study.account),
         "stacks": [[[m.trial, m.fold, m.seed] for m in models.members] for models in study.models],
         "scalings": list(study.scalings),
         "bounded": study.constants.bounded,
@@ -200,6 +202,8 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "source": _as(Source, described["source"]),
         "plan": plan,
         "plan_summary": _as(PlanSummary, described["summary"]),
+        # runs that say nothing of it were made when every trial trained to its end
+        "account": _as(Account, described.get("account", {})),
         "folds": Folds(
             tensors["folds.train"].numpy(),
             tensors["folds.validation"].numpy(),

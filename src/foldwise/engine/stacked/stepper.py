@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,6 +41,16 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Feed:
+    """What a batch of a step is made of; cut from `Drawn` before the step, which then is a function of tensors."""
+
+    rows: Int64[Tensor, "streams batch"]
+    masks: Int32[Tensor, "layers draws 2"]
+    seen: Int64[Tensor, " kin"] | None  # batches seen before, where noise or mix-up asks for it
+    share: Float[Tensor, "members 1"] | None  # of mix-up
+
+
+@dataclass(frozen=True)
 class Stepper:
     """Takes steps on states; remembers nothing itself."""
 
@@ -47,17 +58,41 @@ class Stepper:
     forward: Forward
 
     def take(
-        self, turn: Turn, state: State, drawn: Drawn
+        self, turn: Turn, state: State, drawn: Drawn, room: Tensor | None = None
     ) -> tuple[Float[Tensor, " members"], Float[Tensor, " members"] | float]:
-        """Take a step, in place; give each member's loss, and whether it counts."""
-        gradient, loss = self._gradient(turn, state, drawn)
+        """Take a step, in place; give each member's loss, and whether it counts.
+
+        `room [members, parameters]` takes up the gradient: fresh memory for it in every step would cost page faults.
+        """
+        return self.step(turn.group, state, self.feeds(turn, drawn), room)
+
+    def feeds(self, turn: Turn, drawn: Drawn) -> list[Feed]:
+        """Cut what the batches of a step are made of."""
+        group, orders = turn.group, drawn.orders[turn.streams]
+        disturbed = group.noisy or drawn.shares is not None
+        before = drawn.seen[turn.places][group.firsts_of_kin] if disturbed else None
+        return [
+            Feed(
+                orders[:, first:last],
+                drawn.masks[turn.batch + number][:, turn.draws],
+                None if before is None else before + turn.batch + number,
+                None if drawn.shares is None else drawn.shares[turn.batch + number][turn.places].unsqueeze(1),
+            )
+            for number, (first, last) in enumerate(starts(turn.sizes, turn.first))
+        ]
+
+    def step(
+        self, group: Group, state: State, feeds: Sequence[Feed], room: Tensor | None = None
+    ) -> tuple[Float[Tensor, " members"], Float[Tensor, " members"] | float]:
+        """Take a step of all members of a state, in place; nothing in it waits for the device."""
+        gradient, loss = self._gradient(group, state, feeds, room)
         if not self.cohort.scales:
-            self._move(turn.group, state, gradient)
+            self._move(group, state, gradient)
             return loss, 1.0
         gradient.div_(state.moments["loss_scale"].to(gradient))
         good = half.finite(gradient)
         before = {name: t.clone() for name, t in _changed_by_a_step(state).items()}
-        self._move(turn.group, state, gradient)
+        self._move(group, state, gradient)
         for name, tensor in _changed_by_a_step(state).items():
             tensor.copy_(torch.where(good, tensor, before[name]))
         half.rescale(state.moments, good)
@@ -73,46 +108,45 @@ class Stepper:
         state.step.add_(1)
 
     def _gradient(
-        self, turn: Turn, state: State, drawn: Drawn
+        self, group: Group, state: State, feeds: Sequence[Feed], room: Tensor | None
     ) -> tuple[Float[Tensor, "members parameters"], Float[Tensor, " members"]]:
         """Sum the gradients of a step's batches, so that they are that of the mean over all its rows."""
-        orders = drawn.orders[turn.streams]
-        gradients, losses = [], []
-        for number, (first, last) in enumerate(starts(turn.sizes, turn.first)):
-            batch = self._batch(turn, orders[:, first:last], drawn, turn.batch + number)
-            masks = drawn.masks[turn.batch + number][:, turn.draws]
-            share = (last - first) / turn.size
-            gradient, loss = self._gradient_of(turn, state, batch, masks, share)
-            gradients.append(gradient)
-            losses.append(loss * share)
-        return sum(gradients[1:], gradients[0]), sum(losses[1:], losses[0])
+        rows = sum(feed.rows.shape[1] for feed in feeds)
+        gradients, losses = self._gradient_of(group, state, feeds[0], rows)
+        total = self.cohort.layout.join(gradients, room)
+        for feed in feeds[1:]:
+            gradients, loss = self._gradient_of(group, state, feed, rows)
+            total.add_(self.cohort.layout.join(gradients))
+            losses = losses + loss
+        return total, losses
 
     def _gradient_of(
-        self, turn: Turn, state: State, batch: Batch, masks: Tensor, share: float
-    ) -> tuple[Float[Tensor, "members parameters"], Float[Tensor, " members"]]:
-        group, cohort = turn.group, self.cohort
+        self, group: Group, state: State, feed: Feed, rows: int
+    ) -> tuple[list[Tensor], Float[Tensor, " members"]]:
+        cohort, batch = self.cohort, self._batch(group, feed)
+        share = feed.rows.shape[1] / rows
         leaves = {
             name: part.requires_grad_() for name, part in cohort.layout.split(state.parameters.data).items()
         }
         with half.arithmetic(cohort.shared.precision, cohort.rows.device):
-            buffers = {**state.buffers, **self._masks(group, masks)}
+            buffers = {**state.buffers, **self._masks(group, feed.masks)}
             outputs = self.forward.through(leaves, buffers, batch.features)
         outputs = outputs.to(cohort.rows.dtype)
         # The mean runs over a member's own rows, and the sum over members gives each exactly its own gradient.
         loss = batch.loss(lambda targets: cohort.loss.per_row(outputs, targets, group.settings))
-        minimized = loss * share if len(turn.sizes) > 1 else loss
+        minimized = loss * share if share < 1 else loss
         if group.sums is not None:
-            minimized = minimized * torch.where(group.sums > 0, group.sums * turn.size, 1).to(loss)
+            minimized = minimized * torch.where(group.sums > 0, group.sums * rows, 1).to(loss)
         if cohort.scales:
             # a copy: the scale changes in place, also while another thread still holds a gradient
             minimized = minimized * state.moments["loss_scale"].squeeze(1).to(loss, copy=True)
         gradients = torch.autograd.grad(
             minimized.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
         )
-        return cohort.layout.join(list(gradients)), loss.detach().double()
+        return list(gradients), loss.detach().double() * share
 
-    def _batch(self, turn: Turn, rows: Int64[Tensor, "streams batch"], drawn: Drawn, number: int) -> Batch:
-        group, table, folds = turn.group, self.cohort.rows, turn.group.fold_of_stream
+    def _batch(self, group: Group, feed: Feed) -> Batch:
+        table, folds, rows = self.cohort.rows, group.fold_of_stream, feed.rows
         features = group.handed(group.constants.apply(table.gathered(rows)).to(table.dtype))
         targets = group.handed(table.scaled_targets(rows, folds))
         weights = table.weights_of(rows, folds)
@@ -121,17 +155,16 @@ class Stepper:
             amount = group.exact["label_noise"].view(-1, *([1] * (targets.ndim - 1)))
             targets = labels.instead(targets, group.handed(rows) + first, amount)
         batch = Batch(features, targets, None if weights is None else group.handed(weights))
-        if not group.noisy and drawn.shares is None:
+        if feed.seen is None:
             return batch
-        seen = drawn.seen[turn.places][group.firsts_of_kin] + number
         if group.noisy:
-            keys = noise.noise_keys(group.seeds_of_kin, seen)
+            keys = noise.noise_keys(group.seeds_of_kin, feed.seen)
             noises = noise.input_noise(keys, *features.shape[1:]).to(features)[group.kin]
             batch = replace(batch, features=features + group.settings["input_noise"].unsqueeze(-1) * noises)
-        if drawn.shares is None:
+        if feed.share is None:
             return batch
-        partners = noise.mix_partners(group.seeds_of_kin, seen, rows.shape[1])[group.kin]
-        return noise.mixed(batch, drawn.shares[number][turn.places].unsqueeze(1), partners)
+        partners = noise.mix_partners(group.seeds_of_kin, feed.seen, rows.shape[1])[group.kin]
+        return noise.mixed(batch, feed.share, partners)
 
     def _masks(self, group: Group, keys: Int32[Tensor, "layers draws 2"]) -> dict[str, Tensor]:
         if not self.cohort.dropouts:
