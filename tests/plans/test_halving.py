@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from curves import course
 
+from curves import course
 from foldwise.errors import PlanError
 from foldwise.plans.halving import Halving, alike, read_halving
 
@@ -75,6 +75,13 @@ def test_who_comes_later_is_compared_with_all_before() -> None:
     # five have come: the two best of them are trials 0 and 3
     assert halving.stops([*before, *late]) == {4: "halving: 5th of 5 at epoch 1"}
     assert halving.stops([*before, course(3, [9, 5.5])]) == {3: "halving: 3rd of 4 at epoch 1"}
+
+
+def test_what_came_after_a_rung_does_not_count_at_it() -> None:
+    before = [course(0, [9, 6, 1, 1]), course(1, [9, 7])]
+    before[1].end("halving: somewhere")
+    assert not Halving(3, 1).stops([*before, course(2, [9, 5])])
+    assert Halving(3, 1).stops([*before, course(2, [9, 6.5])]) == {2: "halving: 2nd of 3 at epoch 1"}
 
 
 def test_the_rungs_of_a_short_trial_are_its_own() -> None:

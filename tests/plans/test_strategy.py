@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from curves import Score, run
 
+from curves import Score, run
 from foldwise.plans.ask import ask
 from foldwise.plans.course import Course
 from foldwise.plans.plan import Plan
@@ -48,7 +48,7 @@ def trained(
     again, fresh = searching(search, **how)
     assert again == plan
     assert replay(fresh, notes, courses) == decisions  # as a resumed study does
-    assert fresh.told == policy.told
+    assert fresh.source.left == policy.source.left
     return courses, policy
 
 
