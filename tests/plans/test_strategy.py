@@ -48,7 +48,7 @@ def trained(
     again, fresh = searching(search, **how)
     assert again == plan
     assert replay(fresh, notes, courses) == decisions  # as a resumed study does
-    assert fresh.told == policy.told
+    assert fresh.source.left == policy.source.left
     return courses, policy
 
 
