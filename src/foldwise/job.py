@@ -173,10 +173,16 @@ class Job:
             notes=tuple(notes),
         )
 
-    def train(self, watch: Callable[[Progress], None], each_epoch: Callable[[], None] = lambda: None) -> bool:
+    def train(
+        self,
+        watch: Callable[[Progress], None],
+        each_epoch: Callable[[], None] = lambda: None,
+        each_part: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Train everything; False when the user interrupted it, after which another call goes on.
 
-        `each_epoch` is called after each round, in which every running trial has done an epoch.
+        `each_epoch` is called after each round, in which every running trial has done an epoch; `each_part` more
+        often, whenever some members have.
         """
 
         def standing() -> Standing | None:
@@ -191,7 +197,7 @@ class Job:
                 best.spread(best.best_epoch, self.metric.finish),
             )
 
-        return train(self.field, self.policy, standing, watch)
+        return train(self.field, self.policy, standing, watch, each_part)
 
     def measure(self, outputs: Tensor, folds: Tensor) -> Tensor:
         """Average the metric's loss over each member's validation rows."""

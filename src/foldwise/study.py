@@ -30,6 +30,7 @@ from foldwise.job import Job
 from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric, choose_metric
 from foldwise.judge.verdict import Headline, TrialResult, judge
+from foldwise.keeping import Keeper, origin_of
 from foldwise.nets.build import Net
 from foldwise.outcome import Opening
 from foldwise.plans.ask import ask
@@ -38,7 +39,7 @@ from foldwise.recall import Replay
 from foldwise.report.content import content_of
 from foldwise.report.page import render
 from foldwise.store.environment import environment
-from foldwise.store.files import claim, spare_folder, write_text
+from foldwise.store.files import claim, spare_folder, unfinished, write_text
 from foldwise.store.folder import read_study, write_description, write_study
 from foldwise.terminal import Display, default_display
 
@@ -79,6 +80,7 @@ def fit(
     chunk: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    checkpoint: bool = True,
     display: Display | None = None,
     command: str = "",
 ) -> Study:
@@ -122,6 +124,8 @@ def fit(
         chunk: how many members advance together; by default as many as stay in cache.
         out: a folder for the run; must not exist yet unless `overwrite`.
         overwrite: replace a run that is in the folder.
+        checkpoint: store in the folder, now and then, all that `foldwise.resume` needs to go on; it goes when the run
+            is finished.
         display: what shows columns, plan and progress; by default the terminal, if stderr is one.
         command: recorded in the run, as what made it.
 
@@ -159,11 +163,25 @@ def fit(
     summary = job.summary()
     display.plan(summary)
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
+    keeper = Keeper(job, origin_of(job, summary, command), folder, display.warn, wanted=checkpoint)
+    keeper.begin()
+    return carry_out(job, keeper, folder, display)
+
+
+def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -> Study:
+    """Train a job that is ready, or the rest of it, judge it and save the study; after Ctrl-C, what there is of it."""
+    asked = keeper.origin.asked
+    page = LivePage(job, asked.summary, asked.command, folder)
     with contextlib.closing(display):
-        completed = job.train(display.progress, LivePage(job, summary, command, folder).refresh)
-    study = gather(job, summary, command, completed=completed)
+        completed = job.train(display.progress, page.refresh, keeper.refresh)
+        if not completed:
+            keeper.write()
+    study = gather(job, asked.summary, asked.command, completed=completed)
+    study.warnings += asked.remarks
     if folder is not None:
         study.keep(folder)
+    if completed and study.folder == folder:
+        keeper.end()
     display.finished(study)
     return study
 
@@ -335,6 +353,11 @@ class Study:
     def column_plan(self) -> ColumnPlan:
         """What is done with each column."""
         return self.columns
+
+    @property
+    def resumable(self) -> bool:
+        """Whether `foldwise.resume` can go on with it: it was interrupted, and its checkpoints are there."""
+        return self.interrupted and self.folder is not None and unfinished(self.folder)
 
     @property
     def report_path(self) -> Path | None:

@@ -9,7 +9,7 @@ from foldwise.engine.orders import RowOrders
 from foldwise.engine.stack import Measure, Stack
 from foldwise.plans.course import Course
 from foldwise.plans.plan import Member, Plan
-from foldwise.plans.policy import Decision
+from foldwise.plans.policy import Decision, effective
 from foldwise.settings import Settings
 
 
@@ -31,6 +31,11 @@ class Field:
         self.stacks: list[Stack] = []
         self.courses: list[Course] = []
         self.waiting: list[Stack] = []  # whose epoch of the present round is still to come, or broken off
+        self.decided: dict[
+            int, Decision
+        ] = {}  # what was done after a round, by its number, where anything was
+        self.rounds = 0
+        self.seconds = 0.0  # of training so far
         self._join(0)
 
     def start(self, trials: Sequence[Settings]) -> None:
@@ -51,12 +56,15 @@ class Field:
                 self.stacks.append(Stack(self.engine(members), courses))
 
     def follow(self, decision: Decision) -> None:
-        """Stop and start what was decided, between two rounds."""
-        for trial, why in decision.stop.items():
-            if not self.courses[trial].ended:
-                next(stack for stack in self.stacks if trial in stack.courses).stop(trial, why)
-        if decision.start:
-            self.start(decision.start)
+        """Stop and start what was decided after a round."""
+        self.rounds += 1
+        done = effective(decision, self.courses)
+        if done != Decision():
+            self.decided[self.rounds] = done
+        for trial, why in done.stop.items():
+            next(stack for stack in self.stacks if trial in stack.courses).stop(trial, why)
+        if done.start:
+            self.start(done.start)
 
     @property
     def running(self) -> list[Course]:

@@ -44,3 +44,9 @@ class ToTheEnd:
 
 
 TO_THE_END = ToTheEnd()
+
+
+def effective(decision: Decision, courses: Sequence[Course]) -> Decision:
+    """Leave out of a decision the trials that have ended without it."""
+    stop = {trial: why for trial, why in decision.stop.items() if not courses[trial].ended}
+    return Decision(stop, tuple(decision.start))
