@@ -17,10 +17,10 @@ from foldwise.judge.metrics import metric_called
 from foldwise.keeping import Keeper, changed
 from foldwise.nets.build import Net
 from foldwise.recall import frame_again
-from foldwise.store.checkpoint import Checkpoint, checkpoints, forget, refused
+from foldwise.store.checkpoint import Checkpoint, checkpoints, refused
 from foldwise.store.environment import environment
 from foldwise.store.files import unfinished
-from foldwise.store.folder import read_description
+from foldwise.store.folder import read_description, read_openings
 from foldwise.store.origin import Asked, Origin
 from foldwise.study import Study, carry_out, device_of, dtype_of
 from foldwise.terminal import Display, default_display
@@ -57,22 +57,34 @@ def resume(
     display.columns(asked.columns)
     display.plan(asked.summary)
     now = environment(str(job.device))
-    remarks = tuple(dict.fromkeys([*asked.remarks, *changed(asked.environment, now)]))
-    origin = replace(found.origin, asked=replace(asked, environment=now, remarks=remarks))
-    return carry_out(job, Keeper(job, origin, folder, display.warn, found.study), folder, display)
+    asked = replace(
+        asked,
+        environment=now,
+        remarks=tuple(dict.fromkeys([*asked.remarks, *changed(asked.environment, now)])),
+        openings=_openings(folder, asked),
+    )
+    keeper = Keeper(job, replace(found.origin, asked=asked), folder, display.warn, found.study)
+    if asked.openings:  # which are in study.json alone as yet, and that is written anew in the end
+        keeper.write(begun=found.state is not None)
+    return carry_out(job, keeper, folder, display)
 
 
 def _refuse_finished(folder: Path) -> None:
-    """Refuse a folder that has no run, or a finished one; what is left of its checkpoints then goes."""
-    said = {} if unfinished(folder) and not (folder / "study.json").exists() else read_description(folder)
-    if said and not said.get("interrupted"):
-        forget(folder)
-        raise StoreError(f"the run in {folder} is finished.", hint="foldwise report RUN shows it")
-    if not unfinished(folder):
+    """Refuse a folder without checkpoints, which go last: there is no run, or a finished one, or nothing was kept."""
+    if unfinished(folder):
+        return
+    if read_description(folder).get("interrupted"):
         raise StoreError(
             f"the run in {folder} was interrupted and has no checkpoint.",
             hint="train it again: foldwise fit … --overwrite",
         )
+    raise StoreError(f"the run in {folder} is finished.", hint="foldwise.load, predict and report use it")
+
+
+def _openings(folder: Path, asked: Asked) -> tuple[dict[str, Any], ...]:
+    """Give the openings of the test rows that are on record, also those while the run was interrupted."""
+    there = (folder / "study.json").exists()
+    return max(asked.openings, tuple(read_openings(folder)) if there else (), key=len)
 
 
 def _newest(

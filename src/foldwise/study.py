@@ -178,6 +178,7 @@ def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -
             keeper.write()
     study = gather(job, asked.summary, asked.command, completed=completed)
     study.warnings += asked.remarks
+    study.openings += asked.openings
     if folder is not None:
         study.keep(folder)
     if completed and study.folder == folder:

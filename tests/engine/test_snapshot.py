@@ -45,7 +45,9 @@ class Halving:
         self.seen.append([(c.epoch, c.curve[-1], c.ended, tuple(c.lost)) for c in courses])
         if self.asked == 2:
             worst = max((c for c in courses if not c.ended), key=lambda c: c.curve[-1])
-            return Decision({worst.trial: "the worst", 0: "ended or not"}, [settled(JOINING), settled(OTHER)])
+            return Decision(
+                {worst.trial: "the worst", 2: "has ended already"}, [settled(JOINING), settled(OTHER)]
+            )
         return Decision({}, [settled({**JOINING, "learning_rate": 0.2})] if self.asked == 3 else ())
 
 
@@ -83,6 +85,7 @@ class Fragile(nn.Linear):
 
 JOINING = {"epochs": 4, "learning_rate": 0.1, "scaling": "standard", "dropout": 0.3, "l2": 0.01}
 OTHER = {"epochs": 3, "width": 3}
+ENDED = {"network": "constant", "epochs": 0}
 OWN = {"network": "custom", "initialization": "own", "learning_rate": 0.02, "epochs": 5}
 HALF = {"precision": "float16", "loss_scale": 65536.0, "learning_rate": 0.1, "epochs": 3}
 CASES = {
@@ -126,10 +129,10 @@ CASES = {
     ),
     "one by one": Case([{**OWN, "takes": ("width",), "epochs": 3}], asked={"net": zoo.Branching}),
     "a policy": Case(
-        [{"epochs": 5, "learning_rate": 0.03}, {"epochs": 5, "learning_rate": 1e-4}], policy=Halving
+        [{"epochs": 5, "learning_rate": 0.03}, {"epochs": 5, "learning_rate": 1e-4}, ENDED], policy=Halving
     ),
     "a policy, diverging": Case(
-        [OWN, {**OWN, "learning_rate": 1e-4}], policy=Halving, asked={"net": Fragile}
+        [OWN, {**OWN, "learning_rate": 1e-4}, ENDED], policy=Halving, asked={"net": Fragile}
     ),
 }
 
@@ -210,7 +213,7 @@ def test_the_cases_are_what_they_say() -> None:
     assert jobs["float16"].history()["skipped"].max() > 0
     assert jobs["vmap"].stacks[0].engine.how == "stacked"
     assert jobs["one by one"].stacks[0].engine.how == "one by one"
-    assert len(jobs["a policy"].plan.trials) == 5
+    assert len(jobs["a policy"].plan.trials) == 6
     assert "the worst" in {c.ended for c in jobs["a policy"].field.courses}
     assert any(lost for seen in jobs["a policy, diverging"].policy.seen for *_, lost in seen)  # type: ignore[attr-defined]
 

@@ -238,7 +238,7 @@ def open_again(
         features=columns.encode(frame),
         targets=task.encode(frame),
         groups=by_role.get("group"),
-        time=_moments(frame, {role: name for name, role in roles.items() if role == "time"}),
+        time=_moments(frame, roles),
         fold_numbers=by_role.get("fold"),
         source=source,
         weighting=weighting,

@@ -69,9 +69,13 @@ def _settle(folder: Path, study: str) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Remove all checkpoints of a run folder."""
+    """Remove all checkpoints of a run folder: at once, as far as anybody can tell."""
+    for left_over in folder.glob(f".{CHECKPOINT}-*"):  # of a process that was killed
+        shutil.rmtree(left_over, ignore_errors=True)
     if (folder / CHECKPOINT).is_dir():
-        shutil.rmtree(folder / CHECKPOINT)
+        hidden = folder / f".{CHECKPOINT}-{secrets.token_hex(4)}"
+        os.rename(folder / CHECKPOINT, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def write_checkpoint(

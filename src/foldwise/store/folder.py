@@ -260,6 +260,15 @@ def _read_headline(stored: dict[str, Any]) -> Headline:
     return as_record(Headline, {**stored, **{n: _number(stored[n]) for n in ("value", "low", "high")}})
 
 
+def read_openings(folder: Path) -> list[dict[str, Any]]:
+    """Read the openings of the test rows alone; raises StoreError like `read_study`."""
+    described = read_description(folder)
+    try:
+        return [_read_opening(o) for o in described["openings"]]
+    except DAMAGE as error:
+        raise StoreError(f"the run {folder} is damaged: {reason(error)}") from None
+
+
 def _read_opening(stored: dict[str, Any]) -> dict[str, Any]:
     numbers = {n: _number(stored[n]) for n in ("score", "low", "high")}
     return {**stored, **numbers, "metric": as_record(str, stored["metric"])}

@@ -27,7 +27,7 @@ class Asked:
     """The plain part: nothing of it is found out anew when training goes on.
 
     `own_…` name a network, loss and links of the user's own, which are code and not stored. `remarks` say what has
-    changed about the machine since the study began.
+    changed about the machine since the study began, and `openings` that test rows were scored while it was interrupted.
     """
 
     source: Source
@@ -48,6 +48,7 @@ class Asked:
     command: str
     environment: dict[str, str]
     remarks: tuple[str, ...] = ()
+    openings: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
