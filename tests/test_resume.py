@@ -35,8 +35,8 @@ FILES = ("state.safetensors", "history.parquet", "predictions.parquet", "finding
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write a checkpoint after every part."""
-    monkeypatch.setattr(keeping, "LEAST_SECONDS", 0.0)
+    """Write a checkpoint now and then."""
+    monkeypatch.setattr(keeping, "LEAST_SECONDS", 0.3)
     monkeypatch.setattr(keeping, "SHARE", 0)
 
 
@@ -272,7 +272,9 @@ def test_a_table_that_is_gone_is_asked_for(run: Path, original: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "useless", [{"net": zoo.Residual}, {"loss": zoo.log_cosh}, {"links": [zoo.ECHO]}], ids=lambda u: [*u][0]
+    "useless",
+    [{"net": zoo.Residual}, {"loss": zoo.log_cosh}, {"links": [zoo.ECHO]}],
+    ids=["net", "loss", "links"],
 )
 def test_what_the_study_does_not_have_is_refused(run: Path, useless: dict[str, Any]) -> None:
     with pytest.raises(FoldwiseError, match="no effect"):
@@ -369,7 +371,7 @@ def killed_after(doing: list[str], seconds: float, run: Path, how: int = signal.
             time.sleep(0.01)
         time.sleep(seconds)
         process.send_signal(how)
-        out, err = process.communicate()
+        _, err = process.communicate()
     assert process.returncode in (0, 1, -how, 130), err.decode()
     assert b"Traceback" not in err, err.decode()
     return process.returncode not in (0, 1)

@@ -83,8 +83,12 @@ def _refuse_finished(folder: Path) -> None:
 
 def _openings(folder: Path, asked: Asked) -> tuple[dict[str, Any], ...]:
     """Give the openings of the test rows that are on record, also those while the run was interrupted."""
-    there = (folder / "study.json").exists()
-    return max(asked.openings, tuple(read_openings(folder)) if there else (), key=len)
+    if not (folder / "study.json").exists():
+        return asked.openings
+    said = read_description(folder)
+    # else it is the run that was there before, which stays until this one is complete
+    own = said.get("interrupted") and said["source"]["fingerprint"] == asked.source.fingerprint
+    return max(asked.openings, tuple(read_openings(folder)) if own else (), key=len)
 
 
 def _newest(
