@@ -163,7 +163,7 @@ def test_what_is_the_users_own_is_given_again(tmp_path: Path) -> None:
         less = {n: value for n, value in own.items() if n != name}
         with pytest.raises(error, match="of your own"):
             foldwise.resume(tmp_path / "run", frame, **less)
-    with pytest.raises(StoreError, match="is it the same network"):
+    with pytest.raises(NetworkError, match="other parameters"):
         foldwise.resume(tmp_path / "run", frame, **{**own, "net": zoo.Residual})
     foldwise.resume(tmp_path / "run", frame, **own)
     same(tmp_path / "whole", tmp_path / "run")
@@ -404,9 +404,8 @@ def test_killed_many_times_resumed_equal(desk: Path, seed: int) -> None:
     same(desk / "whole", desk / run)
 
 
-@pytest.mark.parametrize(
-    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["SIGINT", "SIGTERM"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_asked_to_end_it_says_how_to_go_on(desk: Path, how: signal.Signals) -> None:
     run = desk / how.name
     quiet = ["--quiet"] if how == signal.SIGTERM else []

@@ -262,6 +262,15 @@ def test_a_policy_sees_again_what_it_saw() -> None:
     assert policy == job.policy
 
 
+def test_another_engine_is_refused() -> None:
+    case = CASES["float16"]
+    job, fresh = case.job(), case.job()
+    job.train(studies.quiet, each_part=after(2))
+    plain, tensors = snapshot(job.field)
+    with pytest.raises(PlanError, match="trained by hand would go on stacked"):
+        restore(fresh.field, fresh.policy, first(plain, how="by hand"), tensors)
+
+
 # What does not fit
 
 
@@ -296,7 +305,6 @@ PLAIN: dict[str, Callable[[Snapshot], Snapshot]] = {
     "nobody waits": lambda s: replace(s, waiting=()),
     "members": lambda s: first(s, members=s.stacks[0].members[::-1]),
     "layout": lambda s: first(s, layout=(("weight", (3,)),)),
-    "engine": lambda s: first(s, how="by hand"),
     "notes": lambda s: first(s, notes=s.stacks[0].notes[1:]),
     "notes of nobody": lambda s: first(s, notes=((0, ()), *s.stacks[0].notes)),
 }

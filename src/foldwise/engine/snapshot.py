@@ -14,6 +14,7 @@ from torch import Tensor
 from foldwise.engine.field import Field
 from foldwise.engine.stack import Begun, Notes, Stack
 from foldwise.engine.state import DIVERGED, RUNNING, STOPPED, Kept, State
+from foldwise.errors import NetworkError, PlanError
 from foldwise.plans.course import Course
 from foldwise.plans.policy import Decision, Policy
 from foldwise.plans.retrace import retrace
@@ -164,12 +165,14 @@ def restore(field: Field, policy: Policy, plain: Snapshot, tensors: Mapping[str,
     """Bring a fresh field of the same plan, and a fresh policy, to where another field was.
 
     Nothing is believed: every name, shape, type and number must be what a field of this plan can have. Raises
-    ValueError with the first that is not; the field is then of no use. Raises PlanError when the policy would have
-    decided otherwise.
+    ValueError with the first that is not; the field is then of no use. What is no damage, and no older snapshot would
+    cure, is a FoldwiseError: another network of the user's own, another engine, a policy that decides otherwise.
     """
     for decided in plain.decided:
         if decided.start:
             field.start(decided.start)
+    for stack, shelf in zip(field.stacks, plain.stacks, strict=False):
+        _refuse_others(stack, shelf)
     unread = dict(tensors)
     for problem in _structure_problems(field, plain):
         raise ValueError(problem)
@@ -184,6 +187,21 @@ def restore(field: Field, policy: Policy, plain: Snapshot, tensors: Mapping[str,
     field.decided = {d.round: Decision(dict(d.stop), d.start) for d in plain.decided}
     field.rounds, field.seconds = plain.rounds, plain.seconds
     retrace(policy, field.courses, field.decided, field.rounds, field.plan.folds)
+
+
+def _refuse_others(stack: Stack, shelf: Shelf) -> None:
+    """Refuse to go on with another network or another engine, which nobody would notice."""
+    fresh = _shelf(stack)
+    if shelf.layout != fresh.layout and stack.cohort.shared.network == "custom":
+        raise NetworkError(
+            "the network has other parameters than the one that was trained before.",
+            hint="give the same network as then",
+        )
+    if shelf.how != fresh.how:
+        raise PlanError(
+            f"members that were trained {shelf.how} would go on {fresh.how}, which is not the same to the last bit.",
+            hint="go on where the study began, with the same versions",
+        )
 
 
 def _taken(tensors: dict[str, Tensor], head: str) -> dict[str, Tensor]:
@@ -221,9 +239,7 @@ def _shelf_problems(stack: Stack, shelf: Shelf) -> Iterator[str]:
     if shelf.members != fresh.members:
         yield "its members are not those of its plan"
     if shelf.layout != fresh.layout:
-        yield "its networks have other parameters; is it the same network?"
-    if shelf.how != fresh.how:
-        yield f"its members were trained {shelf.how}, and would go on {fresh.how}"
+        yield "its networks have other parameters than those of its plan"
     if any(count < 1 for count, _ in shelf.notes):
         yield "it has notes of nobody"
     if shelf.broken is not None:
