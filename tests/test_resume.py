@@ -169,6 +169,24 @@ def test_what_is_the_users_own_is_given_again(tmp_path: Path) -> None:
     same(tmp_path / "whole", tmp_path / "run")
 
 
+def test_ctrl_c_stores_where_it_was_to_the_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "LEAST_SECONDS", 1e9)
+    asked = {"target": "price", "folds": 2, "search": SEARCH, "chunk": 1}
+    frame = studies.table("regression")
+    foldwise.fit(frame, out=tmp_path / "whole", **asked)
+    stopped = foldwise.fit(frame, out=tmp_path / "run", display=Stopping(15), **asked)
+    newest, start = checkpoints(tmp_path / "run")
+    assert isinstance(newest, Checkpoint)
+    assert isinstance(start, Checkpoint)
+    assert start.state is None
+    assert newest.state is not None
+    assert any(shelf.broken and shelf.broken.left for shelf in newest.state[0].stacks)
+    noted = sum(way.noted for way in newest.state[0].courses)
+    assert noted == stopped.history.filter(fold=1).height
+    foldwise.resume(tmp_path / "run", frame)
+    same(tmp_path / "whole", tmp_path / "run")
+
+
 # What is refused
 
 
