@@ -2,23 +2,25 @@
 
     python benchmarks/chunks.py
 
-One stack of 40 members per network, Adam, dropout 0.1, one epoch at each chunk size, median of 5; the default that
-foldwise would take is marked. The choice is a budget of bytes that a chunk may touch in a step.
+One stack of 40 members per network, Adam, dropout 0.1; processor time of an epoch at each chunk size, median of 5,
+sizes taking turns. `planned` is what the budget of bytes that a chunk may touch in a step (`CACHE_BYTES`) gives, which
+short jobs take; `chosen` is what the engine takes after measuring, as before a long job.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from foldwise.data.folds import make_folds
 from foldwise.data.prepare import learn_preparation
+from foldwise.engine.cohort import Cohort
 from foldwise.engine.losses import LOSSES
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
@@ -37,6 +39,9 @@ SHAPES = [
 ]
 
 
+CHUNKS = (1, 2, 4, 7, 10, 20, 40)
+
+
 def engine(inputs: int, width: int, outputs: int, batch: int, chunk: int | None) -> StackedEngine:
     """Make a stack of 40 members on random rows."""
     random = np.random.default_rng(0)
@@ -47,33 +52,46 @@ def engine(inputs: int, width: int, outputs: int, batch: int, chunk: int | None)
     placed = place_rows(X, y, folds, preparation, None, device=torch.device("cpu"), dtype=torch.float32)
     settings = Settings(loss="cross_entropy", width=width, dropout=0.1, batch_size=batch, epochs=99)
     members = [Member(trial, fold, 0, settings) for trial in range(8) for fold in range(5)]
-    return StackedEngine(
+    cohort = Cohort(
         members, Nursery(placed, {"cross_entropy": outputs}), RowOrders(folds, placed.device),
-        LOSSES["cross_entropy"], chunk=chunk,
+        LOSSES["cross_entropy"],
     )  # fmt: skip
+    return StackedEngine(cohort, chunk, compile="off")
 
 
-def microseconds(made: StackedEngine, epochs: int = 5) -> float:
-    """Time epochs, per member and step."""
-    made.advance(1)
-    taken = []
-    for epoch in range(2, 2 + epochs):
-        start = time.perf_counter()
-        made.advance(epoch)
-        taken.append(time.perf_counter() - start)
-    steps = sum(math.ceil(n / made.batch_size) for n in made.lengths)
-    return statistics.median(taken) / steps * 1e6
+def microseconds(made: StackedEngine) -> float:
+    """Train an epoch; give the processor time per member and step."""
+    places = list(range(len(made.cohort)))
+    start = time.process_time()
+    for _ in made.advance(made.parts(places)):
+        pass
+    taken = time.process_time() - start
+    return taken / float(made.cohort.steps(places).sum()) * 1e6
+
+
+def measured(shape: tuple[int, int, int, int], epochs: int = 5) -> dict[str, Any]:
+    """Time every chunk size of a network."""
+    engines = {chunk: engine(*shape, chunk) for chunk in CHUNKS}
+    taken: dict[int, list[float]] = {chunk: [] for chunk in CHUNKS}
+    for _ in range(1 + epochs):
+        for chunk, made in engines.items():
+            taken[chunk].append(microseconds(made))
+    planned = engine(*shape, None)
+    return {
+        "shape": shape,
+        "bytes": planned.bytes_per_member(),
+        "planned": min(len(planned.cohort), planned._fitting_cache()),
+        "chosen": len(planned.parts(range(len(planned.cohort)))[0]),
+        "times": {chunk: round(statistics.median(times[1:]), 1) for chunk, times in taken.items()},
+    }
 
 
 def main() -> None:
     """Measure and write down."""
+    torch.set_num_threads(1)
     found = []
     for shape in SHAPES:
-        default = engine(*shape, None)
-        times = {chunk: round(microseconds(engine(*shape, chunk)), 1) for chunk in (1, 2, 4, 7, 10, 20, 40)}
-        found.append(
-            {"shape": shape, "bytes": default.bytes_per_member(), "default": default.chunk, "times": times}
-        )
+        found.append(measured(shape))
         print(found[-1], flush=True)
     Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=1))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from foldwise.plans.course import Course
-from foldwise.plans.policy import Decision, Note, Policy, note_of
+from foldwise.plans.policy import Decision, Policy
 from foldwise.settings import Settings
 
 Score = Callable[[Settings, int], Sequence[float]]
@@ -24,10 +24,14 @@ def course(
 
 def run(
     policy: Policy, trials: Sequence[Settings], score: Score, seconds: float = 0.0
-) -> tuple[list[Course], list[Note], list[Decision]]:
-    """Do as the loop does: look, round, decide; each round takes so many seconds."""
+) -> tuple[list[Course], list[float], list[Decision]]:
+    """Do as the loop does: look, round, decide; each round takes so many seconds.
+
+    Gives the trials, how long training had taken after each round, and what was decided then.
+    """
     courses: list[Course] = []
-    notes, decisions = [], []
+    gone: list[float] = []
+    decisions: list[Decision] = []
     start: Sequence[Settings] = trials
     while start or any(not c.ended for c in courses):
         running = [c for c in courses if not c.ended]
@@ -35,13 +39,13 @@ def run(
         courses += new
         _note(new, score)
         _note([c for c in (*running, *new) if not c.ended], score)
-        notes.append(note_of(courses, seconds * (len(notes) + 1)))
-        decisions.append(policy.decide(courses, notes[-1].seconds))
+        gone.append(seconds * (len(gone) + 1))
+        decisions.append(policy.decide(courses, gone[-1]))
         for trial, why in decisions[-1].stop.items():
             assert not courses[trial].ended
             courses[trial].end(why)
         start = decisions[-1].start
-    return courses, notes, decisions
+    return courses, gone, decisions
 
 
 def _note(courses: Sequence[Course], score: Score) -> None:

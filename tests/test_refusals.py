@@ -205,7 +205,7 @@ def test_a_replay_of_arrays_takes_them_again() -> None:
     x, y = frame.drop("price"), frame["price"].to_numpy()
     study = foldwise.fit(x, y, search=SEARCH, folds=2)
     assert study.replay(1, 1, data=(x, y)).matches
-    with pytest.raises(DataError, match=re.escape("replay(…, data=table), or data=(X, y)")):
+    with pytest.raises(DataError, match=re.escape("data=table, or data=(X, y)")):
         study.replay(1, 1)
 
 

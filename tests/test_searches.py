@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import studies
 from foldwise import Study
 from foldwise.engine.loop import PlanSummary, Progress
 from foldwise.errors import FoldwiseError, SettingsError
-from foldwise.plans.course import cut_short
+from foldwise.plans.course import Course, cut_short
+from foldwise.plans.policy import Decision
 from foldwise.settings import Settings
 from foldwise.terminal import Display
 
@@ -238,3 +241,34 @@ def test_a_search_that_was_interrupted_keeps_what_is_finished() -> None:
     assert study.interrupted
     assert study.account.waiting > 0
     assert len(study.results) + study.account.waiting == 3 + 9
+
+
+@dataclass
+class Timed:
+    """Notes how long it is told that training took."""
+
+    scalings: tuple[str, ...] = ()
+    told: list[float] = field(default_factory=list)
+
+    def decide(self, courses: Sequence[Course], seconds: float) -> Decision:
+        """Change nothing."""
+        self.told.append(seconds)
+        return Decision()
+
+
+def test_time_goes_on_after_an_interrupt() -> None:
+    made = studies.job(TABLE, "multiclass", [{"epochs": 6}])
+    made.policy = policy = Timed()
+    pressed: list[Progress] = []
+
+    def once(now: Progress) -> None:
+        if now.epoch == 3 and not pressed:
+            pressed.append(now)
+            studies.interrupt(now)
+
+    assert not made.train(once)
+    before = [*policy.told, made.field.seconds]
+    assert made.train(studies.quiet)
+    assert len(before) == 1 + 3
+    assert policy.told == sorted(policy.told)
+    assert policy.told[3] >= before[-1] >= before[-2] > 0

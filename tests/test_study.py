@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -536,7 +537,7 @@ def test_a_folder_that_fails_while_training_loses_nothing(tmp_path: Path) -> Non
 
         def progress(self, now: Progress) -> None:
             if (tmp_path / "run").is_dir():
-                (tmp_path / "run").rmdir()
+                shutil.rmtree(tmp_path / "run")
                 (tmp_path / "run").write_text("taken")
 
     study = fitted(display=Removing(), out=tmp_path / "run")

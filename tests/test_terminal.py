@@ -74,6 +74,7 @@ class Result:
     folder: Path | None = Path("runs/my run")
     command: str = "foldwise fit train.csv --target price"
     account: Account = dataclasses.field(default_factory=Account)
+    resumable: bool = False
 
 
 def board(rows: int, **changes: Any) -> pl.DataFrame:
@@ -263,6 +264,18 @@ def test_the_result_says_headline_warnings_and_places() -> None:
     assert "warning: trial 2 diverged [bold]" in shown
     assert "foldwise fit train.csv --target price" in shown
     assert "foldwise predict 'runs/my run' NEW.csv" in shown
+
+
+def test_a_study_that_can_be_gone_on_with_says_how() -> None:
+    page = console()
+    TerminalDisplay(page).finished(Result("x", board(3), [], resumable=True))
+    assert "foldwise resume 'runs/my run'" in text_of(page)
+
+
+def test_warnings_are_shown_while_training_goes_on() -> None:
+    page = console()
+    TerminalDisplay(page).warn("the disk is full [bold]")
+    assert text_of(page) == "warning: the disk is full [bold]\n"
 
 
 def test_a_study_without_a_folder_names_none() -> None:

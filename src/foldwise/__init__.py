@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from foldwise.errors import FoldwiseError
     from foldwise.plans.ranges import LogRange, Range
     from foldwise.plans.search import Grid
+    from foldwise.resuming import resume
     from foldwise.settings import Settings
     from foldwise.study import Study, fit, load
 
 __version__ = "0.1.0"
-__all__ = ["FoldwiseError", "Grid", "Link", "LogRange", "Range", "Settings", "Study", "fit", "load"]
+__all__ = ["FoldwiseError", "Grid", "Link", "LogRange", "Range", "Settings", "Study", "fit", "load", "resume"]
 
 _HOMES = {
     "FoldwiseError": "foldwise.errors",
@@ -29,6 +30,7 @@ _HOMES = {
     "Study": "foldwise.study",
     "fit": "foldwise.study",
     "load": "foldwise.study",
+    "resume": "foldwise.resuming",
 }
 
 

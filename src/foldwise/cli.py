@@ -422,6 +422,14 @@ def fit(
     overwrite: Annotated[
         bool, option("--overwrite", says="Replace the run that is in the folder.", panel=RUN)
     ] = False,
+    checkpoint: Annotated[
+        bool | None,
+        option(
+            "--checkpoint/--no-checkpoint",
+            says="Store now and then what resume needs to go on; done if not given.",
+            panel=RUN,
+        ),
+    ] = None,
     quiet: Annotated[
         bool, option("--quiet", "-q", says="Say nothing but warnings and errors.", panel=RUN)
     ] = False,
@@ -452,8 +460,17 @@ def fit(
 
         given |= read_given(given, OWN)
         study = foldwise.fit(**given, display=display, command=context.obj)
+    end(study, quiet)
+
+
+def end(study: Study, quiet: bool) -> NoReturn:
+    """Say what a quiet display has not said, print the path of the report, and exit."""
     if quiet:
         warn(study.warnings)
+    if quiet and study.resumable:
+        from foldwise.terminal import how_to_resume, talk
+
+        talk().print(f"{how_to_resume(study.folder)} goes on", soft_wrap=True)
     if study.report_path is not None:
         write_data(f"{study.report_path}\n")
     raise typer.Exit(INTERRUPTED if study.interrupted else LOOK_AT_IT if study.warnings else CLEAN)
@@ -462,10 +479,10 @@ def fit(
 @contextmanager
 def watching(title: str, quiet: bool) -> Iterator[Display]:
     """Open the display of a study; a quiet one says nothing."""
-    from foldwise.terminal import Display, TerminalDisplay, shown, talk
+    from foldwise.terminal import QuietDisplay, TerminalDisplay, shown, talk
 
     if quiet:
-        yield Display()
+        yield QuietDisplay()
         return
     console = talk()
     # Importing torch takes a moment: say at once that the command was understood.
@@ -525,6 +542,39 @@ def load(run: Path, **own: Any) -> Study:
 
     given = {name: value for name, value in own.items() if value}
     return foldwise.load(run, **read_given(given, LOADED))
+
+
+@app.command()
+def resume(
+    run: RunFolder,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="The table, if it is no longer where fit found it."),
+    ] = None,
+    net: OwnNet = None,
+    loss: OwnLoss = None,
+    links: OwnLinks = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")
+    ] = False,
+) -> None:
+    """Go on with a run that was killed or interrupted, and finish it as fit would have.
+
+    On the same machine the result is the same, bit for bit. Prints the path of the report, and exits like fit.
+
+    [bold]Examples[/bold]
+
+    \b
+    foldwise resume runs/train
+    foldwise resume runs/train --data ~/tables/train.csv
+    foldwise resume runs/own --net nets.py:MyNet
+    """
+    with watching(f"{run} goes on", quiet) as display:
+        import foldwise
+
+        own = {name: value for name, value in {"net": net, "loss": loss, "links": links}.items() if value}
+        study = foldwise.resume(run, data, **read_given(own, LOADED), display=display)
+    end(study, quiet)
 
 
 @app.command()
@@ -705,6 +755,7 @@ def top(
 
     \b
     foldwise fit train.csv --target price
+    foldwise resume runs/train
     foldwise predict runs/train new.csv -o predictions.csv
     foldwise fit --example digits
     """

@@ -32,6 +32,7 @@ from foldwise.engine.stack import Notes, Stack
 from foldwise.judge.metrics import Metric, natural, probabilities
 from foldwise.judge.verdict import TrialRecord, row_losses, trial_names
 from foldwise.nets.build import Net
+from foldwise.plans.ask import Searched
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.policy import TO_THE_END, Policy
 from foldwise.plans.strategy import Account, Strategy, strategy_of
@@ -56,6 +57,7 @@ class Job:
     links: Sequence[Link] = ()
     engine: str = "auto"
     policy: Policy = TO_THE_END
+    searched: Searched | None = None
     compile: str = "auto"
 
     @property
@@ -224,10 +226,16 @@ class Job:
                     [Member(trial, fold, self.plan.seeds[0], settings) for fold in range(len(self.folds))]
                 )
 
-    def train(self, watch: Callable[[Progress], None], each_epoch: Callable[[], None] = lambda: None) -> bool:
+    def train(
+        self,
+        watch: Callable[[Progress], None],
+        each_epoch: Callable[[], None] = lambda: None,
+        each_part: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Train everything; False when the user interrupted it, after which another call goes on.
 
-        `each_epoch` is called after each round, in which every running trial has done an epoch.
+        `each_epoch` is called after each round, in which every running trial has done an epoch; `each_part` more
+        often, whenever some members have.
         """
 
         def standing() -> Standing | None:
@@ -243,7 +251,10 @@ class Job:
                 best.spread(best.best_epoch, self.metric.finish),
             )
 
-        return train(self.field, self.policy, standing, lambda now: watch(self._with_those_to_come(now)))
+        def watching(now: Progress) -> None:
+            watch(self._with_those_to_come(now))
+
+        return train(self.field, self.policy, standing, watching, each_part)
 
     def _look_ahead(self) -> None:
         """Count on what trials will take which have not started, and not on that of trials which will stop."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.data.read import fingerprint
-from foldwise.data.table import ROW, is_path, read_again, read_source
+from foldwise.data.table import ROW, Source, is_path, read_again, read_source
 from foldwise.data.weights import score_weights, training_weights
 from foldwise.engine.losses import losses_for, outputs_by_loss
 from foldwise.engine.members import Nursery
@@ -237,7 +237,16 @@ def _find(study: Study, trial: int, fold: int, seed: int) -> tuple[Member, Model
 
 
 def _rows_again(study: Study, data: Any) -> tuple[np.ndarray, np.ndarray]:
-    source = study.source
+    frame = frame_again(study.source, study.task.targets, data)
+    frame = frame.with_row_index(ROW).filter(pl.col(ROW).is_in(study.row.tolist())).drop(ROW)
+    return study.columns.encode(frame), study.task.encode(frame)
+
+
+def frame_again(source: Source, targets: Sequence[str], data: Any) -> pl.DataFrame:
+    """Read the table of a study again, or take it from `data`: a file, a frame or (X, y).
+
+    Raises DataError when it is not to be found, or its cells are others.
+    """
     if isinstance(data, tuple) and len(data) == 2:
         frame, _, _ = read_source(*data, None, None, source.reading if is_path(data[0]) else {})
     elif data is not None:
@@ -245,21 +254,20 @@ def _rows_again(study: Study, data: Any) -> tuple[np.ndarray, np.ndarray]:
     elif source.path is None and source.example is None:
         raise DataError(
             "this study was made from a table in memory.",
-            hint="give it again: replay(…, data=table), or data=(X, y)",
+            hint="give it again: data=table, or data=(X, y)",
         )
     elif source.path is not None and not Path(source.path).expanduser().exists():
         raise DataError(
             f"the table {source.path} is not there any more.", hint="--data FILE says where it is now"
         )
     else:
-        frame, _, _ = read_source(source.path, None, list(study.task.targets), source.example, source.reading)
+        frame, _, _ = read_source(source.path, None, list(targets), source.example, source.reading)
     if fingerprint(frame) != source.fingerprint:
         raise DataError(
             "the table is not the one that the study was made from: its cells differ.",
             hint="find the old one: --data FILE",
         )
-    frame = frame.with_row_index(ROW).filter(pl.col(ROW).is_in(study.row.tolist())).drop(ROW)
-    return study.columns.encode(frame), study.task.encode(frame)
+    return frame
 
 
 def _nursery(

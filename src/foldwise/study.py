@@ -30,16 +30,17 @@ from foldwise.job import Job
 from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric, choose_metric
 from foldwise.judge.verdict import Headline, TrialResult, judge
+from foldwise.keeping import Keeper, origin_of
 from foldwise.nets.build import Net
 from foldwise.outcome import Opening
-from foldwise.plans.ask import ask
+from foldwise.plans.ask import Searched, ask
 from foldwise.plans.plan import Plan
 from foldwise.plans.strategy import Account
 from foldwise.recall import Replay
 from foldwise.report.content import content_of
 from foldwise.report.page import render
 from foldwise.store.environment import environment
-from foldwise.store.files import claim, spare_folder, write_text
+from foldwise.store.files import claim, spare_folder, unfinished, write_text
 from foldwise.store.folder import read_study, write_description, write_study
 from foldwise.terminal import Display, default_display
 
@@ -86,6 +87,7 @@ def fit(
     compile: str = "auto",  # noqa: A002
     out: str | Path | None = None,
     overwrite: bool = False,
+    checkpoint: bool = True,
     display: Display | None = None,
     command: str = "",
 ) -> Study:
@@ -140,6 +142,8 @@ def fit(
             equal up to rounding.
         out: a folder for the run; must not exist yet unless `overwrite`.
         overwrite: replace a run that is in the folder.
+        checkpoint: store in the folder, now and then, all that `foldwise.resume` needs to go on; it goes when the run
+            is finished.
         display: what shows columns, plan and progress; by default the terminal, if stderr is one.
         command: recorded in the run, as what made it.
 
@@ -165,25 +169,43 @@ def fit(
     )  # fmt: skip
     display.columns(table.columns)
     divided = folds_of(table, folds, repeats, holdout, seed)
-    plan, policy = ask(
-        table.task.kind, len(table.features), search, net, len(divided), seeds, seed, soft=table.task.soft, loss=loss,
-        links=links, trials=trials, sampler=sampler, halving=halving, budget=budget, places=places,
-    )  # fmt: skip
+    asked = {
+        "task": table.task.kind, "rows": len(table.features), "folds": len(divided), "seeds": seeds, "seed": seed,
+        "soft": table.task.soft, "trials": trials, "sampler": sampler, "halving": halving, "budget": budget,
+        "places": places,
+    }  # fmt: skip
+    plan, policy = ask(search=search, net=net, loss=loss, links=links, **asked)
     chosen = choose_metric(metric, table.task)
     job = Job(
         table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
         loss=None if isinstance(loss, str) else loss, links=tuple(links), policy=policy,
-        engine=engine_called(engine, chunk, compile), compile=compile,
+        searched=Searched.of(policy, search, loss, **asked), engine=engine_called(engine, chunk, compile),
+        compile=compile,
     )  # fmt: skip
     job.rehearse()
     summary = job.summary(display.wait)
     display.plan(summary)
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
+    keeper = Keeper(job, origin_of(job, summary, command), folder, display.warn, wanted=checkpoint)
+    keeper.begin()
+    return carry_out(job, keeper, folder, display)
+
+
+def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -> Study:
+    """Train a job that is ready, or the rest of it, judge it and save the study; after Ctrl-C, what there is of it."""
+    asked = keeper.origin.asked
+    page = LivePage(job, asked.summary, asked.command, folder)
     with contextlib.closing(display):
-        completed = job.train(display.progress, LivePage(job, summary, command, folder).refresh)
-    study = gather(job, summary, command, completed=completed)
+        completed = job.train(display.progress, page.refresh, keeper.refresh)
+        if not completed:
+            keeper.write()
+    study = gather(job, asked.summary, asked.command, completed=completed)
+    study.warnings += asked.remarks
+    study.openings += asked.openings
     if folder is not None:
         study.keep(folder)
+    if completed and study.folder == folder:
+        keeper.end()
     display.finished(study)
     return study
 
@@ -371,6 +393,11 @@ class Study:
     def column_plan(self) -> ColumnPlan:
         """What is done with each column."""
         return self.columns
+
+    @property
+    def resumable(self) -> bool:
+        """Whether `foldwise.resume` can go on with it: it was interrupted, and its checkpoints are there."""
+        return self.interrupted and self.folder is not None and unfinished(self.folder)
 
     @property
     def report_path(self) -> Path | None:

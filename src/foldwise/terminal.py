@@ -60,11 +60,21 @@ class Display:
     def progress(self, now: Progress) -> None:
         """Show how far the study is."""
 
+    def warn(self, text: str) -> None:
+        """Show what goes wrong while the study goes on."""
+
     def finished(self, study: Any) -> None:
         """Show what the study found."""
 
     def close(self) -> None:
         """Clean up after training, also when it ended early."""
+
+
+class QuietDisplay(Display):
+    """Shows nothing but warnings."""
+
+    def warn(self, text: str) -> None:
+        talk().print(warning_line(text), soft_wrap=True)
 
 
 class TerminalDisplay(Display):
@@ -105,6 +115,9 @@ class TerminalDisplay(Display):
         elif _line_is_due(now, self._said):
             self._said = now
             self.console.print(progress_line(now), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self.console.print(warning_line(text), soft_wrap=True)
 
     def finished(self, study: Any) -> None:
         self._take_down()
@@ -370,9 +383,20 @@ def places(study: Any) -> list[Text]:
     """Say where the run is, what made it and how to go on: a line each."""
     predict = f"foldwise predict {shlex.quote(str(study.folder))} NEW.csv"
     facts = [("run", str(study.folder)), ("command", study.command), ("predict", predict)]
+    if study.resumable:
+        facts.append(("go on", how_to_resume(study.folder)))
     return [
         _dim(f"{label:<{LABEL_WIDTH + 2}}").append(visible(fact), style="not dim") for label, fact in facts
     ]
+
+
+def how_to_resume(folder: Any) -> str:
+    """Write the command that goes on with a run.
+
+    >>> how_to_resume("runs/my table")
+    "foldwise resume 'runs/my table'"
+    """
+    return f"foldwise resume {shlex.quote(str(folder))}"
 
 
 # A replay

@@ -281,3 +281,12 @@ def test_axis_is_logarithmic_only_when_values_lie_evenly_on_it() -> None:
     ]
     found = by_name(importance(results(even, rng.normal(0, 1, 31)), higher_is_better=False))
     assert (found["dropout"].log, found["learning_rate"].log) == (False, True)
+
+
+def test_who_was_halved_counts_and_whom_the_budget_cut_does_not() -> None:
+    values = [{"width": 2**n, "epochs": 9} for n in range(3, 9)]
+    statuses = ["finished", "halving: 4th of 6 at epoch 1", "budget spent at epoch 2"] * 2
+    found = importance(
+        [result(n, v, n / 10, s) for n, (v, s) in enumerate(zip(values, statuses, strict=True), 1)], False
+    )
+    assert [r.number for r in found.trials] == [1, 2, 4, 5]

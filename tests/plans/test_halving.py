@@ -77,6 +77,13 @@ def test_who_comes_later_is_compared_with_all_before() -> None:
     assert halving.stops([*before, course(3, [9, 5.5])]) == {3: "halving: 3rd of 4 at epoch 1"}
 
 
+def test_what_came_after_a_rung_does_not_count_at_it() -> None:
+    before = [course(0, [9, 6, 1, 1]), course(1, [9, 7])]
+    before[1].end("halving: somewhere")
+    assert not Halving(3, 1).stops([*before, course(2, [9, 5])])
+    assert Halving(3, 1).stops([*before, course(2, [9, 6.5])]) == {2: "halving: 2nd of 3 at epoch 1"}
+
+
 def test_the_rungs_of_a_short_trial_are_its_own() -> None:
     halving = Halving(3, 1)
     short = course(0, [9, 8], epochs=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections import Counter
@@ -222,13 +223,21 @@ def test_what_does_not_go_together_is_not_suggested() -> None:
         ask("binary", 500, bad, None, 3, 1, 0, sampler="tpe")
 
 
-def test_optuna_keeps_its_own_voice(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    before = optuna.logging.get_verbosity()
-    planned(SPACE, sampler="tpe", trials=6)
+def test_optuna_keeps_its_own_voice() -> None:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    optuna.logging.get_verbosity()  # which sets its logger up
+    logger, before = logging.getLogger("optuna"), optuna.logging.get_verbosity()
+    logger.addHandler(handler)
+    try:
+        planned(SPACE, sampler="tpe", trials=6)
+        assert said == []
+        optuna.create_study()
+        assert said
+    finally:
+        logger.removeHandler(handler)
     assert optuna.logging.get_verbosity() == before
-    assert capfd.readouterr().err == ""
 
 
 # Refused

@@ -46,6 +46,7 @@ class Table:
     frame: pl.DataFrame
     row: Int[np.ndarray, " rows"]
     sealed: pl.DataFrame | None
+    sealed_row: Int[np.ndarray, " sealed_rows"] | None
     task: Task
     columns: ColumnPlan
     features: Float[np.ndarray, "rows features"]
@@ -196,6 +197,7 @@ def open_table(
         frame=frame,
         row=row,
         sealed=None if sealed is None else sealed.drop(ROW, WEIGHT),
+        sealed_row=None if sealed is None else sealed[ROW].to_numpy().astype(np.int64),
         task=found,
         columns=plan,
         features=plan.encode(frame),
@@ -207,6 +209,41 @@ def open_table(
         weighting=weighting,
         weights=own,
         sealed_weights=None if sealed is None else even(sealed[WEIGHT].to_numpy(writable=True)),
+    )
+
+
+def open_again(
+    frame: pl.DataFrame,
+    source: Source,
+    *,
+    row: Int[np.ndarray, " rows"],
+    sealed_row: Int[np.ndarray, " sealed_rows"] | None,
+    task: Task,
+    columns: ColumnPlan,
+    weighting: Weighting,
+    weights: Float[np.ndarray, " rows"],
+    sealed_weights: Float[np.ndarray, " sealed_rows"] | None,
+) -> Table:
+    """Make the table of a study again from the same cells, by what was decided then; nothing is decided anew."""
+    sealed, frame = None if sealed_row is None else frame[sealed_row], frame[row]
+    roles = {column.name: column.role for column in columns.columns}
+    by_role = {role: _cells(frame, name) for name, role in roles.items() if role in ("group", "fold")}
+    return Table(
+        frame=frame,
+        row=row,
+        sealed=sealed,
+        sealed_row=sealed_row,
+        task=task,
+        columns=columns,
+        features=columns.encode(frame),
+        targets=task.encode(frame),
+        groups=by_role.get("group"),
+        time=_moments(frame, roles),
+        fold_numbers=by_role.get("fold"),
+        source=source,
+        weighting=weighting,
+        weights=weights,
+        sealed_weights=sealed_weights,
     )
 
 

@@ -172,7 +172,8 @@ class Cohort:
     def leads(self, places: Sequence[int]) -> tuple[int, tuple[int, ...]]:
         """Give the fewest epochs that any of these members has done, and how many more each has."""
         epochs = self.state.epoch[self.index(places)].tolist()
-        return min(epochs), tuple(e - min(epochs) for e in epochs)
+        least = min(epochs)
+        return least, tuple(e - least for e in epochs)
 
     def group(self, places: Sequence[int], leads: Sequence[int] | None = None) -> Group:
         """Give what a step needs of members, made once; `leads` matter to what is drawn for them epoch by epoch."""

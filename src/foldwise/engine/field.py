@@ -9,7 +9,7 @@ from foldwise.engine.orders import RowOrders
 from foldwise.engine.stack import Measure, Stack
 from foldwise.plans.course import Course
 from foldwise.plans.plan import Member, Plan
-from foldwise.plans.policy import Decision
+from foldwise.plans.policy import Decision, effective
 from foldwise.settings import Settings
 
 
@@ -32,6 +32,10 @@ class Field:
         self.courses: list[Course] = []
         self.seconds = 0.0  # that training took before it was interrupted
         self.waiting: list[Stack] = []  # whose epoch of the present round is still to come, or broken off
+        # what was done after a round, by its number, where anything was; and how long training had taken by then
+        self.decided: dict[int, Decision] = {}
+        self.gone: list[float] = []
+        self.seconds = 0.0  # of training so far
         self._join(0)
 
     def start(self, trials: Sequence[Settings]) -> None:
@@ -51,13 +55,16 @@ class Field:
             else:
                 self.stacks.append(Stack(self.engine(members), courses))
 
-    def follow(self, decision: Decision) -> None:
-        """Stop and start what was decided, between two rounds."""
-        for trial, why in decision.stop.items():
-            if not self.courses[trial].ended:
-                next(stack for stack in self.stacks if trial in stack.courses).stop(trial, why)
-        if decision.start:
-            self.start(decision.start)
+    def follow(self, decision: Decision, seconds: float = 0.0) -> None:
+        """Stop and start what was decided after a round, when training had taken so long."""
+        self.gone.append(seconds)
+        done = effective(decision, self.courses)
+        if done != Decision():
+            self.decided[len(self.gone)] = done
+        for trial, why in done.stop.items():
+            next(stack for stack in self.stacks if trial in stack.courses).stop(trial, why)
+        if done.start:
+            self.start(done.start)
 
     @property
     def running(self) -> list[Course]:

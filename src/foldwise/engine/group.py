@@ -66,17 +66,17 @@ class Group:
             (m.seed, m.fold, of.rows.preparation(m.settings.scaling, m.fold), lead) for m, _, lead in each
         ]
         self.streams = list(dict.fromkeys(own))
-        self.stream_of = self._index([self.streams.index(s) for s in own])
+        self.stream_of = self._index(numbers_among(own, self.streams))
         self.fold_of_stream = self._index([fold for _, fold, _, _ in self.streams])
         drawn: list[Draw] = [(m.seed, rows, tuple(of.rates[m.trial]), lead) for m, rows, lead in each]
         self.draws = sorted(set(drawn))
-        self.owner = self._index([self.draws.index(d) for d in drawn])
+        self.owner = self._index(numbers_among(drawn, self.draws))
         self.seeds = self._index([m.seed for m in members])
         # kin have the same seed and as many batches behind them, and so the same noise
         related = [(m.seed, rows, lead) for m, rows, lead in each]
         distinct = sorted(set(related))
-        self.kin = self._index([distinct.index(r) for r in related])
-        self.firsts_of_kin = self._index([related.index(r) for r in distinct])
+        self.kin = self._index(numbers_among(related, distinct))
+        self.firsts_of_kin = self._index(numbers_among(distinct, related))
         self.seeds_of_kin = self._index([seed for seed, _, _ in distinct])
 
     def _index(self, values: Sequence[int]) -> Int64[Tensor, " values"]:
@@ -205,4 +205,16 @@ class Group:
 
 def index_among(of: Sequence[Any], among: Sequence[Any], device: torch.device) -> Int64[Tensor, " places"]:
     """Find where some things are among others."""
-    return torch.tensor([among.index(x) for x in of], dtype=torch.int64, device=device)
+    return torch.tensor(numbers_among(of, among), dtype=torch.int64, device=device)
+
+
+def numbers_among(of: Sequence[Any], among: Sequence[Any]) -> list[int]:
+    """Find where each thing is first among others; by a table, for there may be thousands.
+
+    >>> numbers_among("ba", "aba")
+    [1, 0]
+    """
+    place: dict[Any, int] = {}
+    for number, thing in enumerate(among):
+        place.setdefault(thing, number)
+    return [place[thing] for thing in of]

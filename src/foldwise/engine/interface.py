@@ -24,6 +24,10 @@ class Engine(Protocol):
     """
 
     cohort: Cohort
+    chunk: int | None
+    """How many members go together; None as long as that is not decided, or where it does not matter."""
+    compile: str
+    """Whether steps are compiled: auto as long as that is not decided."""
 
     @property
     def how(self) -> str:
@@ -69,9 +73,9 @@ def choose_engine(
 ) -> Engine:
     """Make the engine that suits a cohort's network and device: the resident one where it can, else the stacked one.
 
-    `wanted` names one of them instead. `chunk` is how many members go together in the stacked one, and `compile` whether
-    its steps are compiled; a chunk and "on" ask for it. Raises SettingsError when the resident engine is wanted and
-    cannot take these members.
+    `wanted` names one of them instead. `chunk` is how many members go together in the stacked one, and `compile`
+    whether its steps are compiled; a chunk and "on" ask for it. Raises SettingsError when the resident engine is
+    wanted and cannot take these members.
     """
     reason = why_not_resident(cohort)
     if wanted == "resident" and reason:

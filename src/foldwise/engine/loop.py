@@ -64,22 +64,24 @@ def train(
     policy: Policy,
     standing: Callable[[], Standing | None],
     watch: Callable[[Progress], None],
+    each_part: Callable[[], None] = lambda: None,
 ) -> bool:
     """Train all trials to their ends, and those that the policy starts; False when the user interrupted it.
 
     After an interrupt every trial still has the best of the epochs that it finished; called again, it goes on from
-    there.
+    there. `each_part` is called whenever some members have done an epoch, when the field is whole and can be stored.
     """
     with Interrupt() as interrupt:
-        clock = Clock(field, watch, interrupt)
+        clock = Clock(field, watch, interrupt, each_part)
         field.look()
         clock.finished(standing())
         try:
             going = True
             while going:
                 field.round(clock.learnt)
-                decision = policy.decide(field.courses, clock.seconds)
-                field.follow(decision)
+                seconds = clock.seconds
+                decision = policy.decide(field.courses, seconds)
+                field.follow(decision, seconds)
                 field.look()
                 clock.finished(standing())
                 going = bool(field.running or decision.start)
@@ -97,33 +99,42 @@ class Interrupted(Exception):
 class Interrupt:
     """Turns Ctrl-C into a flag that is looked at between chunks, so that no record is left half written.
 
-    A second Ctrl-C ends the program as usual. Outside the main thread signals cannot be caught, and are not.
+    So it does with SIGTERM, by which a cluster asks a program to end. A second one ends the program as usual. Outside
+    the main thread signals cannot be caught, and are not.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        self.before: Any = None
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            if handler is not None:  # one that is not Python's cannot be put back
+                signal.signal(number, handler)
 
     def _ask(self, number: int, frame: object) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, self.before)
+        self.__exit__()
 
 
 class Clock:
     """Counts what is done and tells the watcher, which can only look."""
 
-    def __init__(self, field: Field, watch: Callable[[Progress], None], interrupt: Interrupt) -> None:
+    def __init__(
+        self,
+        field: Field,
+        watch: Callable[[Progress], None],
+        interrupt: Interrupt,
+        each_part: Callable[[], None],
+    ) -> None:
         self.started = time.perf_counter() - field.seconds
-        self.field, self.watch, self.interrupt = field, watch, interrupt
+        self.field, self.watch, self.interrupt, self.each_part = field, watch, interrupt, each_part
         self.best: Standing | None = None
 
     @property
@@ -137,6 +148,7 @@ class Clock:
         self.report()
         if self.interrupt.asked:
             raise Interrupted
+        self.each_part()
 
     def finished(self, best: Standing | None) -> None:
         """Note a whole round, in which trials may have ended or joined, and report."""
@@ -151,6 +163,7 @@ class Clock:
 
     def report(self) -> None:
         """Tell the watcher how far it is."""
+        self.field.seconds = time.perf_counter() - self.started
         self.watch(
             Progress(
                 members=self.members,

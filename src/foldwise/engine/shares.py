@@ -47,7 +47,8 @@ def shares_of(
 ) -> Shares:
     """Lay out what the settings of members say of each parameter."""
     distinct = list(dict.fromkeys(members))
-    own = torch.tensor([distinct.index(s) for s in members], device=device)
+    number = {s: n for n, s in enumerate(distinct)}
+    own = torch.tensor([number[s] for s in members], device=device)
 
     def laid(line: Callable[[Settings], Tensor], usual: float) -> Tensor | None:
         lines = torch.stack([line(s) for s in distinct])

@@ -119,7 +119,8 @@ class Stack:
         with closing(self.engine.advance(list(begun.left))) as parts:
             for part, losses in parts:
                 # a part may come in pieces, where memory ran out
-                begun.left = [rest for own in begun.left if (rest := [p for p in own if p not in part])]
+                done = {*part}
+                begun.left = [rest for own in begun.left if (rest := [p for p in own if p not in done])]
                 begun.losses[part] = losses
                 learnt(sum(self.cohort.lengths[p] for p in part))
         self.begun = None

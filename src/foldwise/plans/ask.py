@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from numbers import Real
 from typing import Any, Protocol, get_args, runtime_checkable
@@ -20,7 +21,7 @@ from foldwise.plans.draw import TRIALS
 from foldwise.plans.halving import read_halving
 from foldwise.plans.plan import Plan
 from foldwise.plans.policy import TO_THE_END, Policy
-from foldwise.plans.ranges import LogRange, Range, several
+from foldwise.plans.ranges import LogRange, Range, several, written
 from foldwise.plans.samplers import Learned, Source, Waiting, learns, read_sampler
 from foldwise.plans.search import Grid, Ground, Values, as_grid, drawn_trials, ground_of, refuse_no_count
 from foldwise.plans.strategy import Strategy
@@ -113,6 +114,44 @@ def ask(
         return plan.grown(searched), TO_THE_END
     strategy = _strategy(asked, ground, searched, plan, seed)
     return plan.grown(strategy.opening()), strategy
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A question to `ask` in plain values, so that a study that goes on can ask it again; `search` is JSON."""
+
+    task: str
+    rows: int
+    search: str | None
+    folds: int
+    seeds: int
+    seed: int
+    soft: bool
+    loss: str | None
+    trials: int | None
+    sampler: str
+    halving: int | None
+    budget: str | None
+    places: int | None
+
+    @classmethod
+    def of(cls, policy: Policy, search: Any, loss: Any, *, sampler: Any, **plain: Any) -> Searched | None:
+        """Write a question down; None where the plan says all, or where a sampler is an object and no name."""
+        if policy is TO_THE_END or not isinstance(sampler, str):
+            return None
+        grids = None if search is None else json.dumps([written(grid) for grid in as_grid(search).grids])
+        return cls(search=grids, loss=loss if isinstance(loss, str) else None, sampler=sampler, **plain)
+
+    def again(
+        self, net: Net | None, loss: Callable[..., Any] | None, links: Sequence[HasKnobs]
+    ) -> tuple[Plan, Policy]:
+        """Ask again; a network, loss and links of the user's own must be those of then."""
+        how = {f.name: getattr(self, f.name) for f in fields(How)}
+        search = None if self.search is None else Grid(*json.loads(self.search))
+        return ask(
+            self.task, self.rows, search, net, self.folds, self.seeds, self.seed,
+            soft=self.soft, loss=loss or self.loss, links=links, **how,
+        )  # fmt: skip
 
 
 def _drawn(ground: Ground, asked: How, seed: int) -> list[Settings]:

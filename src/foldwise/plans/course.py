@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -108,10 +108,6 @@ class Course:
     def end(self, why: str) -> None:
         """End the trial; that members diverged says more than how it went on without them."""
         self.ended = self.diverged or why
-
-    def at(self, epoch: int, ended: str) -> Course:
-        """Give the trial as it was at an earlier epoch."""
-        return replace(self, curve=self.curve[: epoch + 1], scores=self.scores[: epoch + 1], ended=ended)
 
 
 HALVED, SPENT = "halving: ", "budget spent "

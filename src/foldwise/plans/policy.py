@@ -1,12 +1,7 @@
 """Who decides, while training goes on, which trials stop and which start; numbers only.
 
-A policy that is made anew comes to where another one was by being asked the same again. That takes a note of each
-question, which is short because curves only grow:
-
-    notes.append(note_of(courses, seconds))   # at each round, beside policy.decide(courses, seconds)
-    decisions = replay(fresh, notes, courses)  # later, with the courses as they were saved
-
-So a policy must follow from how it was made and from what it was asked: no clock, no random number beyond its seed.
+A policy that is made anew comes to where another one was by being asked the same again (see `retrace`). So it must
+follow from how it was made and from what it was asked: no clock, no random number beyond its seed.
 """
 
 from __future__ import annotations
@@ -58,29 +53,7 @@ class ToTheEnd:
 TO_THE_END = ToTheEnd()
 
 
-@dataclass(frozen=True)
-class Note:
-    """What a policy was asked after a round: how far each trial was, whether it had ended, how long it took."""
-
-    epochs: tuple[int, ...]
-    ended: tuple[str, ...]
-    seconds: float
-
-
-def note_of(courses: Sequence[Course], seconds: float) -> Note:
-    """Note a question to a policy."""
-    return Note(tuple(c.epoch for c in courses), tuple(c.ended for c in courses), seconds)
-
-
-def replay(policy: Policy, notes: Sequence[Note], courses: Sequence[Course]) -> list[Decision]:
-    """Bring a fresh policy to where another one was, and give what it decides on the way.
-
-    `courses` are as they were after the last note, or later.
-    """
-    return [
-        policy.decide(
-            [c.at(e, ended) for c, e, ended in zip(courses, note.epochs, note.ended, strict=False)],
-            note.seconds,
-        )
-        for note in notes
-    ]
+def effective(decision: Decision, courses: Sequence[Course]) -> Decision:
+    """Leave out of a decision the trials that have ended without it."""
+    stop = {trial: why for trial, why in decision.stop.items() if not courses[trial].ended}
+    return Decision(stop, tuple(decision.start))

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from foldwise.errors import SettingsError, did_you_mean
 from foldwise.settings import BLOCK_SETTINGS, Settings
 
@@ -88,6 +90,24 @@ def _refuse_no_range(given: AnyRange) -> None:
             f"{given}: low must be less than high.",
             hint="the lower end comes first; a single value is given without a range",
         )
+
+
+def written(grid: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a grid as a search file does, in values that JSON has.
+
+    >>> written({"width": [8, 16], "dropout": Range(0, 0.5)})
+    {'width': [8, 16], 'dropout': {'range': [0, 0.5]}}
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Range | LogRange):
+            form = next(name for name, kind in FORMS.items() if isinstance(value, kind))
+            return {form: [plain(value.low), plain(value.high)]}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        return value.item() if isinstance(value, np.generic) else value
+
+    return {name: plain(value) for name, value in grid.items()}
 
 
 def read_range(name: str, written: Mapping[str, Any]) -> AnyRange:

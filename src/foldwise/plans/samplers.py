@@ -41,7 +41,7 @@ class Source(Protocol):
         """Give the next trials, up to so many; none when there are no more."""
 
     def tell(self, course: Course, stopped: bool) -> None:
-        """Hear how a trial ended; `stopped` because others were better, or nothing was left."""
+        """Hear how a trial ended; `stopped` because others were better, or nothing was left. The first time counts."""
 
 
 class Waiting:

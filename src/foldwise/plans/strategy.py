@@ -56,7 +56,7 @@ class Strategy:
     """Starts trials as places become free, halves them, and keeps to a budget.
 
     The first `baselines` trials of the plan are none of its business: they are neither counted nor compared nor
-    stopped. What it remembers beside its source is which trials the source has been told of.
+    stopped. It remembers nothing itself: what it decides follows from its source and from the courses that it is shown.
 
     Args:
         source: gives the trials.
@@ -77,9 +77,6 @@ class Strategy:
     halving: Halving | None = None
     budget: Budget = NO_LIMITS
     sampler: str = "latin"
-
-    def __post_init__(self) -> None:
-        self.told: set[int] = set()
 
     @property
     def scalings(self) -> tuple[str, ...]:
@@ -106,10 +103,9 @@ class Strategy:
         return {} if self.halving is None else self.halving.stops(mine)
 
     def _tell(self, mine: Sequence[Course], stop: Mapping[int, str]) -> None:
-        """Tell the source of every trial that has ended, once, in the order of trials."""
+        """Tell the source of every trial that has ended, in the order of trials."""
         for course in mine:
-            if (course.ended or course.trial in stop) and course.trial not in self.told:
-                self.told.add(course.trial)
+            if course.ended or course.trial in stop:
                 self.source.tell(course, course.trial in stop or cut_short(course.ended))
 
     def _unpaid(self, going: Sequence[Course], spent: Spending) -> dict[int, str]:

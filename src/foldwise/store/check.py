@@ -13,6 +13,7 @@ from foldwise.data.folds import Folds
 from foldwise.data.target import Task
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
+from foldwise.judge.metrics import Metric
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.plans.plan import Plan
 
@@ -28,14 +29,9 @@ def refuse_unfit(fields: Mapping[str, Any]) -> None:
 
 def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
     plan, task, columns = fields["plan"], fields["task"], fields["columns"]
-    if not plan.trials or not plan.seeds or plan.folds < 1:
-        yield "its plan has no members"
-    yield from _task_problems(task)
-    if task.kind not in fields["metric"].tasks:
-        yield f"its metric is not for {task.kind}"
-    if any(s.loss not in LOSSES_OF_TASK[task.kind] for s in plan.trials):
-        yield f"its losses are not for {task.kind}"
-    yield from _row_problems(plan, fields["folds"], fields["row"])
+    yield from task_problems(task)
+    yield from plan_problems(plan, task, fields["metric"])
+    yield from row_problems(plan, fields["folds"], fields["row"])
     yield from _network_problems(plan, fields["models"])
     yield from _constant_problems(plan, len(columns.features), fields["scalings"], fields["constants"])
     scale, shape = fields["target_scale"], (plan.folds, len(task.targets))
@@ -54,21 +50,33 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
     sealed = fields["sealed"]
     if sealed is not None and not used <= {*sealed.columns}:
         yield "its sealed test rows lack columns"
-    if not _weigh(fields["weights"], len(fields["row"])):
+    if not weigh(fields["weights"], len(fields["row"])):
         yield "its weights are not those of its rows"
-    if fields["sealed_weights"] is not None and not _weigh(fields["sealed_weights"], len(sealed)):
+    if fields["sealed_weights"] is not None and not weigh(fields["sealed_weights"], len(sealed)):
         yield "the weights of its sealed test rows are not theirs"
     by_class, classes = fields["weighting"].classes, sum(map(len, task.classes[:1]))
     if isinstance(by_class, tuple) and len(by_class) != classes:
         yield "its class weights are not those of its classes"
 
 
-def _weigh(weights: np.ndarray, rows: int) -> bool:
+def weigh(weights: np.ndarray, rows: int) -> bool:
+    """Tell whether weights are those of so many rows."""
     fit = weights.shape == (rows,) and weights.dtype == np.float64
     return fit and bool(np.isfinite(weights).all() and (weights > 0).all())
 
 
-def _task_problems(task: Task) -> Iterator[str]:
+def plan_problems(plan: Plan, task: Task, metric: Metric | None) -> Iterator[str]:
+    """Say what is wrong with a plan and the metric by which its trials are compared."""
+    if not plan.trials or not plan.seeds or plan.folds < 1:
+        yield "its plan has no members"
+    if metric is None or task.kind not in metric.tasks:
+        yield f"its metric is not for {task.kind}"
+    if any(s.loss not in LOSSES_OF_TASK[task.kind] for s in plan.trials):
+        yield f"its losses are not for {task.kind}"
+
+
+def task_problems(task: Task) -> Iterator[str]:
+    """Say what is wrong with a task."""
     sizes = [len(labels) for labels in task.classes]
     fit = {
         "regression": sizes == [],
@@ -82,7 +90,8 @@ def _task_problems(task: Task) -> Iterator[str]:
         yield f"its classes are not those of a {task.kind} target"
 
 
-def _row_problems(plan: Plan, folds: Folds, row: Any) -> Iterator[str]:
+def row_problems(plan: Plan, folds: Folds, row: Any) -> Iterator[str]:
+    """Say what is wrong with folds."""
     parts = (folds.train, folds.validation)
     if row.ndim != 1 or any(part.shape != (plan.folds, len(row)) or part.dtype != bool for part in parts):
         yield "its folds are not those of its rows"

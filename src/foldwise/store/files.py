@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,14 @@ from foldwise.errors import StoreError
 def claim(folder: str | Path, overwrite: bool = False) -> Path:
     """Make a folder for a run and check that it can be written, before anything is computed.
 
-    Raises StoreError when a run is already there, unless `overwrite`.
+    Raises StoreError when a run is already there, finished or not, unless `overwrite`.
     """
     folder = Path(folder)
+    if unfinished(folder) and not overwrite:
+        raise StoreError(
+            f"the run in {folder} is not finished.",
+            hint=f"foldwise resume {shlex.quote(str(folder))} goes on with it; --overwrite starts anew",
+        )
     if (folder / "study.json").exists() and not overwrite:
         raise StoreError(
             f"there is already a run in {folder}.", hint="choose another --out, or --overwrite to replace it"
@@ -36,6 +42,14 @@ def claim(folder: str | Path, overwrite: bool = False) -> Path:
             f"the folder {folder} cannot be written: {error.strerror or error}.", hint="choose another --out"
         ) from None
     return folder
+
+
+CHECKPOINT = "checkpoint"  # the folder inside a run folder that is there until the run is finished
+
+
+def unfinished(folder: Path) -> bool:
+    """Tell whether a run was begun in a folder and has not been finished."""
+    return (folder / CHECKPOINT).is_dir()
 
 
 def spare_folder() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -32,7 +31,8 @@ from foldwise.plans.plan import Member, Plan
 from foldwise.plans.strategy import Account
 from foldwise.settings import Settings
 from foldwise.store.check import refuse_unfit
-from foldwise.store.files import all_or_nothing, write_atomically, write_text
+from foldwise.store.files import all_or_nothing, unfinished, write_atomically, write_text
+from foldwise.store.plain import DAMAGE, as_record, reason
 
 if TYPE_CHECKING:
     from foldwise.nets.build import Net
@@ -148,7 +148,7 @@ def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
 
     Raises StoreError when it is none, was written by a newer foldwise, or is damaged.
     """
-    described = _read_description(folder)
+    described = read_description(folder)
     needed = ["state.safetensors", "history.parquet", "predictions.parquet"]
     needed += ["sealed.parquet"] if described.get("sealed") else []
     missing = [name for name in needed if not (folder / name).is_file()]
@@ -159,75 +159,48 @@ def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
         refuse_unfit(fields)
     except DAMAGE as error:
         raise StoreError(
-            f"the run {folder} is damaged: {_reason(error)}", hint="restore it from a copy, or train it again"
+            f"the run {folder} is damaged: {reason(error)}", hint="restore it from a copy, or train it again"
         ) from None
     # networks, losses and links of the user's own are code, which a run folder does not keep
     return fields | {"net": net, "loss": None, "links": (), "lacks_links": bool(described.get("own_links"))}
 
 
-DAMAGE = (
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    IndexError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{said[0]} is missing" if isinstance(error, KeyError) else said[0]
-
-
-def _as(kind: Any, stored: Any) -> Any:
-    """Read a value of a type, records included, from plain values."""
-    return TypeAdapter(kind).validate_python(stored, context="stored")
-
-
 def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
     tensors = load((folder / "state.safetensors").read_bytes())
-    plan = _as(Plan, described["plan"])
+    plan = as_record(Plan, described["plan"])
     sealed = _read_table(folder / "sealed.parquet") if described["sealed"] else None
     return {
-        "task": _as(Task, described["task"]),
-        "columns": _as(ColumnPlan, described["columns"]),
-        "source": _as(Source, described["source"]),
+        "task": as_record(Task, described["task"]),
+        "columns": as_record(ColumnPlan, described["columns"]),
+        "source": as_record(Source, described["source"]),
         "plan": plan,
-        "plan_summary": _as(PlanSummary, described["summary"]),
+        "plan_summary": as_record(PlanSummary, described["summary"]),
         # runs that say nothing of it were made when every trial trained to its end
-        "account": _as(Account, described.get("account", {})),
+        "account": as_record(Account, described.get("account", {})),
         "folds": Folds(
             tensors["folds.train"].numpy(),
             tensors["folds.validation"].numpy(),
-            _as(str, described["plan"]["how"]),
+            as_record(str, described["plan"]["how"]),
         ),
         "metric": _read_metric(described["metric"]),
         "results": [_read_trial(t) for t in described["trials"]],
         "headline_result": _read_headline(described["headline"]),
         "history": _read_table(folder / "history.parquet"),
         "predictions": _read_table(folder / "predictions.parquet"),
-        "outcome": _as(dict[str, Any], described["outcome"]),
-        "worst_rows": _as(list[dict[str, Any]], described["worst_rows"]),
+        "outcome": as_record(dict[str, Any], described["outcome"]),
+        "worst_rows": as_record(list[dict[str, Any]], described["worst_rows"]),
         "models": _read_models(described, tensors, plan.trials),
         "constants": _read_constants(described, tensors),
-        "scalings": _as(tuple[str, ...], described["scalings"]),
+        "scalings": as_record(tuple[str, ...], described["scalings"]),
         "target_scale": (tensors["target.shift"], tensors["target.scale"])
         if "target.shift" in tensors
         else None,
         "row": np.asarray(tensors["row"]),
         "sealed": sealed,
-        "warnings": _as(list[str], described["warnings"]),
-        "interrupted": _as(bool, described["interrupted"]),
-        "environment": _as(dict[str, str], described["environment"]),
-        "command": _as(str, described["command"]),
+        "warnings": as_record(list[str], described["warnings"]),
+        "interrupted": as_record(bool, described["interrupted"]),
+        "environment": as_record(dict[str, str], described["environment"]),
+        "command": as_record(str, described["command"]),
         "openings": [_read_opening(o) for o in described["openings"]],
         **_read_weights(described, tensors, sealed),
     }
@@ -237,7 +210,7 @@ def _read_weights(
     described: dict[str, Any], tensors: dict[str, Tensor], sealed: pl.DataFrame | None
 ) -> dict[str, Any]:
     """Read how rows are weighted; runs that say nothing of it were made before there were weights."""
-    weighting = _as(Weighting, described.get("weighting", {}))
+    weighting = as_record(Weighting, described.get("weighting", {}))
 
     def of(name: str, rows: int) -> np.ndarray:
         return tensors[name].numpy() if weighting.of_rows else np.ones(rows)
@@ -249,9 +222,15 @@ def _read_weights(
     }
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read study.json, as far as it must be readable; raises StoreError when there is none or it is damaged."""
     path = folder / "study.json"
     if not path.is_file():
+        if unfinished(folder):
+            raise StoreError(
+                f"the run in {folder} is not finished.",
+                hint=f"foldwise resume {shlex.quote(str(folder))} goes on with it",
+            )
         near = " It is a file; name the folder that holds it." if folder.is_file() else ""
         raise StoreError(
             f"there is no run in {folder}: study.json is missing.{near}",
@@ -282,18 +261,27 @@ def _read_metric(name: str) -> Metric:
 
 
 def _read_headline(stored: dict[str, Any]) -> Headline:
-    return _as(Headline, {**stored, **{n: _number(stored[n]) for n in ("value", "low", "high")}})
+    return as_record(Headline, {**stored, **{n: _number(stored[n]) for n in ("value", "low", "high")}})
+
+
+def read_openings(folder: Path) -> list[dict[str, Any]]:
+    """Read the openings of the test rows alone; raises StoreError like `read_study`."""
+    described = read_description(folder)
+    try:
+        return [_read_opening(o) for o in described["openings"]]
+    except DAMAGE as error:
+        raise StoreError(f"the run {folder} is damaged: {reason(error)}") from None
 
 
 def _read_opening(stored: dict[str, Any]) -> dict[str, Any]:
     numbers = {n: _number(stored[n]) for n in ("score", "low", "high")}
-    return {**stored, **numbers, "metric": _as(str, stored["metric"])}
+    return {**stored, **numbers, "metric": as_record(str, stored["metric"])}
 
 
 def _read_trial(stored: dict[str, Any]) -> TrialResult:
     numbers = {n: _number(stored[n]) for n in ("score", "low", "high", "deviation")}
     scores = [_number(x) for x in stored["fold_scores"]]
-    return _as(TrialResult, {**stored, **numbers, "fold_scores": scores})
+    return as_record(TrialResult, {**stored, **numbers, "fold_scores": scores})
 
 
 def _read_constants(described: dict[str, Any], tensors: dict[str, Tensor]) -> Constants:
@@ -305,7 +293,7 @@ def _read_models(
     described: dict[str, Any], tensors: dict[str, Tensor], trials: tuple[Settings, ...]
 ) -> list[Models]:
     models = []
-    for number, members in enumerate(_as(list[list[tuple[int, int, int]]], described["stacks"])):
+    for number, members in enumerate(as_record(list[list[tuple[int, int, int]]], described["stacks"])):
         head = f"stack{number}.buffers."
         models.append(
             Models(

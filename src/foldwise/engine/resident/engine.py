@@ -46,6 +46,8 @@ class ResidentEngine:
 
     def __init__(self, cohort: Cohort) -> None:
         self.cohort = cohort
+        self.chunk: int | None = None  # which matters to the stacked engine alone, as does what follows
+        self.compile = "off"
         self.workers = torch.get_num_threads()
         self.constants = [name for name, b in cohort.state.buffers.items() if b.is_floating_point()]
         self.data = data_of(cohort.rows, cohort.validation[0])

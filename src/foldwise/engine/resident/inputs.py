@@ -12,10 +12,10 @@ from torch import Tensor
 
 from foldwise.engine.cohort import Cohort
 from foldwise.engine.dropout import rescale
-from foldwise.engine.group import Group
+from foldwise.engine.group import Group, numbers_among
 from foldwise.engine.noise import other_labels
 from foldwise.engine.random import threshold
-from foldwise.engine.resident.member import MEMBER, REAL, Chances, Data, Lines
+from foldwise.engine.resident.member import MEMBER, REAL, Chances, Data, Lines, prepare
 from foldwise.engine.rows import Rows
 from foldwise.engine.schedules import When, factors
 from foldwise.engine.shares import shares_of
@@ -72,9 +72,11 @@ def _prepared(rows: Rows) -> np.ndarray:
     if prepared_bytes(rows) == 0:
         return torch.zeros(0, 0, 0, dtype=rows.dtype).numpy()
     if "prepared" not in rows.derived:
-        every = torch.arange(len(rows.constants.fill))
-        tables = [rows.constants.of(every[k : k + 1]).apply(rows.features[None])[0] for k in every.tolist()]
-        rows.derived["prepared"] = torch.stack([table.to(rows.dtype) for table in tables])
+        tables = torch.empty(len(rows.constants.fill), *rows.features.shape, dtype=rows.dtype)
+        c = rows.constants
+        learned = (c.fill.numpy(), c.shift.numpy(), c.scale.numpy(), c.bound.numpy(), c.bounded)
+        prepare(tables.numpy(), _plain(rows.features.numpy()), *learned)
+        rows.derived["prepared"] = tables
     return rows.derived["prepared"].numpy()
 
 
@@ -193,7 +195,7 @@ class Turn:
         return np.stack(draws), np.stack([t.values.double().numpy().reshape(count, -1) for t in tables])
 
     def _factors(self) -> np.ndarray:
-        firsts = torch.tensor([self.pace.index(line) for line in range(len(self.paces))])
+        firsts = torch.tensor(numbers_among(range(len(self.paces)), self.pace))
         state, index = self.cohort.state, self.index[firsts]
         most = int(self.counts()[0].max())
 

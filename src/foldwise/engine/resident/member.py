@@ -396,6 +396,22 @@ def _prepare_rows(
             work[out + r * row_size + f] = z
 
 
+@entrance
+def prepare(
+    out: Array, features: Array, fill: Array, shift: Array, scale: Array, bound: Array, bounded: bool
+) -> None:
+    """Write all rows as each fold's networks see them: `[preparations, rows, features]`."""
+    rows, size = np.arange(len(features)), features.shape[1]
+    flat = out.reshape(-1)
+    work = memory(flat)
+    for prepared in range(len(out)):
+        at = prepared * len(features) * size
+        _prepare_rows(
+            work, at, size, features, fill, shift, scale, bound, bounded, prepared, rows, 0, len(rows)
+        )
+    flat[:0] = 0  # it is needed until here
+
+
 @compiled
 def _add_noise(work: Pointer, at: int, features: int, deviation: float, words: Any, position: int) -> None:
     for f in range(features):

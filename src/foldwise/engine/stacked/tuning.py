@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MOST_MEASURING = 0.02  # of the estimated time may go into choosing a chunk
-TRIES = 3
+ROUNDS, TRIES = 2, 2
 BETTER = 0.97  # timings waver: less than this share of the time is needed to leave what was planned
 PRICE = 30.0  # seconds that compiling a step takes, at most as measured on two cores (6–25 s)
 SAVED = 0.1  # share of the time that a compiled step saves; measured: 0 for chains, 0.15 through vmap
@@ -38,11 +38,12 @@ def best_chunk(
     first = measure(planned, 2)
     total = first.per_row * rows_ahead / workers
     others = [c for c in dict.fromkeys((planned // 2, planned * 2, 1)) if 1 <= c <= most and c != planned]
-    price = sum(TRIES * first.seconds * max(1.0, chunk / planned) for chunk in others) + first.seconds
+    price = sum(ROUNDS * TRIES * first.seconds * max(1.0, chunk / planned) for chunk in (planned, *others))
     if not others or 2 * price > MOST_MEASURING * total:
         return planned, first, f"{planned} at once, by the size of the cache: a short job is not measured"
-    paces = {planned: measure(planned, TRIES)}
-    paces |= {chunk: measure(chunk, TRIES) for chunk in others}
+    # by turns, so that a machine that is busy for a while does not decide
+    turns = [(chunk, measure(chunk, TRIES)) for _ in range(ROUNDS) for chunk in (planned, *others)]
+    paces = {c: min((p for o, p in turns if o == c), key=lambda p: p.per_row) for c in (planned, *others)}
     best = min(paces, key=lambda chunk: paces[chunk].per_row)
     if paces[best].per_row > BETTER * paces[planned].per_row:
         best = planned

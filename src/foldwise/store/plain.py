@@ -1,0 +1,42 @@
+"""Records read from plain values, and what can be wrong with a file that somebody else may have written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+
+DAMAGE = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+)
+"""What reading a damaged file may raise."""
+
+
+def as_record(kind: Any, stored: Any) -> Any:
+    """Read a value of a type, records included, from plain values."""
+    return TypeAdapter(kind).validate_python(stored, context="stored")
+
+
+def as_plain(kind: Any, record: Any) -> Any:
+    """Write a value of a type, records included, as plain values."""
+    return TypeAdapter(kind).dump_python(record)
+
+
+def reason(error: BaseException) -> str:
+    """Say in one line what is wrong with a file."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{said[0]} is missing" if isinstance(error, KeyError) else said[0]
