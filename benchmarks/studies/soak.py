@@ -17,11 +17,18 @@ import foldwise
 from benchmarks.measure import Missing
 from benchmarks.render import Line
 
-METHOD = """`foldwise fit --example digits --out RUN` is killed with SIGKILL at a random moment, `foldwise resume
-RUN` again and again, 50 times in all, and then left to end. The leaderboard, history.parquet and
-predictions.parquet must be equal, value by value, to those of a run that nobody disturbed."""
-COMMAND = [sys.executable, "-m", "foldwise"]
-SEARCH = {"network": "mlp", "width": 32, "learning_rate": [1e-3, 3e-3], "epochs": 20}
+METHOD = """`foldwise fit --example digits --out RUN` is killed with SIGKILL at a random moment, 2 to 6 seconds after it
+began, `foldwise resume RUN` again and again, 50 times in all, and then left to end. Checkpoints are written every half
+second instead of every ten, so that 50 kills fit into minutes. The leaderboard, history.parquet and predictions.parquet
+must be equal, value by value, to those of a run that nobody disturbed."""
+OFTEN = """
+import foldwise.keeping
+foldwise.keeping.LEAST_SECONDS = 0.5
+from foldwise.cli import main
+main()
+"""
+COMMAND = [sys.executable, "-c", OFTEN]
+SEARCH = {"network": "mlp", "width": 128, "learning_rate": [1e-3, 3e-3], "dropout": 0.2}
 TABLES = ("history.parquet", "predictions.parquet")
 
 
@@ -68,7 +75,7 @@ def run(quick: bool) -> dict[str, Any]:
     """Kill and resume, and compare."""
     if subprocess.run([*COMMAND, "resume", "--help"], check=False, capture_output=True).returncode:
         raise Missing("there is no `foldwise resume` yet")
-    wanted, epochs, moments = (3, 10, random.Random(0)) if quick else (50, 200, random.Random(0))
+    wanted, epochs, moments = (3, 200, random.Random(0)) if quick else (50, 4_000, random.Random(0))
     with tempfile.TemporaryDirectory() as folder:
         undisturbed, run = Path(folder) / "undisturbed", Path(folder) / "run"
         seconds = to_the_end(fit_command(undisturbed, epochs))
@@ -78,7 +85,7 @@ def run(quick: bool) -> dict[str, Any]:
             # before there is a folder there is nothing to resume, and the study starts anew
             begun = run.exists()
             command = [*COMMAND, "resume", str(run)] if begun else fit_command(run, epochs)
-            if killed(command, moments.uniform(0.2, 1.0) * max(4.0, seconds / 8)):
+            if killed(command, moments.uniform(2, 6)):
                 kills, early = kills + 1, early + (not run.exists())
             elif kills < wanted:
                 raise AssertionError(f"the study ended after {kills} kills: give it more epochs")

@@ -256,7 +256,7 @@ def device_of(name: str) -> torch.device:
 def engine_called(name: str, chunk: int | None, compile: str) -> str:  # noqa: A002
     """Check what was asked for of the engines."""
     if compile not in ("auto", "on", "off"):
-        raise SettingsError(f"`compile` is auto, on or off; got {compile!r}.", hint='compile="auto"')
+        raise SettingsError(f"`compile` is one of auto, on, off; got {compile!r}.", hint='compile="auto"')
     if name not in ("auto", "resident", "stacked"):
         raise SettingsError(f"there is no engine `{name}`.", hint="auto, resident or stacked")
     for option, given in (("chunk", chunk is not None), ("compile", compile != "auto")):

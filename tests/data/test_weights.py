@@ -155,8 +155,10 @@ def test_rows_of_weight_0_are_absent(test: float | None, beside: bool) -> None:
     else:
         one = opened(every, weights="w", **asked)
         other = opened(every[present], weights="w", **asked)
-    same(one, other, but={"row", "source", "weighting"})
+    same(one, other, but={"row", "sealed_row", "source", "weighting"})
     assert present[other.row].tolist() == one.row.tolist()
+    if one.sealed_row is not None and other.sealed_row is not None:
+        assert present[other.sealed_row].tolist() == one.sealed_row.tolist()
     assert one.weighting == dataclasses.replace(other.weighting, absent=40 - len(present))
     assert one.task.classes == (("a", "b", "c"),)  # the only `d` is absent
     np.testing.assert_array_equal(one.weights, weights[one.row])

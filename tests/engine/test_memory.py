@@ -300,11 +300,16 @@ MEASURE = """
 def test_the_estimate_is_near_what_is_measured(net: str, own: str, trials: int, chunk: str) -> None:
     program = textwrap.dedent(MEASURE.format(net=net, own=own, trials=trials, chunk=chunk))
     # what glibc keeps of memory that was given back is not what was needed: up to as much again, by its moods
-    tidy = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "200000", "MALLOC_TRIM_THRESHOLD_": "1000000"}
+    tests = str(Path(__file__).parents[1])
+    tidy = {
+        **os.environ,
+        "PYTHONPATH": tests,
+        "MALLOC_MMAP_THRESHOLD_": "200000",
+        "MALLOC_TRIM_THRESHOLD_": "1000000",
+    }
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=tidy
     )
     assert done.returncode == 0, done.stderr
     estimated, measured = map(int, done.stdout.split())
-    print("MEM", estimated >> 20, measured >> 20)
     assert 0.8 < estimated / measured < 1.2, (estimated >> 20, measured >> 20)

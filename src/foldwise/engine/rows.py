@@ -189,8 +189,8 @@ def padded_validation(
     """
     rows = folds.validation_rows
     most = max(len(r) for r in rows)
-    times = folds.validation.sum(axis=0)
-    index = np.stack([np.concatenate([r, np.full(most - len(r), r[0])]) for r in rows])
+    times = np.maximum(folds.validation.sum(axis=0), 1)
+    index = np.stack([np.concatenate([r, np.full(most - len(r), r[0] if len(r) else 0)]) for r in rows])
     weight = np.stack([(np.arange(most) < len(r)) / times[i] for r, i in zip(rows, index, strict=True)])
     places, counted = torch.tensor(index, device=device), torch.tensor(weight, device=device)
     return places, counted if weights is None else counted * weights[places]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
@@ -83,6 +84,16 @@ class Graphs:
 
     def _compiled(self, group: Group, state: State, feeds: Sequence[Feed]) -> Run:
         try:
+            return self._captured(group, state, feeds)
+        except (
+            Exception
+        ) as error:  # whatever cannot be captured or compiled here: eager steps are always right
+            lines = str(error).strip().splitlines() or [""]
+            raise Uncapturable(f"{type(error).__name__}: {lines[0][:120]}") from error
+
+    def _captured(self, group: Group, state: State, feeds: Sequence[Feed]) -> Run:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of parts of torch, in its compiler
             captured = capture(self.stepper, group, state, feeds)
             given: list[Tensor] = []
             _apart(group, given)
@@ -96,11 +107,6 @@ class Graphs:
                 run = torch.compile(captured, backend=self.backend, dynamic=False)
             with torch.no_grad():
                 run(*given)
-        except (
-            Exception
-        ) as error:  # whatever cannot be captured or compiled here: eager steps are always right
-            lines = str(error).strip().splitlines() or [""]
-            raise Uncapturable(f"{type(error).__name__}: {lines[0][:120]}") from error
         return run
 
 
