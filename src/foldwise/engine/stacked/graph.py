@@ -84,29 +84,29 @@ class Graphs:
 
     def _compiled(self, group: Group, state: State, feeds: Sequence[Feed]) -> Run:
         try:
-            return self._captured(group, state, feeds)
-        except (
-            Exception
-        ) as error:  # whatever cannot be captured or compiled here: eager steps are always right
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")  # those of the compiler about its own parts
+                return self._tried(group, state, feeds)
+        # whatever cannot be captured or compiled here: eager steps are always right
+        except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             raise Uncapturable(f"{type(error).__name__}: {lines[0][:120]}") from error
 
-    def _captured(self, group: Group, state: State, feeds: Sequence[Feed]) -> Run:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of parts of torch, in its compiler
+    def _tried(self, group: Group, state: State, feeds: Sequence[Feed]) -> Run:
+        """Capture and compile, which happens in the first call."""
+        with torch.enable_grad():
             captured = capture(self.stepper, group, state, feeds)
-            given: list[Tensor] = []
-            _apart(group, given)
-            first = len(given)
-            _apart(take(state, _all(state)), given)
-            last = len(given)
-            _apart(list(feeds), given)
-            if self.stepper.cohort.rows.device.type == "cuda":
-                run = replaying(captured, range(first, last), partial(torch.compile, mode="reduce-overhead"))
-            else:
-                run = torch.compile(captured, backend=self.backend, dynamic=False)
-            with torch.no_grad():
-                run(*given)
+        given: list[Tensor] = []
+        _apart(group, given)
+        first = len(given)
+        _apart(take(state, _all(state)), given)
+        changed = range(first, len(given))
+        _apart(list(feeds), given)
+        if self.stepper.cohort.rows.device.type == "cuda":
+            run = replaying(captured, changed, partial(torch.compile, mode="reduce-overhead"))
+        else:
+            run = torch.compile(captured, backend=self.backend, dynamic=False)
+        run(*given)
         return run
 
 
