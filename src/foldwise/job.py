@@ -58,6 +58,7 @@ class Job:
     engine: str = "auto"
     policy: Policy = TO_THE_END
     searched: Searched | None = None
+    _named: tuple[Plan, list[str]] | None = None
     compile: str = "auto"
 
     @property
@@ -226,6 +227,13 @@ class Job:
                     [Member(trial, fold, self.plan.seeds[0], settings) for fold in range(len(self.folds))]
                 )
 
+    @property
+    def _names(self) -> list[str]:
+        """Name the trials, anew only when some have joined: it takes a while, and this is asked after each round."""
+        if self._named is None or self._named[0] is not self.plan:
+            self._named = self.plan, trial_names(self.plan.trials)
+        return self._named[1]
+
     def train(
         self,
         watch: Callable[[Progress], None],
@@ -245,7 +253,7 @@ class Job:
             if not math.isfinite(best.best):
                 return None
             return Standing(
-                trial_names(self.plan.trials)[best.trial],
+                self._names[best.trial],
                 self.metric.label,
                 self.metric.finish(best.best),
                 best.spread(best.best_epoch, self.metric.finish),

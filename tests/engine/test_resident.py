@@ -31,6 +31,9 @@ from foldwise.engine.stacked.forward import BATCHED
 from foldwise.engine.state import put, take
 from foldwise.errors import SettingsError
 from foldwise.nets import activations
+from foldwise.nets.constant import Constant
+from foldwise.nets.features import Polynomial
+from foldwise.nets.residual import Residual
 from foldwise.plans.plan import Member
 from foldwise.reference import train_alone
 from foldwise.settings import make_settings
@@ -400,6 +403,9 @@ def test_functions_in_float32(which: int, true: Callable[[np.ndarray], np.ndarra
     exact = true(x.astype(np.float64))
     unit = np.maximum(np.spacing(np.abs(exact).astype(np.float32)), np.float32(1e-38))
     assert (np.abs(out - exact) / unit).max() <= ulps
+    ends = np.array([-np.inf, np.inf][: 1 if which == 0 else 2], np.float32)
+    _applied(which, ends, out[:2])
+    assert out[: len(ends)].tolist() == true(ends.astype(np.float64)).tolist()
     nothing = np.full(1, np.nan, np.float32)
     _applied(which, nothing, out[:1])
     assert np.isnan(out[0])
@@ -477,6 +483,93 @@ def test_unusual_layers_are_not_mistaken_for_known_ones(layer: nn.Module, reason
 
     settings = make_settings({}, base={"network": "custom", "initialization": "own", "loss": what.loss})
     assert reason in why_not_resident(zoo.world(what, net).cohort([Member(0, 0, 0, settings)]))
+
+
+def custom(*layers: Callable[[int, int], nn.Module]) -> Callable[..., nn.Module]:
+    """Chain layers that are made from the number of inputs and outputs."""
+
+    def net(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(*(make(inputs, outputs) for make in layers))
+
+    return net
+
+
+def members_of(what: zoo.Target, count: int = 2) -> list[Member]:
+    """Give members of a network of one's own."""
+    base = {
+        "network": "custom",
+        "initialization": "own",
+        "loss": what.loss,
+        "optimizer": "adam",
+        "epochs": EPOCHS,
+    }
+    settings = make_settings({"learning_rate": 0.02, "batch_size": 8}, base=base)
+    return [Member(0, fold, fold, settings) for fold in range(count)]
+
+
+def first(inputs: int, outputs: int) -> nn.Module:
+    """Begin a network."""
+    return nn.Linear(inputs, 6)
+
+
+def last(inputs: int, outputs: int) -> nn.Module:
+    """End a network."""
+    return nn.Linear(6, outputs)
+
+
+EVERY_ACTIVATION = {kind.__name__: kind for kind in ACTIVATIONS}
+
+
+@pytest.mark.parametrize("second", EVERY_ACTIVATION)
+@pytest.mark.parametrize("one", ["ReLU", "LeakyReLU", "Tanh"])
+@pytest.mark.parametrize("between", [None, 0.0, 0.4])
+def test_one_activation_behind_another(one: str, second: str, between: float | None) -> None:
+    what = zoo.TARGETS["classes"]
+    drop = [] if between is None else [lambda i, o: nn.Dropout(between)]
+
+    def made(name: str) -> Callable[[int, int], nn.Module]:
+        return lambda inputs, outputs: EVERY_ACTIVATION[name]()
+
+    both = [made(one), *drop, made(second)]
+    compare(zoo.world(what, custom(first, *both, last)), members_of(what), TOLERANCE)
+
+
+@pytest.mark.parametrize("one", [nn.ReLU, nn.Sigmoid])
+@pytest.mark.parametrize("other", [nn.ReLU, nn.Sigmoid])
+def test_residual_blocks_around_activations(one: type[nn.Module], other: type[nn.Module]) -> None:
+    what = zoo.TARGETS["two numbers"]
+
+    def block(inputs: int, outputs: int) -> nn.Module:
+        return Residual(one(), nn.Linear(6, 6), other())
+
+    compare(zoo.world(what, custom(first, block, block, last)), members_of(what), TOLERANCE)
+
+
+def test_layers_without_a_gradient_stand_only_at_the_beginning() -> None:
+    what = zoo.TARGETS["classes"]
+    late = custom(lambda i, o: nn.Linear(i, 3), lambda i, o: Polynomial(3, 2), lambda i, o: nn.Linear(9, o))
+    inside = custom(lambda i, o: Residual(Polynomial(i, 1)), nn.Linear)
+    behind = custom(lambda inputs, outputs: Constant(6), last)
+    for net, name in ((late, "Polynomial"), (inside, "Polynomial"), (behind, "Constant")):
+        why = why_not_resident(zoo.world(what, net).cohort(members_of(what)))
+        assert f"a {name} only at the beginning" in why
+
+
+def test_a_parameter_of_two_layers_is_no_chain() -> None:
+    what = zoo.TARGETS["classes"]
+
+    def tied(inputs: int, outputs: int) -> nn.Module:
+        one, other = nn.Linear(6, 6), nn.Linear(6, 6)
+        other.weight = one.weight
+        return nn.Sequential(nn.Linear(inputs, 6), one, nn.Tanh(), other, nn.Linear(6, outputs))
+
+    world, members = zoo.world(what, tied), members_of(what)
+    assert "share a parameter" in why_not_resident(world.cohort(members))
+    engine = choose_engine(world.cohort(members))
+    for _ in range(EPOCHS):
+        zoo.advance(engine)
+    for place, m in enumerate(members):
+        assert difference(engine.cohort.state.parameters[place], last_weights(world, m)) < TOLERANCE
 
 
 def test_what_it_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,6 @@ class Field:
         self.plan = plan
         self.stacks: list[Stack] = []
         self.courses: list[Course] = []
-        self.seconds = 0.0  # that training took before it was interrupted
         self.waiting: list[Stack] = []  # whose epoch of the present round is still to come, or broken off
         # what was done after a round, by its number, where anything was; and how long training had taken by then
         self.decided: dict[int, Decision] = {}

@@ -103,9 +103,11 @@ def written(grid: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Range | LogRange):
             form = next(name for name, kind in FORMS.items() if isinstance(value, kind))
             return {form: [plain(value.low), plain(value.high)]}
-        if isinstance(value, list | tuple):
-            return [plain(v) for v in value]
-        return value.item() if isinstance(value, np.generic) else value
+        if isinstance(value, np.ndarray | np.generic):
+            return value.tolist()
+        return (
+            [plain(v) for v in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+        )
 
     return {name: plain(value) for name, value in grid.items()}
 

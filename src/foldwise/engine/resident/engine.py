@@ -20,7 +20,7 @@ from foldwise.engine.resident import member as core
 from foldwise.engine.resident.inputs import Trials, Turn, data_of, part_of, prepared_bytes
 from foldwise.engine.resident.losses import LOSSES
 from foldwise.engine.resident.member import Chances, Tensors
-from foldwise.engine.resident.program import KNOWN, program_of
+from foldwise.engine.resident.program import KNOWN, out_of_place, program_of
 from foldwise.engine.resident.rules import OPTIMIZERS, REMEMBERED
 from foldwise.engine.state import State, put, take
 
@@ -31,6 +31,8 @@ PARTS = 4  # for each core, so that none waits long for the others at the end of
 def lacks(cohort: Cohort) -> str:
     """Name what this engine does not have of what a cohort needs; empty when it has all."""
     missing = [type(m).__name__ for m in cohort.skeleton.modules() if type(m) not in KNOWN]
+    if misplaced := out_of_place(cohort.skeleton):
+        return f"it has a {misplaced} only at the beginning of a network"
     if cohort.shared.loss not in LOSSES:
         missing.append(cohort.shared.loss)
     if cohort.shared.optimizer not in OPTIMIZERS:
@@ -48,6 +50,7 @@ class ResidentEngine:
         self.cohort = cohort
         self.chunk: int | None = None  # which matters to the stacked engine alone, as does what follows
         self.compile = "off"
+        self.asked: list[int] = []
         self.workers = torch.get_num_threads()
         self.constants = [name for name, b in cohort.state.buffers.items() if b.is_floating_point()]
         self.data = data_of(cohort.rows, cohort.validation[0])
@@ -67,8 +70,9 @@ class ResidentEngine:
 
     def parts(self, places: Sequence[int]) -> list[list[int]]:
         """Cut members into parts that each keep a core busy for a while."""
-        size = max(1, math.ceil(len(places) / (PARTS * self.workers)))
-        return [list(places[first : first + size]) for first in range(0, len(places), size)]
+        count = min(len(places), PARTS * self.workers)
+        ends = [len(places) * part // max(1, count) for part in range(count + 1)]
+        return [list(places[first:last]) for first, last in itertools.pairwise(ends)]
 
     def advance(
         self, parts: Sequence[Sequence[int]]
@@ -78,7 +82,11 @@ class ResidentEngine:
             return
         if self.known != len(self.cohort):
             self._look()
-        turn = Turn(self.cohort, [place for part in parts for place in part], self.trials)
+        asked = [place for part in parts for place in part]
+        if asked != self.asked:  # what was made for those who trained together is not needed any more
+            self.asked = asked
+            self.cohort.forget_groups()
+        turn = Turn(self.cohort, asked, self.trials)
         members, chances = turn.members(), turn.chances()
         steps, batches = turn.counts()
         ends = np.cumsum([len(part) for part in parts]).tolist()

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import overload
 
-from foldwise.engine.resident.tiles import compiled, intrinsic
+from foldwise.engine.resident.tiles import intrinsic
 
 LOWEST = -87.3  # e to this is the smallest normal float32
 OPTIONS: Any = {"error_model": "numpy"}
@@ -40,6 +40,11 @@ def erf(x: Any) -> Any:
 
 def tanh(x: Any) -> Any:
     """Compute the hyperbolic tangent."""
+    raise NotImplementedError
+
+
+def sigmoid(x: Any) -> Any:
+    """Compute 1/(1 + e⁻ˣ)."""
     raise NotImplementedError
 
 
@@ -124,9 +129,12 @@ def _erf(x: Any) -> Any:
     return single
 
 
-@compiled
-def sigmoid(x: Any) -> Any:
-    """Compute 1/(1 + e⁻ˣ)."""
-    e = exp_below(-abs(x))
-    one = x * 0 + 1  # in the number type of x
-    return (one if x >= 0 else e) / (one + e)
+@overload(sigmoid, jit_options=OPTIONS)
+def _sigmoid(x: Any) -> Any:
+    one = np.float32(1) if x == types.float32 else np.float64(1)
+
+    def either(x: Any) -> Any:
+        e = exp_below(-abs(x))
+        return (one if x >= 0 else e) / (one + e)
+
+    return either

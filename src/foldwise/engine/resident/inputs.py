@@ -13,7 +13,7 @@ from torch import Tensor
 from foldwise.engine.cohort import Cohort
 from foldwise.engine.dropout import rescale
 from foldwise.engine.group import Group, numbers_among
-from foldwise.engine.noise import other_labels
+from foldwise.engine.noise import OtherLabels, other_labels
 from foldwise.engine.random import threshold
 from foldwise.engine.resident.member import MEMBER, REAL, Chances, Data, Lines, prepare
 from foldwise.engine.rows import Rows
@@ -85,6 +85,9 @@ class Trials:
 
     def __init__(self, members: Sequence[Member], layout: Layout, dtype: torch.dtype) -> None:
         self.members = len(members)
+        self.other_labels: dict[
+            int, OtherLabels
+        ] = {}  # by seed, what label noise puts in the place of labels
         distinct = list(dict.fromkeys(m.settings for m in members))
         self.place = {settings: place for place, settings in enumerate(distinct)}
         shares = shares_of(distinct, layout, dtype, torch.device("cpu"))
@@ -188,7 +191,10 @@ class Turn:
             return np.zeros((0, 0, 0)), np.zeros((0, 0, 0))
         rows, form, outputs = self.cohort.rows, self.cohort.loss.form, self.cohort.outputs
         count = len(rows.targets)
-        tables = [other_labels(seed, rows.targets, form, outputs) for seed in self.seeds]
+        drawn = self.trials.other_labels
+        for seed in set(self.seeds) - set(drawn):  # the same in every epoch
+            drawn[seed] = other_labels(seed, rows.targets, form, outputs)
+        tables = [drawn[seed] for seed in self.seeds]
         draws = [
             np.zeros((count, 0)) if t.draw is None else t.draw.numpy().reshape(count, -1) for t in tables
         ]

@@ -35,6 +35,16 @@ KNOWN = {
 """The layers that can stand in a table, and what holds them."""
 
 
+def out_of_place(skeleton: nn.Module) -> str:
+    """Name a layer through which no gradient is passed here, and that stands where one would have to be."""
+    leaves = [m for m in skeleton.modules() if type(m) not in (nn.Sequential, Residual)]
+    blocks = {m for block in skeleton.modules() if type(block) is Residual for m in block.modules()}
+    for number, layer in enumerate(leaves):
+        if isinstance(layer, Polynomial | Fourier | Constant) and (number > 0 or layer in blocks):
+            return type(layer).__name__
+    return "Constant" if len(leaves) > 1 and isinstance(leaves[0], Constant) else ""
+
+
 @dataclass
 class Compiler:
     """Writes the table of a chain, layer by layer."""
@@ -55,6 +65,7 @@ class Compiler:
     learns: bool = False  # whether a layer before has weights
     whole: bool = False
     held: list[int] = field(default_factory=list)  # what the way around a residual block still needs
+    rectified: set[int] = field(default_factory=set)  # where values are whose signs a gradient still needs
 
     def __post_init__(self) -> None:
         self.names = {module: name for name, module in self.skeleton.named_modules()}
@@ -159,9 +170,12 @@ class Compiler:
                 slope = module.negative_slope if isinstance(module, nn.LeakyReLU) else 0.0
                 which = ACTIVATIONS[type(module)]
                 keeps = 0 if which in (layers.RELU, layers.LEAKY_RELU) else row
+                out = None if self.at in self.rectified else self._here()
                 self._write(
-                    layers.ACTIVATION, self.width, which=which, keeps=keeps, numbers=(slope, 0.0), out=self._here()
-                )  # fmt: skip
+                    layers.ACTIVATION, self.width, which=which, keeps=keeps, numbers=(slope, 0.0), out=out
+                )
+                if keeps == 0:
+                    self.rectified.add(self.at)
         self.stood[module] += 1
         self.learns = self.learns or weight >= 0 or bias >= 0
 

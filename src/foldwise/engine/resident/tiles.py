@@ -221,9 +221,9 @@ def _size(context, pointer):  # type: ignore[no-untyped-def]
 
 # Compiling
 
-SOURCES = sha256(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-).hexdigest()
+HERE = Path(__file__).parent
+FILES = [*sorted(HERE.glob("*.py")), HERE.parent / "random.py"]
+SOURCES = sha256(b"".join(path.read_bytes() for path in FILES)).hexdigest()
 
 
 def _can_be_kept() -> bool:

@@ -222,11 +222,19 @@ class StackedEngine:
         self._decide()
         self._mode(training=True)
         self._forget_others(parts)
+        self._forget_graphs_of_fewer()
         self._prepare_graphs(parts)
         with closing(self._for_each(self._epoch, parts)) as finished:
             for part, (state, losses) in finished:
                 put(self.cohort.state, self.cohort.index(part), state)
                 yield list(part), losses
+
+    def _forget_graphs_of_fewer(self) -> None:
+        """Go on eagerly when members have joined: they may ask for links and dropout that no graph has."""
+        if self.graphs is not None and len(self.cohort) != self.graphs.members:
+            self.graphs, self.compile = None, "off"
+            self.said = [s for s in self.said if not s.startswith("compiled steps")]
+            self.said.append("eager steps: members have joined, and their steps may be other ones")
 
     def _epoch(self, part: Sequence[int]) -> tuple[State, Float[Tensor, " members"]]:
         turns, drawn = self._drawn(part)

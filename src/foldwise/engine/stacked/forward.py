@@ -50,7 +50,7 @@ def choose_forward(
     trial = {name: b.clone() for name, b in buffers.items()}
     _check_outputs(one_by_one, skeleton, parameters, trial, sample, outputs)
     _check_buffers(skeleton, sample)
-    if is_chain(skeleton):
+    if is_chain(skeleton) and not is_tied(skeleton):
         return Forward(
             _chained(skeleton), "stacked", "a chain of known layers, as batched products", chain=True
         )
@@ -258,10 +258,18 @@ def is_chain(module: nn.Module) -> bool:
     return type(module) in BATCHED and not _is_unusual(module)
 
 
+def is_tied(module: nn.Module) -> bool:
+    """Tell whether two layers have one parameter; one layer that stands at two places is no such case."""
+    own = [p for layer in module.modules() for p in layer.parameters(recurse=False)]
+    return len(own) != len({id(p) for p in own})
+
+
 def why_no_chain(module: nn.Module) -> str:
     """Say why the layers of a network cannot be laid out in a table; empty when they can."""
     if not is_chain(module):
         return "the network is no chain of known layers"
+    if is_tied(module):
+        return "layers share a parameter"
     if any(not p.requires_grad for p in module.parameters()):
         return "the network has frozen parameters"
     for layer in module.modules():

@@ -52,6 +52,7 @@ class Graphs:
 
     def __init__(self, stepper: Stepper, backend: str) -> None:
         self.stepper, self.backend = stepper, backend
+        self.members = len(stepper.cohort)  # for whom the graphs are
         self.runs: dict[Hashable, Run] = {}
         self.ready: WeakKeyDictionary[Group, tuple[tuple[int, ...], Run | None, list[Tensor]]] = (
             WeakKeyDictionary()
