@@ -393,7 +393,7 @@ def _ordered(seed: int, batch: int, epoch: int, rows: int) -> Any:
 
 @pytest.mark.parametrize(
     ("which", "true", "ulps"),
-    [(0, np.exp, 2), (1, np.tanh, 2), (2, special.erf, 8), (3, special.expit, 2)],
+    [(0, np.exp, 2), (1, np.tanh, 2), (2, special.erf, 8), (3, special.expit, 3)],
 )
 def test_functions_in_float32(which: int, true: Callable[[np.ndarray], np.ndarray], ulps: int) -> None:
     x = np.concatenate([np.linspace(-20, 20, 200_001), np.geomspace(1e-30, 1, 1000), [-200, 0, 200]])

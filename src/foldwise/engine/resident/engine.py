@@ -212,6 +212,7 @@ class ResidentEngine:
         turn = Turn(cohort, few, self.trials)
         members, chances = turn.members(), turn.chances()
         rows = min(32 * int(members["size"].max()), *turn.lengths)
+        self.validate(few)  # so that this is compiled by now too
         taken = []
         for _ in range(3):  # the first one may compile
             start = time.perf_counter()
