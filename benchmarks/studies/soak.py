@@ -52,13 +52,13 @@ def killed(command: list[str], after: float) -> bool:
     """Kill a command some seconds after its start; False when it ended before."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        process.communicate(timeout=after)
+        _, said = process.communicate(timeout=after)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         return True
     if process.returncode not in (0, 1):
-        raise AssertionError(f"{' '.join(command)} failed with {process.returncode}")
+        raise AssertionError(f"{' '.join(command)} failed with {process.returncode}: {said.decode()[-2000:]}")
     return False
 
 
