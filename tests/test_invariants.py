@@ -33,7 +33,7 @@ def learnt(engine: StackedEngine, epochs: int = EPOCHS) -> list[tuple[Tensor, ..
     losses, outputs = [], []
     for _epoch in range(1, epochs + 1):
         losses.append(zoo.advance(engine))
-        outputs.append(engine.validate(zoo.everyone(engine)))
+        outputs.append(zoo.outputs(engine, zoo.everyone(engine)))
     state = engine.cohort.state
     kept = [state.parameters, *state.buffers.values(), *state.moments.values()]
     kept += [torch.stack(losses, 1), torch.stack(outputs, 1)]
@@ -200,7 +200,7 @@ def test_validation_rows_teach_nothing(network: str, target: str, how: str) -> N
     assert torch.equal(*losses)
     assert torch.equal(one.parameters, other.parameters)
     assert all(torch.equal(one.buffers[name], other.buffers[name]) for name in one.buffers)
-    seen = [engine.validate(zoo.everyone(engine)) for engine in engines]
+    seen = [zoo.outputs(engine, zoo.everyone(engine)) for engine in engines]
     assert not torch.equal(*seen)
 
 

@@ -482,6 +482,17 @@ def advance(engine: Engine, places: Sequence[int] | None = None) -> Tensor:
     return losses
 
 
+def outputs(engine: Engine, places: Sequence[int]) -> Tensor:
+    """Give outputs on members' own validation rows, `[places, validation_rows, outputs]`."""
+    seen: dict[int, Tensor] = {}
+
+    def look(part: Sequence[int], own: Tensor) -> None:
+        seen.update(zip(part, own, strict=True))
+
+    engine.validate(places, look)
+    return torch.stack([seen[place] for place in places])
+
+
 def everyone(engine: Engine) -> list[int]:
     """Give all places."""
     return list(range(len(engine.cohort)))

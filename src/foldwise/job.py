@@ -285,10 +285,11 @@ class Job:
 
     def measure(self, outputs: Tensor, folds: Tensor) -> Tensor:
         """Average the metric's loss over each member's validation rows."""
-        index, weight = self.stacks[0].cohort.validation
-        per_row = self.metric.per_row(outputs, self._metric_targets[index[folds]], self.task).double()
-        own = weight[folds]
-        return torch.where(own > 0, per_row * own, 0).sum(1) / own.sum(1)
+        cohort = self.stacks[0].cohort
+        rows = cohort.validation[0][folds]
+        return cohort.mean_over_rows(
+            self.metric.per_row(outputs, self._metric_targets[rows], self.task), folds
+        )
 
     @cached_property
     def _metric_targets(self) -> Tensor:
@@ -331,42 +332,51 @@ class Job:
         Beside the losses and the score it has the learning rate at the epoch's end, and the shares of its steps
         that were clipped or skipped, null where they could not be.
         """
-        return pl.concat([self._lines(stack, notes) for stack in self.stacks for notes in stack.notes])
-
-    def _lines(self, stack: Stack, notes: Notes) -> pl.DataFrame:
-        unknown = np.full(len(notes.places), np.nan)
-        columns = {
-            "training_loss": pl.Series(notes.training_loss),
-            "validation_loss": pl.Series(notes.validation_loss),
-            "score": [self.metric.finish(x) if math.isfinite(x) else None for x in notes.score.tolist()],
-            **{n: pl.Series(notes.others.get(n, unknown)).fill_nan(None) for n in NOTED},
-        }
-        ids = member_columns([stack.members[p] for p in notes.places])
-        types = {"score": pl.Float64, "epoch": pl.Int64}
-        return pl.DataFrame({**ids, "epoch": pl.Series(notes.epoch), **columns}, schema_overrides=types)
+        notes = [(stack, own) for stack in self.stacks for own in stack.notes]
+        members = [stack.members[p] for stack, own in notes for p in own.places]
+        finish = self.metric.finish
+        return pl.DataFrame(
+            {
+                **member_columns(members),
+                "epoch": np.concatenate([own.epoch for _, own in notes]),
+                "training_loss": np.concatenate([own.training_loss for _, own in notes]),
+                "validation_loss": np.concatenate([own.validation_loss for _, own in notes]),
+                "score": [
+                    finish(x) if math.isfinite(x) else None for _, own in notes for x in own.score.tolist()
+                ],
+                **{name: pl.Series(_noted(name, [own for _, own in notes])).fill_nan(None) for name in NOTED},
+            },
+            schema_overrides={"score": pl.Float64, "epoch": pl.Int64},
+        )
 
     def overflowing(self) -> list[str]:
         """Name the trials of which some member skipped every step of its last epoch, because float16 overflowed."""
-        last = self.history().filter(pl.col("epoch") == pl.col("epoch").max().over("trial"))
-        stuck = last.filter(pl.col("skipped") == 1)["trial"].unique().sort().to_list()
-        return [f"trial {t} learned nothing in the end: every step overflowed in float16" for t in stuck]
+        stuck = set()
+        for stack in self.stacks:
+            for own in stack.notes:
+                skipped = own.others.get("skipped", np.zeros(len(own.places)))
+                for at in np.flatnonzero(skipped == 1):
+                    trial = stack.members[own.places[at]].trial
+                    if own.epoch[at] == stack.courses[trial].epoch:
+                        stuck.add(trial + 1)
+        return [
+            f"trial {t} learned nothing in the end: every step overflowed in float16" for t in sorted(stuck)
+        ]
 
     def predictions(self) -> pl.DataFrame:
         """Lay out the out-of-fold predictions of every member: one row per member and validation row."""
-        parts = []
         rows = self.folds.validation_rows
+        lengths = np.array([len(own) for own in rows])
+        parts = []
         for stack in self.stacks:
             outputs = self._kept_outputs(stack)
-            shown = (
-                (natural if self.task.kind == "regression" else probabilities)(outputs, self.task)
-                .cpu()
-                .numpy()
-            )
-            for place, member in enumerate(stack.members):
-                own = rows[member.fold]
-                columns = named_outputs(shown[place, : len(own)], self.task)
-                ids = {name: values * len(own) for name, values in member_columns([member]).items()}
-                parts.append(pl.DataFrame({**ids, "row": self.table.row[own], **columns}))
+            shown = natural if self.task.kind == "regression" else probabilities
+            values = shown(outputs, self.task).cpu().numpy()
+            counts = lengths[[m.fold for m in stack.members]]
+            own = np.arange(values.shape[1]) < counts[:, None]  # the others only fill up
+            ids = {n: np.repeat(v, counts) for n, v in member_columns(stack.members).items()}
+            row = self.table.row[np.concatenate([rows[m.fold] for m in stack.members])]
+            parts.append(pl.DataFrame({**ids, "row": row, **named_outputs(values[own], self.task)}))
         return pl.concat(parts)
 
     def account(self) -> Account:
@@ -379,6 +389,10 @@ class Job:
             Models(s.members, s.kept.parameters.cpu(), {n: b.cpu() for n, b in s.kept.buffers.items()})
             for s in self.stacks
         ]
+
+
+def _noted(name: str, notes: Sequence[Notes]) -> np.ndarray:
+    return np.concatenate([own.others.get(name, np.full(len(own.places), np.nan)) for own in notes])
 
 
 PATIENCE = 2.0  # seconds after which a user wonders what is going on

@@ -155,7 +155,7 @@ def test_the_number_type_stays_in_every_recipe(recipe: str, dtype: torch.dtype) 
         zoo.advance(engine)
         assert types(engine) == before
         assert engine.cohort.state.parameters.dtype == dtype
-        assert engine.validate(zoo.everyone(engine)).dtype == dtype
+        assert zoo.outputs(engine, zoo.everyone(engine)).dtype == dtype
 
 
 def types(engine: StackedEngine) -> dict[str, torch.dtype]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import studies
+import zoo
 from foldwise.data.folds import make_folds
 from foldwise.engine.loop import Interrupt, Progress
 from foldwise.engine.pace import Pace
@@ -69,7 +70,7 @@ def test_a_score_of_an_epoch_is_that_of_its_rows(finished: Job) -> None:
     last = finished.history().filter(trial=1, seed=0, fold=3, epoch=8)["score"].item()
     stack = finished.stacks[0]
     place = next(p for p, m in enumerate(stack.members) if (m.trial, m.seed, m.fold) == (0, 0, 2))
-    outputs = stack.engine.validate([place])[0]
+    outputs = zoo.outputs(stack.engine, [place])[0]
     assert last == pytest.approx(
         np.mean(outputs.argmax(1).numpy() == finished.table.targets[UNEQUAL.validation[2]])
     )

@@ -62,7 +62,7 @@ def compare(
                 engine.cohort.state.parameters.clone(),
                 buffers,
                 losses,
-                engine.validate(zoo.everyone(engine)),
+                zoo.outputs(engine, zoo.everyone(engine)),
             )
     for place, member in enumerate(members):
         module, data, own = world.alone(member)

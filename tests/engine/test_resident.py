@@ -57,7 +57,7 @@ def learned(engine: ResidentEngine, epochs: int = EPOCHS) -> tuple[Tensor, Tenso
         losses.append(zoo.advance(engine))
         curve = [zoo.CURVES[m.trial % 3][epoch - 1] for m in engine.cohort.members]
         engine.cohort.follow_curve(torch.tensor(curve, dtype=torch.float64), zoo.everyone(engine))
-    return torch.stack(losses, dim=1), engine.validate(zoo.everyone(engine))
+    return torch.stack(losses, dim=1), zoo.outputs(engine, zoo.everyone(engine))
 
 
 def compare(world: zoo.World, members: list[Member], tolerance: float, epochs: int = EPOCHS) -> None:
@@ -166,7 +166,7 @@ def test_the_constant_stays_where_it_is_best() -> None:
     world = zoo.world(what)
     settings = make_settings({"network": "constant"}, base={"loss": what.loss, "epochs": 0})
     engine = world.resident([Member(0, 1, 0, settings)])
-    outputs = engine.validate([0])[0]
+    outputs = zoo.outputs(engine, [0])[0]
     assert torch.equal(outputs, engine.cohort.state.parameters[0].expand_as(outputs))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from foldwise.engine import half
 from foldwise.engine.dropout import KeyedDropout
 from foldwise.engine.group import Group, Shared
 from foldwise.engine.links import Link, Now
-from foldwise.engine.losses import Loss
+from foldwise.engine.losses import KNOBS, Loss
 from foldwise.engine.members import Nursery, first_moment, units_of
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.pace import Pace
@@ -27,6 +27,10 @@ from foldwise.engine.state import Layout, State, concatenate, take
 from foldwise.engine.step import Step, step_of
 from foldwise.errors import NetworkError, SettingsError
 from foldwise.plans.plan import Member
+
+Look = Callable[[Sequence[int], Float[Tensor, "places validation_rows outputs"]], None]
+"""Is given members, by place, and their outputs on their own validation rows, laid out as in `Cohort.validation`; it
+may be called from several threads at once, each with other members."""
 
 
 class Cohort:
@@ -100,6 +104,10 @@ class Cohort:
         self.members += members
         self.lengths += lengths
         self.rates.update(rates)
+        columns = {name: [[float(getattr(m.settings, name))] for m in self.members] for name in KNOBS}
+        self.knobs = {
+            n: torch.tensor(c, dtype=self.rows.dtype, device=self.rows.device) for n, c in columns.items()
+        }
         if mixable and len(self.members) > 1:
             self._refuse_mixing()
 
@@ -255,12 +263,20 @@ class Cohort:
         self, outputs: Float[Tensor, "places validation_rows outputs"], places: Sequence[int]
     ) -> Float[Tensor, " places"]:
         """Average what training minimizes over members' validation rows, given their outputs there."""
-        index, weight = self.validation
-        folds = self.folds(places)
+        index, _ = self.validation
+        folds, own = self.folds(places), self.index(places)
         targets = self.rows.scaled_targets(index[folds], folds)
-        per_row = self.loss.per_row(outputs, targets, self.group(places).settings).double()
-        own = weight[folds]
-        return torch.where(own > 0, per_row * own, 0).sum(1) / own.sum(1)
+        knobs = {name: column[own] for name, column in self.knobs.items()}
+        if not any(self.members[p].settings.label_smoothing for p in places):
+            del knobs["label_smoothing"]
+        return self.mean_over_rows(self.loss.per_row(outputs, targets, knobs), folds)
+
+    def mean_over_rows(
+        self, per_row: Float[Tensor, "places validation_rows"], folds: Int64[Tensor, " places"]
+    ) -> Float[Tensor, " places"]:
+        """Average over the validation rows of folds, in float64, whatever stands at places that only fill up."""
+        weight = self.validation[1][folds]
+        return torch.where(weight > 0, per_row.double() * weight, 0).sum(1) / weight.sum(1)
 
 
 def _remembering(state: State, remembered: dict[str, float | None]) -> State:

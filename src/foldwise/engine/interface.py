@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
-from foldwise.engine.cohort import Cohort
+from foldwise.engine.cohort import Cohort, Look
 from foldwise.engine.stacked.engine import StackedEngine
 from foldwise.engine.stacked.forward import why_no_chain
 from foldwise.errors import SettingsError
@@ -37,6 +38,9 @@ class Engine(Protocol):
     def why(self) -> str:
         """Say why in this way."""
 
+    def at_work(self) -> AbstractContextManager[None]:
+        """Give torch as many threads as it may use itself, while members advance and are looked at."""
+
     def parts(self, places: Sequence[int]) -> list[list[int]]:
         """Divide members who are about to train their next epoch into parts that are finished together.
 
@@ -45,7 +49,7 @@ class Engine(Protocol):
         """
 
     def advance(
-        self, parts: Sequence[Sequence[int]]
+        self, parts: Sequence[Sequence[int]], look: Look | None = None
     ) -> Generator[tuple[list[int], Float[Tensor, " members"]]]:
         """Train the next epoch of the members of each part, and hand each part over as soon as it is finished.
 
@@ -53,10 +57,12 @@ class Engine(Protocol):
         in float64. What is handed over is whole: its slices of the state are written, its `epoch` counted up, then
         and not before, in no certain order of parts. Whoever closes the iteration leaves those that were not handed
         over as if they had not begun.
+
+        `look` is given what `validate` would give it of these members, by the time that the last part was handed over.
         """
 
-    def validate(self, places: Sequence[int]) -> Float[Tensor, "places validation_rows outputs"]:
-        """Give outputs on members' own validation rows, laid out as in `cohort.validation`."""
+    def validate(self, places: Sequence[int], look: Look) -> None:
+        """Compute outputs on members' own validation rows, and let `look` have them, some members at a time."""
 
     def seconds(self) -> float:
         """Estimate the time to train all members to their last epoch."""

@@ -30,6 +30,10 @@ Form = Literal["numbers", "classes", "labels"]
 one output per class; or 0 and 1 as numbers `[rows, labels]` with one output per label."""
 
 
+KNOBS = ("huber_delta", "quantile", "margin", "label_smoothing")
+"""Settings, each member's own, that losses read."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """A loss: its value per row, the targets that it takes, and the constant outputs that minimize it.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foldwise.engine.cohort import Cohort
 from foldwise.engine.interface import Engine
-from foldwise.engine.state import DIVERGED, FINISHED, RUNNING, STOPPED, Kept, concatenate
+from foldwise.engine.state import DIVERGED, FINISHED, RUNNING, STOPPED, Kept, concatenate, put
 from foldwise.plans.course import Course
 from foldwise.plans.plan import Member
 
@@ -35,6 +35,48 @@ class Notes:
     validation_loss: Float[np.ndarray, " places"]
     score: Float[np.ndarray, " places"]
     others: dict[str, Float[np.ndarray, " places"]]
+
+
+class Seen:
+    """What members gave on their validation rows after an epoch, filled in part by part, also from several threads.
+
+    Tensors are by `places`, in their order. `finite` tells whether every output was. Small parts are judged together
+    at the end: each operation takes so long to start that one for a few members is no faster than one for many.
+    """
+
+    FEW = 4
+
+    def __init__(self, cohort: Cohort, measure: Measure, places: list[int]) -> None:
+        self.cohort, self.measure, self.places = cohort, measure, places
+        self.at = {place: at for at, place in enumerate(places)}
+        self.unseen = {*places}
+        self.waiting: list[int] = []
+        device, shape = cohort.rows.device, (len(places), cohort.validation[0].shape[1], cohort.outputs)
+        self.outputs = torch.empty(shape, dtype=cohort.rows.dtype, device=device)
+        self.finite = torch.zeros(len(places), dtype=torch.bool, device=device)
+        self.scores, self.validation_losses = torch.zeros(2, len(places), dtype=torch.float64, device=device)
+
+    def look(self, part: Sequence[int], outputs: Float[Tensor, "part validation_rows outputs"]) -> None:
+        """Take the outputs of some of the members."""
+        at = self.cohort.index([self.at[place] for place in part])
+        self.outputs.index_copy_(0, at, outputs)
+        if len(part) > self.FEW:
+            self._judge(part, at, outputs)
+        else:
+            self.waiting += part
+        self.unseen.difference_update(part)
+
+    def finish(self) -> None:
+        """Judge whoever has not been."""
+        if self.waiting:
+            at = self.cohort.index([self.at[place] for place in self.waiting])
+            self._judge(self.waiting, at, self.outputs.index_select(0, at))
+
+    def _judge(self, part: Sequence[int], at: Tensor, outputs: Tensor) -> None:
+        folds = self.cohort.folds(part)
+        self.finite[at] = torch.isfinite(outputs.flatten(1).abs().amax(1))
+        self.scores[at] = self.measure(self.cohort.rows.unscaled(outputs, folds), folds)
+        self.validation_losses[at] = self.cohort.validation_loss(outputs, part)
 
 
 @dataclass
@@ -108,15 +150,23 @@ class Stack:
         """Look at members that have just started, before they learn."""
         new = [p for p in self.running if self.courses[self.members[p].trial].epoch < 0]
         if new:
-            self._see(new, None, {}, measure)
+            seen = Seen(self.cohort, measure, new)
+            with self.engine.at_work():
+                self.engine.validate(new, seen.look)
+                self._note(seen, None, {})
 
     def advance(self, measure: Measure, learnt: Callable[[int], None]) -> None:
         """Train the next epoch of every running member, look at the validation rows, and keep what is best.
 
         `learnt` is told how many rows were learnt from, part by part, and may raise to break the epoch off.
         """
+        with self.engine.at_work():
+            self._advance(measure, learnt)
+
+    def _advance(self, measure: Measure, learnt: Callable[[int], None]) -> None:
         begun = self.begun = self.begun or self._begin()
-        with closing(self.engine.advance(list(begun.left))) as parts:
+        seen = Seen(self.cohort, measure, begun.places)
+        with closing(self.engine.advance(list(begun.left), seen.look)) as parts:
             for part, losses in parts:
                 # a part may come in pieces, where memory ran out
                 done = {*part}
@@ -124,29 +174,27 @@ class Stack:
                 begun.losses[part] = losses
                 learnt(sum(self.cohort.lengths[p] for p in part))
         self.begun = None
-        self._see(begun.places, begun.losses[begun.places], begun.counted, measure)
+        if seen.unseen:  # those who had done this epoch when it was broken off
+            self.engine.validate([place for place in begun.places if place in seen.unseen], seen.look)
+        self._note(seen, begun.losses[begun.places], begun.counted)
 
     def _begin(self) -> Begun:
         places, cohort = self.running, self.cohort
         unknown = torch.full((len(cohort),), torch.nan, dtype=torch.float64, device=cohort.rows.device)
         return Begun(places, self.engine.parts(places), unknown, cohort.counted(places))
 
-    def _see(
-        self, places: list[int], losses: Tensor | None, counted: dict[str, Tensor], measure: Measure
-    ) -> None:
-        """Look at members after an epoch (without losses: before the first); note, follow, keep and stop."""
-        cohort, folds = self.cohort, self.cohort.folds(places)
-        outputs = self.engine.validate(places)
-        finite = torch.isfinite(outputs).flatten(1).all(1)
+    def _note(self, seen: Seen, losses: Tensor | None, counted: dict[str, Tensor]) -> None:
+        """Note what was seen after an epoch (without losses: before the first); follow, keep and stop."""
+        seen.finish()
+        cohort, places, validation_losses = self.cohort, seen.places, seen.validation_losses
         others = {} if losses is None else self._others(places, counted)
-        broken = ~finite if losses is None else ~finite | self._lost(losses, others)
+        broken = ~seen.finite if losses is None else ~seen.finite | self._lost(losses, others)
         # a broken member has no score, though some metrics (accuracy) make a number of NaN
-        scores = measure(cohort.rows.unscaled(outputs, folds), folds).where(~broken, torch.nan)
-        validation_losses = cohort.validation_loss(outputs, places)
+        scores = seen.scores.where(~broken, torch.nan)
         better = self._follow(places, scores, broken)
         if losses is not None:
             cohort.follow_curve(self._fold_mean(places, validation_losses)[cohort.index(places)], places)
-        self._keep([p for p in places if self.members[p].trial in better], places, outputs)
+        self._keep([p for p in places if self.members[p].trial in better], seen)
         self._stop(places, broken)
         self.notes.append(
             Notes(
@@ -196,14 +244,22 @@ class Stack:
                 better.add(trial)
         return better
 
-    def _keep(self, mine: list[int], places: list[int], outputs: Tensor) -> None:
-        state, kept = self.cohort.state, self.kept
-        own, seen = self.cohort.index(mine), {p: n for n, p in enumerate(places)}
-        kept.parameters[own] = state.parameters[own]
-        for name, buffer in state.buffers.items():
-            kept.buffers[name][own] = buffer[own]
-        kept.outputs[own] = outputs[self.cohort.index([seen[p] for p in mine])]
-        kept.epoch[own] = state.epoch[own]
+    def _keep(self, mine: list[int], seen: Seen) -> None:
+        state, own, at = (
+            self.cohort.state,
+            self.cohort.index(mine),
+            self.cohort.index([seen.at[p] for p in mine]),
+        )
+        put(
+            self.kept,
+            own,
+            Kept(
+                state.parameters.index_select(0, own),
+                {name: buffer.index_select(0, own) for name, buffer in state.buffers.items()},
+                seen.outputs.index_select(0, at),
+                state.epoch.index_select(0, own),
+            ),
+        )
 
     def _stop(self, places: list[int], broken: Tensor) -> None:
         """Stop members that broke, at once and alone; and those of trials that have ended."""

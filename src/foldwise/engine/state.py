@@ -92,20 +92,25 @@ def _map(change: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 def take(record: Record, members: Tensor | slice) -> Record:
     """Give the slices of some members as a record of its own; a slice shares memory, an index copies."""
-    return replace(
-        record, **{f.name: _map(lambda t: t[members], getattr(record, f.name)) for f in fields(record)}
-    )
+
+    def own(t: Tensor) -> Tensor:
+        return t[members] if isinstance(members, slice) else t.index_select(0, members)
+
+    return replace(record, **{f.name: _map(own, getattr(record, f.name)) for f in fields(record)})
 
 
 def put(record: Record, members: Tensor | slice, part: Record) -> None:
     """Write the slices of some members back, in place."""
     for f in fields(record):
         ours, theirs = getattr(record, f.name), getattr(part, f.name)
-        if isinstance(ours, Mapping):
-            for name in ours:
-                ours[name][members] = theirs[name]
-        else:
-            ours[members] = theirs
+        pairs = (
+            [(ours[name], theirs[name]) for name in ours] if isinstance(ours, Mapping) else [(ours, theirs)]
+        )
+        for into, values in pairs:
+            if isinstance(members, slice):
+                into[members] = values
+            else:
+                into.index_copy_(0, members, values)
 
 
 def concatenate(records: list[Record]) -> Record:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldwise.engine.cohort import Cohort
+from foldwise.engine.cohort import Cohort, Look
 from foldwise.engine.resident import member as core
 from foldwise.engine.resident.inputs import Trials, Turn, data_of, part_of, prepared_bytes
 from foldwise.engine.resident.losses import LOSSES
@@ -25,7 +25,7 @@ from foldwise.engine.resident.rules import OPTIMIZERS, REMEMBERED
 from foldwise.engine.state import State, put, take
 
 CACHE_BYTES = 384 << 10  # of a core, that the values and slopes of a block of rows may fill
-PARTS = 4  # for each core, so that none waits long for the others at the end of an epoch
+SHARE = 2  # the part that a core takes next is one of so many for each core
 
 
 def lacks(cohort: Cohort) -> str:
@@ -56,11 +56,15 @@ class ResidentEngine:
         self.data = data_of(cohort.rows, cohort.validation[0])
         self._look()
 
+    def _look_again(self) -> None:
+        if self.known != len(self.cohort):  # some have joined
+            self._look()
+
     def _look(self) -> None:
-        """Note what follows from the settings of the members, as often as some have joined."""
+        """Note what follows from the settings of the members."""
         cohort = self.cohort
         self.known = len(cohort)
-        self.trials = Trials(cohort.members, cohort.layout, cohort.rows.dtype)
+        self.trials = Trials(cohort)
         shapes = {name: tuple(cohort.state.buffers[name].shape[1:]) for name in self.constants}
         drops = [any(rates) for rates in zip(*cohort.rates.values(), strict=True)]
         features, item = cohort.rows.features.shape[1], cohort.rows.dtype.itemsize
@@ -69,34 +73,38 @@ class ResidentEngine:
     # An epoch
 
     def parts(self, places: Sequence[int]) -> list[list[int]]:
-        """Cut members into parts that each keep a core busy for a while."""
-        count = min(len(places), PARTS * self.workers)
-        ends = [len(places) * part // max(1, count) for part in range(count + 1)]
-        return [list(places[first:last]) for first, last in itertools.pairwise(ends)]
+        """Cut members into parts, the first ones large and the last ones of a single member.
+
+        Each takes a share of those that are left (Polychronopoulos & Kuck 1987, *Guided self-scheduling*): few parts,
+        and yet no core waits long for the others at the end of an epoch.
+        """
+        left, parts = list(places), []
+        while left:
+            size = math.ceil(len(left) / (SHARE * self.workers))
+            parts.append(left[:size])
+            left = left[size:]
+        return parts
 
     def advance(
-        self, parts: Sequence[Sequence[int]]
+        self, parts: Sequence[Sequence[int]], look: Look | None = None
     ) -> Generator[tuple[list[int], Float[Tensor, " members"]]]:
         """Train the next epoch of the members of each part, and hand each part over as soon as it is finished."""
         if not parts:
             return
-        if self.known != len(self.cohort):
-            self._look()
+        self._look_again()
         asked = [place for part in parts for place in part]
         if asked != self.asked:  # what was made for those who trained together is not needed any more
             self.asked = asked
             self.cohort.forget_groups()
         turn = Turn(self.cohort, asked, self.trials)
         members, chances = turn.members(), turn.chances()
-        steps, batches = turn.counts()
+        steps, batches = turn.counts
         ends = np.cumsum([len(part) for part in parts]).tolist()
         owns = [slice(end - len(part), end) for end, part in zip(ends, parts, strict=True)]
         jobs = [
-            self.pool.submit(self._train, part, members[own], part_of(chances, own))
+            self.pool.submit(self._epoch, part, members[own], part_of(chances, own), look)
             for part, own in zip(parts, owns, strict=True)
         ]
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # torch's own threads would wait for cores that are all at work
         try:
             for part, own, job in zip(parts, owns, jobs, strict=True):
                 state, losses = job.result()
@@ -109,12 +117,29 @@ class ResidentEngine:
                 yield list(part), losses
         finally:
             wait([job for job in jobs if not job.cancel()])
+
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        """Hold torch to one thread: its own would wait for cores that are all at work, and spin when they are not."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
             torch.set_num_threads(threads)
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
         """Start the workers; what is compiled runs without Python's lock."""
         return ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+
+    def _epoch(
+        self, part: Sequence[int], members: np.ndarray, chances: Chances, look: Look | None
+    ) -> tuple[State, Float[Tensor, " members"]]:
+        state, losses = self._train(part, members, chances)
+        if look is not None:
+            look(part, self._outputs(state, members))
+        return state, losses
 
     def _train(
         self, part: Sequence[int], members: np.ndarray, chances: Chances, most: int = sys.maxsize
@@ -166,28 +191,26 @@ class ResidentEngine:
 
     # Validation
 
-    def validate(self, places: Sequence[int]) -> Float[Tensor, "places validation_rows outputs"]:
-        """Give outputs on each member's own validation rows, padded to those of the longest fold."""
+    def validate(self, places: Sequence[int], look: Look) -> None:
+        """Compute outputs on members' own validation rows, and let `look` have them, part by part."""
+        self._look_again()
         cohort = self.cohort
-        members = np.zeros(len(places), core.MEMBER)
-        own = [cohort.members[p] for p in places]
-        members["fold"] = [m.fold for m in own]
-        members["prepared"] = [cohort.rows.preparation(m.settings.scaling, m.fold) for m in own]
-        shape = (len(places), self.data.validation.shape[1], cohort.outputs)
-        outputs = torch.empty(shape, dtype=cohort.rows.dtype)
-        space = self._space(256)
 
-        def work(first: int, last: int) -> None:
-            state = take(cohort.state, cohort.index(places[first:last]))
-            weights, constants = state.parameters.numpy(), self._constants(state)
-            into = outputs[first:last].numpy()
-            core.evaluate(members[first:last], self.program, self.data, weights, constants, space, into)
+        def work(part: Sequence[int]) -> None:
+            state, members = take(cohort.state, cohort.index(part)), self.trials.records[list(part)]
+            look(part, self._outputs(state, members))
 
-        ends = np.cumsum([0, *(len(part) for part in self.parts(places))]).tolist()
-        jobs = [self.pool.submit(work, *pair) for pair in itertools.pairwise(ends)]
+        jobs = [self.pool.submit(work, part) for part in self.parts(places)]
         wait(jobs)
         for job in jobs:
             job.result()
+
+    def _outputs(self, state: State, members: np.ndarray) -> Float[Tensor, "members validation_rows outputs"]:
+        """Give outputs on each member's own validation rows, padded to those of the longest fold."""
+        shape = (len(state), self.data.validation.shape[1], self.cohort.outputs)
+        outputs = torch.empty(shape, dtype=self.cohort.rows.dtype)
+        weights, constants = state.parameters.numpy(), self._constants(state)
+        core.evaluate(members, self.program, self.data, weights, constants, self._space(256), outputs.numpy())
         return outputs
 
     # What it takes
@@ -212,7 +235,7 @@ class ResidentEngine:
         turn = Turn(cohort, few, self.trials)
         members, chances = turn.members(), turn.chances()
         rows = min(32 * int(members["size"].max()), *turn.lengths)
-        self.validate(few)  # so that this is compiled by now too
+        self.validate(few, lambda part, outputs: None)  # so that this is compiled by now too
         taken = []
         for _ in range(3):  # the first one may compile
             start = time.perf_counter()

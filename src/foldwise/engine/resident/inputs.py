@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -19,9 +20,6 @@ from foldwise.engine.resident.member import MEMBER, REAL, Chances, Data, Lines, 
 from foldwise.engine.rows import Rows
 from foldwise.engine.schedules import When, factors
 from foldwise.engine.shares import shares_of
-from foldwise.engine.state import Layout
-from foldwise.plans.plan import Member
-from foldwise.settings import Settings
 
 PREPARED_BYTES = 256 << 20
 """What tables that are prepared ahead may fill; with more folds than that, rows are prepared when they are needed."""
@@ -81,23 +79,38 @@ def _prepared(rows: Rows) -> np.ndarray:
 
 
 class Trials:
-    """The distinct settings of a cohort, and how much each parameter has of rate, decay and penalties under them."""
+    """What stays as it is while the members of a cohort train.
 
-    def __init__(self, members: Sequence[Member], layout: Layout, dtype: torch.dtype) -> None:
-        self.members = len(members)
-        self.other_labels: dict[
-            int, OtherLabels
-        ] = {}  # by seed, what label noise puts in the place of labels
-        distinct = list(dict.fromkeys(m.settings for m in members))
-        self.place = {settings: place for place, settings in enumerate(distinct)}
-        shares = shares_of(distinct, layout, dtype, torch.device("cpu"))
-        self.asked = {
-            "scaled_rate": _differing(shares.rate, 1, len(distinct)),
-            "decays": _differing(shares.decay, 0, len(distinct)),
-            "l1s": _differing(shares.l1, 0, len(distinct)),
-            "l2s": _differing(shares.l2, 0, len(distinct)),
-            "freezes": _differing(shares.trained, 1, len(distinct)),
-        }
+    `records` is what is known of each, without what depends on its epoch; `lines` how much each parameter has of
+    rate, decay and penalties under the distinct settings.
+    """
+
+    def __init__(self, cohort: Cohort) -> None:
+        # by seed, what label noise puts in the place of labels
+        self.other_labels: dict[int, OtherLabels] = {}
+        dtype = cohort.rows.dtype
+        distinct, line = _numbered(m.settings for m in cohort.members)
+        shares = shares_of(distinct, cohort.layout, dtype, torch.device("cpu"))
+        records = self.records = np.zeros(len(cohort), MEMBER)
+        for name in REAL:
+            if hasattr(cohort.shared, name):
+                records[name] = np.array([getattr(s, name) for s in distinct], dtype=np.float64)[line]
+        for name, share, usual in (
+            ("scaled_rate", shares.rate, 1), ("decays", shares.decay, 0), ("l1s", shares.l1, 0),
+            ("l2s", shares.l2, 0), ("freezes", shares.trained, 1),
+        ):  # fmt: skip
+            records[name] = _differing(share, usual, len(distinct))[line]
+        records["trial"] = line
+        records["fold"] = [m.fold for m in cohort.members]
+        records["seed"] = [m.seed for m in cohort.members]
+        records["prepared"] = [cohort.rows.preparation(m.settings.scaling, m.fold) for m in cohort.members]
+        records["accumulation"] = cohort.pace.accumulation
+        records["moves"] = "velocity" in cohort.state.moments
+        records["looks_ahead"], records["centers"] = cohort.shared.nesterov, cohort.shared.centered
+        rates = [cohort.rates[m.trial] for m in cohort.members]
+        layers = max(1, len(cohort.dropouts))
+        self.limits = _filled([[threshold(r) for r in each] for each in rates], layers).astype(np.int64)
+        self.scales = _filled([[rescale(r) for r in each] for each in rates], layers)
         nothing = torch.zeros(0, 0, dtype=dtype)
         rate, decay, l1, l2, trained = (
             (nothing if line is None else line).numpy()
@@ -110,10 +123,6 @@ class Trials:
             np.stack(limited) if limited else np.zeros((0, 0, 0), dtype=bool),
             np.stack(most) if most else np.zeros((0, 0)),
         )  # fmt: skip
-
-    def of(self, settings: Settings) -> int:
-        """Give the line of settings."""
-        return self.place[settings]
 
 
 def _differing(line: Tensor | None, usual: float, trials: int) -> Bool[np.ndarray, " trials"]:
@@ -139,42 +148,29 @@ class Turn:
 
     def members(self) -> np.ndarray:
         """Give what is known of each member, as records of the type `MEMBER`."""
-        cohort, exact, records = self.cohort, self.group.exact, np.zeros(len(self.own), MEMBER)
-        for name in REAL:
-            if name in exact:
-                records[name] = exact[name].numpy()
+        records = self.trials.records[self.places]
         if self.group.sums is not None:
             records["sums"] = self.group.sums.numpy()
-        records["fold"] = [m.fold for m in self.own]
-        records["seed"] = [m.seed for m in self.own]
-        records["prepared"] = [cohort.rows.preparation(m.settings.scaling, m.fold) for m in self.own]
-        records["size"] = [cohort.pace.size(epoch) for epoch in self.epochs]
-        records["accumulation"] = cohort.pace.accumulation
+        records["size"] = [self.cohort.pace.size(epoch) for epoch in self.epochs]
         records["seen"] = self.group.batches_before(self.next).numpy()
-        records["updates"] = cohort.state.step[self.index].numpy()
+        records["updates"] = self.cohort.state.step[self.index].numpy()
         records["epoch"], records["factors"], records["labels"] = self.epochs, self.pace, self.seed
-        records["trial"] = [self.trials.of(m.settings) for m in self.own]
-        for name, asked in self.trials.asked.items():
-            records[name] = asked[records["trial"]]
-        records["moves"] = "velocity" in cohort.state.moments
-        records["looks_ahead"], records["centers"] = cohort.shared.nesterov, cohort.shared.centered
         return records
 
+    @cached_property
     def counts(self) -> tuple[Tensor, Tensor]:
         """Count the steps and the batches of each member's epoch."""
-        pairs = zip(self.lengths, self.epochs, strict=True)
-        counts = torch.tensor([self.cohort.pace.count(rows, epoch) for rows, epoch in pairs])
+        pairs, number = _numbered(zip(self.lengths, self.epochs, strict=True))
+        counts = torch.tensor([self.cohort.pace.count(rows, epoch) for rows, epoch in pairs])[number]
         return counts[:, 0], counts[:, 1]
 
     def chances(self) -> Chances:
         """Give what is drawn for these epochs, and the factors of their learning rates."""
-        rates = [self.cohort.rates[m.trial] for m in self.own]
-        layers = max(1, len(self.cohort.dropouts))
         draws, values = self._labels()
         return Chances(
             self._factors(),
-            _filled([[threshold(r) for r in each] for each in rates], layers).astype(np.int64),
-            _filled([[rescale(r) for r in each] for each in rates], layers),
+            self.trials.limits[self.places],
+            self.trials.scales[self.places],
             self._mix(),
             draws,
             values,
@@ -183,7 +179,7 @@ class Turn:
     def _mix(self) -> np.ndarray:
         if not self.group.asks("mixup"):
             return np.zeros((0, 0))
-        batches = int(self.counts()[1].max())
+        batches = int(self.counts[1].max())
         return np.ascontiguousarray(self.group.mix_shares(self.next, batches).numpy().T)
 
     def _labels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -203,21 +199,21 @@ class Turn:
     def _factors(self) -> np.ndarray:
         firsts = torch.tensor(numbers_among(range(len(self.paces)), self.pace))
         state, index = self.cohort.state, self.index[firsts]
-        most = int(self.counts()[0].max())
+        most = int(self.counts[0].max())
 
-        def spread(values: Tensor) -> Tensor:
-            return values.repeat_interleave(most)
+        def column(values: Tensor) -> Tensor:
+            return values.unsqueeze(1)  # the same in every step
 
         plateau = state.moments.get("plateau_factor")
         when = When(
-            spread(state.step[index]) + torch.arange(most).repeat(len(firsts)),
-            spread(self.group.total_steps[firsts]),
-            spread(state.epoch[index]),
-            {name: spread(values[firsts]) for name, values in self.group.exact.items()},
-            None if plateau is None else spread(plateau.squeeze(1)[index]),
+            column(state.step[index]) + torch.arange(most),
+            column(self.group.total_steps[firsts]),
+            column(state.epoch[index]),
+            {name: column(values[firsts]) for name, values in self.group.exact.items()},
+            None if plateau is None else plateau[index],
         )
-        marked = {name: spread(owners[firsts]) for name, owners in self.group.schedules.items()}
-        return factors(marked, when).view(len(firsts), most).numpy()
+        marked = {name: column(owners[firsts]) for name, owners in self.group.schedules.items()}
+        return factors(marked, when).numpy()
 
 
 def part_of(chances: Chances, own: slice) -> Chances:

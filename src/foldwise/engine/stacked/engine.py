@@ -9,7 +9,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldwise.engine.cohort import Cohort
+from foldwise.engine.cohort import Cohort, Look
 from foldwise.engine.members import tensors_of
 from foldwise.engine.stacked import memory
 from foldwise.engine.stacked.forward import Forward, choose_forward
@@ -189,6 +189,10 @@ class StackedEngine:
 
     # An epoch
 
+    def at_work(self) -> AbstractContextManager[None]:
+        """Let torch have all its threads: where several chunks are at work, each worker is held to one."""
+        return nullcontext()
+
     def parts(self, places: Sequence[int]) -> list[list[int]]:
         """Cut members who are about to train their next epoch into chunks of equal batch size, in their order."""
         self._decide()
@@ -211,13 +215,13 @@ class StackedEngine:
         return max(1, min(chunk, members, max(LEAST_CHUNK, math.ceil(members / self.workers))))
 
     def advance(
-        self, parts: Sequence[Sequence[int]]
+        self, parts: Sequence[Sequence[int]], look: Look | None = None
     ) -> Generator[tuple[list[int], Float[Tensor, " members"]]]:
         """Train one epoch of the members of each part, its next one, and hand the parts over as they are finished.
 
         Gives the places of a part and its mean training losses, in float64. A part trains on a copy, and becomes
         the state when it is handed over: who stops in between leaves every member at a whole epoch. Where memory
-        runs out, a part is handed over in pieces.
+        runs out, a part is handed over in pieces. `look` is given outputs on validation rows after the last part.
         """
         self._decide()
         self._mode(training=True)
@@ -228,6 +232,10 @@ class StackedEngine:
             for part, (state, losses) in finished:
                 put(self.cohort.state, self.cohort.index(part), state)
                 yield list(part), losses
+        if (
+            look is not None
+        ):  # not part by part: the network is in one mode for all who train at the same time
+            self.validate([place for part in parts for place in part], look)
 
     def _forget_graphs_of_fewer(self) -> None:
         """Go on eagerly when members have joined: they may ask for links and dropout that no graph has."""
@@ -339,22 +347,19 @@ class StackedEngine:
 
     # Validation
 
-    def validate(self, places: Sequence[int]) -> Float[Tensor, "places validation_rows outputs"]:
-        """Give outputs on each member's own validation rows, padded to those of the longest fold."""
+    def validate(self, places: Sequence[int], look: Look) -> None:
+        """Compute outputs on members' own validation rows, and let `look` have them, chunk by chunk."""
         cohort = self.cohort
         index, _ = cohort.validation
         self._mode(training=False)
 
-        def work(chunk: Sequence[int]) -> tuple[Tensor]:
+        def work(chunk: Sequence[int]) -> tuple[()]:
             group = cohort.group(chunk)
-            return (self.stepper.outputs(group, self._copy(chunk), index[group.fold_of_stream]),)
+            look(chunk, self.stepper.outputs(group, self._copy(chunk), index[group.fold_of_stream]))
+            return ()
 
-        shape = (len(places), index.shape[1], cohort.outputs)
-        outputs = torch.empty(shape, dtype=cohort.rows.dtype, device=cohort.rows.device)
-        at = {place: n for n, place in enumerate(places)}
-        for chunk, (own,) in self._for_each(work, self._chunks(places)):
-            outputs[cohort.index([at[place] for place in chunk])] = own
-        return outputs
+        for _ in self._for_each(work, self._chunks(places)):
+            pass
 
     # What it takes
 
