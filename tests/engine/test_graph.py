@@ -138,6 +138,24 @@ def test_shapes_share_a_graph_and_there_are_never_many(monkeypatch: pytest.Monke
     assert needed[0] > needed[1] == 2
 
 
+def test_graphs_do_not_outlive_members_who_join() -> None:
+    # those who join ask for a link that the graph does not have, and which members of their chunk then share
+    world, members = made("mlp tanh", "classes", "adam")
+    plain = [
+        replace(m, trial=0, settings=m.settings.model_copy(update={"clip_norm": 0.0})) for m in members[:2]
+    ]
+    clipped = [
+        replace(m, trial=1, settings=m.settings.model_copy(update={"clip_norm": 1e-3})) for m in members[2:4]
+    ]
+    engine, eager = compiling(world, plain, "eager", chunk=2), world.engine(plain, chunk=2)
+    assert_same(engine, eager, epochs=1)
+    for own in (engine, eager):
+        own.cohort.add(clipped)
+    assert_same(engine, eager, epochs=2)
+    assert (engine.compile, engine.graphs) == ("off", None)
+    assert "members have joined" in engine.why
+
+
 def test_chunks_that_are_not_whole_take_eager_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     world, members = made("mlp tanh", "classes", "adam")
     counting = Counting(monkeypatch)
