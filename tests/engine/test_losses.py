@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import zoo
 from foldwise.data.target import Task
-from foldwise.engine.losses import LOSSES, losses_for
+from foldwise.engine.losses import KNOBS, LOSSES, losses_for
 from foldwise.errors import SettingsError
 from foldwise.reference import Own, loss_of
 from foldwise.settings import Settings
@@ -60,6 +60,21 @@ def test_each_member_smooths_by_its_own_share(target: zoo.Target) -> None:
         torch.testing.assert_close(
             together[place], target.record.per_row(outputs[place], targets[place], own), **EXACT
         )
+
+
+@pytest.mark.parametrize("target", zoo.TARGETS.values(), ids=zoo.TARGETS.keys())
+def test_a_mean_over_rows_has_the_same_bits_whoever_is_judged_beside(target: zoo.Target) -> None:
+    # parts differ after a resume, and members may not
+    outputs, targets = drawn(target, members=11, rows=97)
+    knobs = {name: torch.full((11, 1), 0.7, dtype=torch.float64) for name in KNOBS}
+    per_row = target.record.per_row
+
+    def means(own: list[int]) -> torch.Tensor:
+        return per_row(outputs[own], targets[own], {n: k[own] for n, k in knobs.items()}).sum(1)
+
+    every = means(list(range(11)))
+    for parts in ([[i] for i in range(11)], [[0], [1, 2, 3], [4, 5, 6, 7, 8, 9, 10]]):
+        assert torch.equal(torch.cat([means(part) for part in parts]), every)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
