@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from foldwise.data.folds import Folds
-from foldwise.data.prepare import learn_preparation, learn_target_scale
+from foldwise.data.prepare import Preparation, TargetScale, learn_preparation, learn_target_scale
 from foldwise.data.table import Table
 from foldwise.data.target import Task
+from foldwise.data.variants import Variants
 from foldwise.data.weights import score_weights, training_weights
 from foldwise.engine.cohort import Cohort
 from foldwise.engine.field import Field
@@ -60,6 +61,7 @@ class Job:
     searched: Searched | None = None
     _named: tuple[Plan, list[str]] | None = None
     compile: str = "auto"
+    variants: Variants | None = None  # what some folds learn that others do not; questions ask for it
 
     @property
     def plan(self) -> Plan:
@@ -78,8 +80,10 @@ class Job:
     @cached_property
     def training_weights(self) -> np.ndarray | None:
         """Say what each row counts in the training of each fold, `[folds, rows]`; None when all count 1."""
-        table = self.table
-        return training_weights(table.weights, table.targets, self.folds.train, table.weighting.classes)
+        table, train, classes = self.table, self.folds.train, self.table.weighting.classes
+        if self.variants is not None:
+            return self.variants.training_weights(table.weights, train, classes)
+        return training_weights(table.weights, table.targets, train, classes)
 
     @cached_property
     def score_weights(self) -> np.ndarray | None:
@@ -101,28 +105,44 @@ class Job:
         """Place the rows for networks of one loss; features and constants are shared with those of the others."""
         if not self._rows:
             scalings = sorted({*(s.scaling for s in self.asked.trials), *self.policy.scalings})
-            table, train = self.table, self.folds.train
+            table = self.table
             self._rows[loss] = place_rows(
                 table.features,
-                self.losses[loss].shaped(table.targets),
+                self.losses[loss].shaped(self._targets),
                 self.folds,
-                {
-                    s: learn_preparation(table.features, train, table.numbers, s, table.weights)
-                    for s in scalings
-                },
-                learn_target_scale(table.targets, train, table.weights)
-                if self.task.kind == "regression"
-                else None,
+                {s: self._preparation(s) for s in scalings},
+                self._target_scale() if self.task.kind == "regression" else None,
                 device=self.device,
                 dtype=self.dtype,
                 weights=self.training_weights,
                 sample_weights=table.weights,
                 score_weights=self.score_weights,
+                target_start=None if self.variants is None else self.variants.target_start,
             )
         if loss not in self._rows:
             shared = next(iter(self._rows.values()))
-            self._rows[loss] = shared.with_targets(self.losses[loss].shaped(self.table.targets))
+            self._rows[loss] = shared.with_targets(self.losses[loss].shaped(self._targets))
         return self._rows[loss]
+
+    @property
+    def _targets(self) -> np.ndarray:
+        """Give the targets; where they have versions, those one after another."""
+        return self.table.targets if self.variants is None else self.variants.joined
+
+    def _target_start(self, fold: int) -> int:
+        starts = None if self.variants is None else self.variants.target_start
+        return 0 if starts is None else int(starts[fold])
+
+    def _preparation(self, scaling: str) -> Preparation:
+        table, train = self.table, self.folds.train
+        if self.variants is not None:
+            return self.variants.preparation(table.features, train, table.numbers, scaling, table.weights)
+        return learn_preparation(table.features, train, table.numbers, scaling, table.weights)
+
+    def _target_scale(self) -> TargetScale:
+        if self.variants is not None:
+            return self.variants.target_scale(self.folds.train, self.table.weights)
+        return learn_target_scale(self.table.targets, self.folds.train, self.table.weights)
 
     @cached_property
     def _rows(self) -> dict[str, Rows]:
@@ -286,14 +306,14 @@ class Job:
     def measure(self, outputs: Tensor, folds: Tensor) -> Tensor:
         """Average the metric's loss over each member's validation rows."""
         cohort = self.stacks[0].cohort
-        rows = cohort.validation[0][folds]
+        places = cohort.rows.in_version(cohort.validation[0][folds], folds)
         return cohort.mean_over_rows(
-            self.metric.per_row(outputs, self._metric_targets[rows], self.task), folds
+            self.metric.per_row(outputs, self._metric_targets[places], self.task), folds
         )
 
     @cached_property
     def _metric_targets(self) -> Tensor:
-        return torch.tensor(self.table.targets, device=self.device)
+        return torch.tensor(self._targets, device=self.device)
 
     def records(self, live: bool = False) -> list[TrialRecord]:
         """Collect, trial by trial, the losses of its kept epoch; `live` while training goes on."""
@@ -316,7 +336,8 @@ class Job:
         for p in places:
             m = stack.members[p]
             own = torch.from_numpy(rows[m.fold]).to(self.device)
-            each = self.metric.per_row(outputs[p, : len(own)], self._metric_targets[own], self.task)
+            targets = self._metric_targets[self._target_start(m.fold) + own]
+            each = self.metric.per_row(outputs[p, : len(own)], targets, self.task)
             losses[m.seed, m.fold] = each.double().cpu().numpy()
         per_row, per_fold = row_losses(len(self.table.features), losses, rows, self.score_weights)
         epoch = course.best_epoch

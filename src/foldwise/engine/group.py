@@ -193,8 +193,9 @@ class Group:
             return None
         rows, form = self.of.rows, self.of.loss.form
         seeds = sorted({m.seed for m in self.members})
-        tables = [other_labels(seed, rows.targets, form, self.of.outputs) for seed in seeds]
-        first = [seeds.index(m.seed) * len(rows.targets) for m in self.members]
+        # the draws look at the form of the targets alone, so they are the same for all versions
+        tables = [other_labels(seed, rows.targets_of(0), form, self.of.outputs) for seed in seeds]
+        first = [seeds.index(m.seed) * len(rows.features) for m in self.members]
         return OtherLabels.joined(tables), self._index(first).unsqueeze(1)
 
     def mix_shares(self, epoch: int, batches: int) -> Float[Tensor, "batches members"]:

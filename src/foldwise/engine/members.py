@@ -97,7 +97,7 @@ class Nursery:
         rows, loss = self.rows, member.settings.loss
         train = torch.from_numpy(rows.folds.train[member.fold]).to(rows.device)
         weights = None if rows.weights is None else rows.weights[member.fold][train]
-        return LOSSES[loss].prior(rows.targets[train], weights, self.outputs[loss])
+        return LOSSES[loss].prior(rows.targets_of(member.fold)[train], weights, self.outputs[loss])
 
     def initial_state(self, members: list[Member], moments: Mapping[str, float | None]) -> State:
         """Stack the members' starts.

@@ -56,7 +56,7 @@ class Rows:
 
     dtype: torch.dtype
     features: Float[Tensor, "rows features"]
-    targets: Tensor  # float [rows, targets], or int64 [rows] class numbers
+    targets: Tensor  # float [rows, targets], or int64 [rows] class numbers; with versions, one after another
     folds: Folds
     scalings: tuple[str, ...]
     constants: Constants
@@ -68,6 +68,8 @@ class Rows:
         None  # what rows count in preparation, where classes do not
     )
     score_weights: Float[Tensor, " rows"] | None = None  # what rows count in scores; None: all count alike
+    # where in `targets` those of each fold begin; None: there is one version, from which all folds learn
+    target_start: Int64[Tensor, " folds"] | None = None
     # what engines make of features and constants, once for all losses
     derived: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
@@ -83,12 +85,23 @@ class Rows:
         self, index: Int64[Tensor, "streams batch"], folds: Int64[Tensor, " streams"]
     ) -> Tensor:
         """Gather targets, in the units in which the networks learn them."""
-        targets = self.targets[index]
+        targets = self.targets[self.in_version(index, folds)]
         if self.target_shift is not None and self.target_scale is not None:
             targets = (targets - self.target_shift[folds].unsqueeze(1)) / self.target_scale[folds].unsqueeze(
                 1
             )
         return targets.to(self.dtype) if targets.is_floating_point() else targets
+
+    def in_version(
+        self, index: Int64[Tensor, "streams batch"], folds: Int64[Tensor, " streams"]
+    ) -> Int64[Tensor, "streams batch"]:
+        """Give the places of rows among the targets that folds learn."""
+        return index if self.target_start is None else index + self.target_start[folds].unsqueeze(1)
+
+    def targets_of(self, fold: int) -> Tensor:
+        """Give the targets of all rows, as one fold learns them, in the units of the table."""
+        first = 0 if self.target_start is None else int(self.target_start[fold])
+        return self.targets[first : first + len(self.features)]
 
     def weights_of(
         self, index: Int64[Tensor, "streams batch"], folds: Int64[Tensor, " streams"]
@@ -141,6 +154,7 @@ def place_rows(
     weights: Float[np.ndarray, "folds rows"] | None = None,
     sample_weights: Float[np.ndarray, " rows"] | None = None,
     score_weights: Float[np.ndarray, " rows"] | None = None,
+    target_start: Int64[np.ndarray, " folds"] | None = None,
 ) -> Rows:
     """Move rows and constants to the device, once."""
 
@@ -165,6 +179,7 @@ def place_rows(
         weight_mean=None if weights is None else placed(_training_means(weights, folds)),
         sample_weights=None if sample_weights is None else placed(sample_weights),
         score_weights=None if score_weights is None else placed(score_weights),
+        target_start=None if target_start is None else placed(target_start),
     )
 
 

@@ -21,12 +21,16 @@ class Member:
 
 @dataclass(frozen=True)
 class Plan:
-    """Trials (one settings value each), each trained on every fold with every seed."""
+    """Trials (one settings value each), each trained on every fold with every seed.
+
+    Where trials have folds of their own, `folds_of` lists them, trial by trial.
+    """
 
     question: str
     trials: tuple[Settings, ...]
     folds: int
     seeds: tuple[int, ...]
+    folds_of: tuple[tuple[int, ...], ...] = ()
 
     def grown(self, trials: Sequence[Settings]) -> Plan:
         """Give the plan with further trials after its own, which keep their numbers."""
@@ -38,7 +42,7 @@ class Plan:
             Member(trial, fold, seed, self.trials[trial])
             for trial in range(first, len(self.trials))
             for seed in self.seeds
-            for fold in range(self.folds)
+            for fold in (self.folds_of[trial] if self.folds_of else range(self.folds))
         ]
 
     def stacks(self, first: int = 0) -> list[list[Member]]:

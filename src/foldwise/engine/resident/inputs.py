@@ -47,12 +47,17 @@ def data_of(rows: Rows, validation: Tensor) -> Data:
         validation=validation.numpy(),
         classes=_plain(classes),
         numbers=_plain(numbers),
+        target_start=_plain(_target_starts(rows)),
         target_shift=nothing if rows.target_shift is None else rows.target_shift.numpy(),
         target_scale=nothing if rows.target_scale is None else rows.target_scale.numpy(),
         # weights that are the same in all folds are one row of memory
         weights=_plain(weights[:1] if weights.strides[0] == 0 else weights),
         weight_mean=np.zeros(0) if rows.weight_mean is None else rows.weight_mean.numpy(),
     )
+
+
+def _target_starts(rows: Rows) -> np.ndarray:
+    return np.zeros(len(rows.folds), np.int64) if rows.target_start is None else rows.target_start.numpy()
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
@@ -186,10 +191,10 @@ class Turn:
         if not self.group.asks("label_noise"):
             return np.zeros((0, 0, 0)), np.zeros((0, 0, 0))
         rows, form, outputs = self.cohort.rows, self.cohort.loss.form, self.cohort.outputs
-        count = len(rows.targets)
+        count = len(rows.features)
         drawn = self.trials.other_labels
         for seed in set(self.seeds) - set(drawn):  # the same in every epoch
-            drawn[seed] = other_labels(seed, rows.targets, form, outputs)
+            drawn[seed] = other_labels(seed, rows.targets_of(0), form, outputs)
         tables = [drawn[seed] for seed in self.seeds]
         draws = [
             np.zeros((count, 0)) if t.draw is None else t.draw.numpy().reshape(count, -1) for t in tables

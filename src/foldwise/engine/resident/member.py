@@ -98,8 +98,9 @@ class Data(NamedTuple):
     bounded: bool
     train: Array  # [folds, rows], bool
     validation: Array  # [folds, rows], numbers of rows
-    classes: Array  # [rows], −1 where targets are numbers
-    numbers: Array  # [rows, columns]
+    classes: Array  # [versions · rows], −1 where targets are numbers
+    numbers: Array  # [versions · rows, columns]
+    target_start: Array  # [folds]: where those of each begin
     target_shift: Array  # [folds, columns], or none
     target_scale: Array
     weights: Array  # [folds or 1, rows], or none
@@ -455,8 +456,8 @@ def _put_targets(m: Any, data: Data, chances: Chances, batch: Batch, count: int,
     """Write the targets of rows, and how much each row counts."""
     rows, weights, t = batch.rows, batch.weights, batch.weights.dtype.type
     _copy_targets(
-        batch.classes, batch.numbers, data.classes, data.numbers, data.target_shift, data.target_scale,
-        m.fold, rows, count,
+        batch.classes, batch.numbers, data.classes, data.numbers, data.target_start[m.fold], data.target_shift,
+        data.target_scale, m.fold, rows, count,
     )  # fmt: skip
     if m.label_noise > 0:
         for r in range(count):
@@ -475,6 +476,7 @@ def _copy_targets(
     numbers: Array,
     all_classes: Array,
     all_numbers: Array,
+    start: int,
     shift: Array,
     scale: Array,
     fold: int,
@@ -482,9 +484,9 @@ def _copy_targets(
     count: int,
 ) -> None:
     for r in range(count):
-        classes[r] = all_classes[rows[r]]
+        classes[r] = all_classes[start + rows[r]]
         for j in range(all_numbers.shape[1]):
-            value = all_numbers[rows[r], j]
+            value = all_numbers[start + rows[r], j]
             if shift.shape[0] > 0:
                 value = (value - shift[fold, j]) / scale[fold, j]
             numbers[r, j] = value
