@@ -9,6 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from foldwise.asking import (
+        bootstrap,
+        capacity,
+        label_noise,
+        learning_curve,
+        leave_one_out,
+        permuted_twin,
+        seeds,
+    )
     from foldwise.engine.links import Link
     from foldwise.errors import FoldwiseError
     from foldwise.plans.ranges import LogRange, Range
@@ -18,7 +27,25 @@ if TYPE_CHECKING:
     from foldwise.study import Study, fit, load
 
 __version__ = "0.1.0"
-__all__ = ["FoldwiseError", "Grid", "Link", "LogRange", "Range", "Settings", "Study", "fit", "load", "resume"]
+__all__ = [
+    "FoldwiseError",
+    "Grid",
+    "Link",
+    "LogRange",
+    "Range",
+    "Settings",
+    "Study",
+    "bootstrap",
+    "capacity",
+    "fit",
+    "label_noise",
+    "learning_curve",
+    "leave_one_out",
+    "load",
+    "permuted_twin",
+    "resume",
+    "seeds",
+]
 
 _HOMES = {
     "FoldwiseError": "foldwise.errors",
@@ -31,6 +58,10 @@ _HOMES = {
     "fit": "foldwise.study",
     "load": "foldwise.study",
     "resume": "foldwise.resuming",
+    **dict.fromkeys(
+        ("bootstrap", "capacity", "label_noise", "leave_one_out", "learning_curve", "permuted_twin", "seeds"),
+        "foldwise.asking",
+    ),
 }
 
 

@@ -36,9 +36,11 @@ from foldwise.outcome import Opening
 from foldwise.plans.ask import Searched, ask
 from foldwise.plans.plan import Plan
 from foldwise.plans.strategy import Account
+from foldwise.questions import QUESTIONS, subject
 from foldwise.recall import Replay
 from foldwise.report.content import content_of
 from foldwise.report.page import render
+from foldwise.store.answers import Answer, read_answers, write_answer
 from foldwise.store.environment import environment
 from foldwise.store.files import claim, spare_folder, unfinished, write_text
 from foldwise.store.folder import read_study, write_description, write_study
@@ -378,6 +380,7 @@ class Study:
     openings: list[dict[str, Any]] = field(default_factory=list)
     folder: Path | None = None
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
+    answers: dict[str, Answer] = field(default_factory=dict)  # by question
 
     @property
     def headline(self) -> str:
@@ -470,6 +473,61 @@ class Study:
         self._refuse_what_is_missing(trial)
         return recall.replay(self, trial, fold, self.plan.seeds[0] if seed is None else seed, data)
 
+    def ask(
+        self,
+        question: str,
+        trial: int | None = None,
+        data: Any = None,
+        *,
+        device: str = "auto",
+        display: Display | None = None,
+        **options: Any,
+    ) -> Answer:
+        """Ask a question about a trial (the winner when None) on the rows of this study; see `foldwise.questions`.
+
+        `data` is the table that the study was made from, or (X, y); one that came from a file is found again by itself.
+        The answer is kept in `answers`, and in the run folder and its page where there is one. `options` are those of
+        the question. Raises FoldwiseError for what cannot be asked.
+        """
+        self._refuse_what_is_missing(self.results[0].number if trial is None else trial)
+        display = display or default_display()
+        about = subject.subject_of(self, trial, data, device_of(device), display.progress)
+        with contextlib.closing(display):
+            answer = subject.ask(question, about, options)
+        self.answers[question] = answer
+        if self.folder is not None:
+            write_answer(answer, self.folder)
+            self.report()
+        return answer
+
+    def learning_curve(self, trial: int | None = None, **options: Any) -> Answer:
+        """Ask how the score grows with the rows: `questions/learning_curve.py` says how, and which options it has."""
+        return self.ask("learning_curve", trial, **options)
+
+    def seeds(self, trial: int | None = None, **options: Any) -> Answer:
+        """Ask how far the score moves by the seed alone: see `questions/seeds.py`."""
+        return self.ask("seeds", trial, **options)
+
+    def leave_one_out(self, trial: int | None = None, **options: Any) -> Answer:
+        """Ask which rows hurt the model: see `questions/leave_one_out.py`."""
+        return self.ask("leave_one_out", trial, **options)
+
+    def capacity(self, trial: int | None = None, **options: Any) -> Answer:
+        """Ask how many random labels the network can learn by heart: see `questions/capacity.py`."""
+        return self.ask("capacity", trial, **options)
+
+    def permuted_twin(self, trial: int | None = None, **options: Any) -> Answer:
+        """Ask what the same settings score on shuffled targets: see `questions/permuted_twin.py`."""
+        return self.ask("permuted_twin", trial, **options)
+
+    def label_noise(self, trial: int | None = None, **options: Any) -> Answer:
+        """Ask what wrong labels do to score and weights: see `questions/label_noise.py`."""
+        return self.ask("label_noise", trial, **options)
+
+    def bootstrap(self, trial: int | None = None, **options: Any) -> Answer:
+        """Ask for the .632+ estimate of the score: see `questions/bootstrap.py`."""
+        return self.ask("bootstrap", trial, **options)
+
     def _refuse_what_is_missing(self, trial: int) -> None:
         custom = any(r.number == trial and r.settings.loss == "custom" for r in self.results)
         if custom and self.loss is None:
@@ -494,6 +552,8 @@ class Study:
         """Write the run folder: study.json, weights, histories, predictions and the page."""
         folder = claim(folder, overwrite)
         write_study(self, folder)
+        for answer in self.answers.values():
+            write_answer(answer, folder)
         self.folder = folder
         self.report()
         return folder
@@ -561,6 +621,7 @@ def load(
         raise SettingsError(
             "`links` have no effect: this study used none of your own.", hint="leave them out"
         )
+    study.answers = read_answers(Path(folder), QUESTIONS)
     study.loss, study.links, study.lacks_links = loss, tuple(links), study.lacks_links and not links
     outcome.refuse_other_networks(study)
     return study

@@ -30,6 +30,7 @@ from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.strategy import Account
 from foldwise.settings import Settings
+from foldwise.store.answers import forget_answers
 from foldwise.store.check import refuse_unfit
 from foldwise.store.files import all_or_nothing, unfinished, write_atomically, write_text
 from foldwise.store.plain import DAMAGE, as_record, reason
@@ -45,6 +46,7 @@ FILES = ("study.json", "state.safetensors", *TABLES, "findings.json", "report.ht
 
 def write_study(study: Study, folder: Path) -> None:
     """Write all files or none; study.json comes last, so that a folder with it is complete."""
+    forget_answers(folder)
     with all_or_nothing(folder, FILES, last="study.json") as place:
         write_atomically(place / "state.safetensors", lambda p: p.write_bytes(save(_tensors(study))))
         _write_table(place / "history.parquet", study.history)

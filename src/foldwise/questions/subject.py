@@ -1,0 +1,279 @@
+"""What a question is about, the job that trains for it, and what is collected from that job."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from foldwise.data.folds import Folds
+from foldwise.data.table import Table, open_again
+from foldwise.data.variants import Variants
+from foldwise.data.weights import score_weights
+from foldwise.engine.links import Link
+from foldwise.engine.loop import Progress
+from foldwise.engine.losses import OwnLoss
+from foldwise.errors import NetworkError, PlanError, SettingsError, did_you_mean
+from foldwise.job import Job
+from foldwise.judge.metrics import METRICS, Metric
+from foldwise.nets.build import Net
+from foldwise.plans.course import Course
+from foldwise.plans.plan import Member, Plan
+from foldwise.plans.policy import TO_THE_END, Decision, Policy
+from foldwise.questions import QUESTIONS
+from foldwise.recall import frame_again
+from foldwise.settings import Settings
+from foldwise.store.answers import Answer
+
+if TYPE_CHECKING:
+    from foldwise.study import Study
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One trial of a study: its rows, settings and folds; `epoch` is the one that it kept."""
+
+    table: Table
+    settings: Settings
+    epoch: int
+    name: str
+    folds: Folds
+    seed: int
+    metric: Metric
+    net: Net | None
+    loss: OwnLoss | None
+    links: tuple[Link, ...]
+    device: torch.device
+    dtype: torch.dtype
+    watch: Watch = lambda now: None
+
+    @property
+    def rows(self) -> int:
+        """Count the rows."""
+        return len(self.table.features)
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """Give the class number of each row; None where targets are no classes."""
+        task = self.table.task
+        return self.table.targets if task.kind in ("binary", "multiclass") and not task.soft else None
+
+    @property
+    def fine(self) -> Metric:
+        """Give a metric that moves with every small change: cross-entropy where the study counts right answers."""
+        return METRICS["log_loss"] if self.metric.name == "accuracy" else self.metric
+
+    def seeds(self, count: int) -> tuple[int, ...]:
+        """Give the first seeds, from that of the study on."""
+        return tuple(range(self.seed, self.seed + count))
+
+    def random(self, purpose: int) -> np.random.Generator:
+        """Give a source of chance that follows from the seed of the study."""
+        return np.random.default_rng([self.seed, purpose])
+
+    def weights_of(self, targets: np.ndarray, scored: np.ndarray) -> Float[np.ndarray, " rows"]:
+        """Say what each row counts in a score, with the classes of some targets."""
+        found = score_weights(self.table.weights, targets, scored, self.table.weighting.classes)
+        return np.ones(self.rows) if found is None else found
+
+    def train(
+        self,
+        question: str,
+        trials: Sequence[Settings],
+        folds: Folds,
+        *,
+        seeds: Sequence[int],
+        folds_of: Sequence[Sequence[int]] = (),
+        variants: Variants | None = None,
+        metric: Metric | None = None,
+        policy: Policy = TO_THE_END,
+        table: Table | None = None,
+    ) -> Job:
+        """Train a plan over the rows; `folds_of` lists the folds of each trial, where not all have all.
+
+        Raises KeyboardInterrupt when the user stops it: half an answer would mislead.
+        """
+        own = tuple(tuple(map(int, each)) for each in folds_of)
+        job = Job(
+            table or self.table,
+            Plan(question, tuple(trials), len(folds), tuple(seeds), own),
+            folds,
+            metric or self.metric,
+            self.net,
+            self.device,
+            self.dtype,
+            loss=self.loss,
+            links=self.links,
+            policy=policy,
+            variants=variants,
+        )
+        if not job.train(self.watch):
+            raise KeyboardInterrupt
+        return job
+
+
+def subject_of(study: Study, trial: int | None, data: Any, device: torch.device, watch: Watch) -> Subject:
+    """Take a trial (the winner when None) of a study, and read its rows again, as `replay` does."""
+    number = study.results[0].number if trial is None else trial
+    result = next((r for r in study.results if r.number == number), None)
+    if result is None:
+        raise PlanError(f"there is no trial {number}.", hint=f"trials are numbered 1 to {len(study.results)}")
+    if result.settings.network == "custom" and study.net is None:
+        raise NetworkError("this study used a network of your own.", hint="foldwise.load(folder, net=MyNet)")
+    table = open_again(
+        frame_again(study.source, study.task.targets, data),
+        study.source,
+        row=study.row,
+        sealed_row=None,
+        task=study.task,
+        columns=study.columns,
+        weighting=study.weighting,
+        weights=study.weights,
+        sealed_weights=None,
+    )
+    models = next(m for m in study.models if m.of_trial(number - 1))
+    return Subject(
+        table, result.settings, result.epoch, result.name, study.folds, study.plan.seeds[0], study.metric,
+        study.net, study.loss, study.links, device, models.parameters.dtype, watch,
+    )  # fmt: skip
+
+
+def ask(question: str, subject: Subject, options: Mapping[str, Any]) -> Answer:
+    """Ask a question by name; `options` are the arguments of its function `answer`.
+
+    Raises SettingsError for a question or an option that does not exist.
+    """
+    if question not in QUESTIONS:
+        hint = did_you_mean(question, QUESTIONS) or f"one of {', '.join(QUESTIONS)}"
+        raise SettingsError(f"there is no question `{question}`.", hint=hint)
+    function = importlib.import_module(f"foldwise.questions.{question}").answer
+    known = options_of(function)
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"it takes {', '.join(known)}"
+            raise SettingsError(f"`{question}` has no option `{name}`.", hint=hint)
+    found: Answer = function(subject, **options)
+    return found
+
+
+def options_of(function: Callable[..., Any]) -> list[str]:
+    """Name the options of a question."""
+    return [n for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """Check a number of things."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise PlanError(f"`{name}` must be a whole number of at least {least}; got {value!r}.")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class UpTo:
+    """Stops every trial at one epoch."""
+
+    epoch: int
+    scalings: Collection[str] = ()
+
+    def decide(self, courses: Sequence[Course], seconds: float) -> Decision:
+        """Stop those that are there."""
+        return Decision({c.trial: f"stopped at epoch {self.epoch}" for c in courses if c.epoch >= self.epoch})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a member said of the validation rows of its fold, in units of the targets, and how wrong it was."""
+
+    member: Member
+    rows: Int[np.ndarray, " rows"]
+    outputs: Float[Tensor, "rows outputs"]
+    losses: Float[np.ndarray, " rows"]
+
+
+def seen(job: Job, metric: Metric) -> Iterator[Seen]:
+    """Give what the members of a job say as they are now, at the last epoch that they trained.
+
+    Raises PlanError for one that diverged: its silence would be taken for an answer.
+    """
+    rows = job.folds.validation_rows
+    for stack in job.stacks:
+        places = list(range(len(stack.members)))
+        every = stack.cohort.rows.unscaled(stack.engine.validate(places), stack.cohort.folds(places)).cpu()
+        for place, member in enumerate(stack.members):
+            own = rows[member.fold]
+            outputs = every[place, : len(own)]
+            if not torch.isfinite(outputs).all():
+                raise diverged(member)
+            losses = metric.per_row(outputs, torch.tensor(targets_of(job, member.fold)[own]), job.task)
+            yield Seen(member, own, outputs, losses.double().numpy())
+
+
+def targets_of(job: Job, fold: int) -> np.ndarray:
+    """Give the targets that a fold learns."""
+    return job.table.targets if job.variants is None else job.variants.targets_of(fold)
+
+
+def diverged(member: Member) -> PlanError:
+    """Say that a question has no answer because a member diverged."""
+    return PlanError(
+        f"with seed {member.seed}, a member diverged, so that there is no answer.",
+        hint="ask about another trial, or settings with a smaller learning rate",
+    )
+
+
+def kept_losses(job: Job) -> pl.DataFrame:
+    """Give each member's mean loss per validation row at the epoch that its trial kept: trial, seed, fold, loss.
+
+    Numbers count from 0. Raises PlanError when a trial has no such epoch, because its members diverged.
+    """
+    lines = []
+    for stack in job.stacks:
+        for trial, places in stack.places.items():
+            course = stack.courses[trial]
+            losses = course.scores[course.best_epoch]
+            if not np.isfinite(losses).all() or not np.isfinite(course.best):
+                raise diverged(stack.members[places[0]])
+            for place, loss in zip(places, losses, strict=True):
+                m = stack.members[place]
+                lines.append((trial, m.seed, m.fold, loss))
+    return pl.DataFrame(lines, schema=["trial", "seed", "fold", "loss"], orient="row").sort(
+        "trial", "seed", "fold"
+    )
+
+
+def kept_epochs(job: Job) -> list[int]:
+    """Give the epoch that each trial kept."""
+    return [course.best_epoch for course in job.field.courses]
+
+
+def undisturbed(settings: Settings, **values: Any) -> Settings:
+    """Give settings with other values and no early end; what has no effect then is allowed."""
+    return settings.model_copy(update={"early_stopping": 0, **values})
+
+
+def weight_norms(job: Job) -> dict[tuple[int, int, int], float]:
+    """Give the length of all weights of each member that its trial kept, by (trial, seed, fold)."""
+    norms: dict[tuple[int, int, int], float] = {}
+    for stack in job.stacks:
+        lengths = stack.kept.parameters.double().norm(dim=1).tolist()
+        norms |= {(m.trial, m.seed, m.fold): x for m, x in zip(stack.members, lengths, strict=True)}
+    return norms
+
+
+def with_even_rows(table: Table) -> Table:
+    """Give a table in which every row counts alike."""
+    return replace(
+        table,
+        weights=np.ones(len(table.features)),
+        weighting=replace(table.weighting, column=None, given=False, classes=None),
+    )
