@@ -46,8 +46,9 @@ def mean_interval(values: Float[np.ndarray, " values"]) -> tuple[float, float, f
 
 
 def finished(metric: Metric, losses: Float[np.ndarray, " values"]) -> Float[np.ndarray, " values"]:
-    """Turn mean losses into scores; one below 0, which no mean of losses is, counts as 0."""
-    return np.array([metric.finish(max(0.0, float(x))) for x in losses])
+    """Turn mean losses into scores; one below 0, or a share above 1, which no mean can be, counts as that."""
+    most = 1.0 if metric.higher_is_better else math.inf
+    return np.array([metric.finish(min(most, max(0.0, float(x)))) for x in losses])
 
 
 def points(

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foldwise.data.folds import Folds
+from foldwise.data.folds import Folds, make_folds
 from foldwise.data.table import Table, open_again
 from foldwise.data.variants import Variants
 from foldwise.data.weights import score_weights
@@ -171,6 +171,25 @@ def options_of(function: Callable[..., Any]) -> list[str]:
     return [n for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
 
 
+def few_folds(subject: Subject, most: int = 10) -> Folds:
+    """Give the folds of the study, or five drawn anew where it has so many that each would be trained too often."""
+    if len(subject.folds) <= most:
+        return subject.folds
+    table = subject.table
+    return make_folds(
+        subject.rows, 5, classes=subject.classes, class_names=table.task.classes[0] if table.task.classes else (),
+        groups=table.groups, seed=subject.seed,
+    )  # fmt: skip
+
+
+def refuse_constant(subject: Subject) -> None:
+    """Refuse a question about learning that a constant has no answer to."""
+    if not subject.settings.epochs:
+        raise PlanError(
+            f"{subject.name} does not learn in steps, so that there is nothing to ask.", hint="trial="
+        )
+
+
 def count(name: str, value: Any, least: int = 1) -> int:
     """Check a number of things."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -262,10 +281,10 @@ def undisturbed(settings: Settings, **values: Any) -> Settings:
 
 
 def weight_norms(job: Job) -> dict[tuple[int, int, int], float]:
-    """Give the length of all weights of each member that its trial kept, by (trial, seed, fold)."""
+    """Give the length of all weights of each member after its last epoch, by (trial, seed, fold)."""
     norms: dict[tuple[int, int, int], float] = {}
     for stack in job.stacks:
-        lengths = stack.kept.parameters.double().norm(dim=1).tolist()
+        lengths = stack.cohort.state.parameters.double().norm(dim=1).tolist()
         norms |= {(m.trial, m.seed, m.fold): x for m, x in zip(stack.members, lengths, strict=True)}
     return norms
 
