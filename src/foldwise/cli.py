@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from foldwise import cli_ask
 from foldwise.arguments import (
     LOADED,
     OWN,
@@ -709,6 +710,24 @@ def replay(
     data_console().print(replay_table(replayed))
     talk().print(shown(replayed.sentence), soft_wrap=True)
     raise typer.Exit(CLEAN if replayed.matches else LOOK_AT_IT)
+
+
+OfRun = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="FILE", help="The table, if it is no longer where fit found it."),
+]
+OfTrial = Annotated[
+    int | None,
+    typer.Option(
+        "--trial", help="Trial that is asked about, as numbered in the leaderboard; else the winner."
+    ),
+]
+app.add_typer(
+    cli_ask.group(
+        RunFolder, {"trial": OfTrial, "data": OfRun, "net": OwnNet, "loss": OwnLoss, "links": OwnLinks}
+    ),
+    name="ask",
+)
 
 
 @app.command()

@@ -413,6 +413,24 @@ def replay_table(replayed: Any) -> RenderableType:
     return table
 
 
+# An answer
+
+
+def answer_table(answer: Any, most: int = 40) -> RenderableType:
+    """Draw the table of an answer; of a long one the first lines, which are those that matter most."""
+    table = _table(*((name.replace("_", " "), _RIGHT) for name in answer.table.columns))
+    for row in answer.table.head(most).iter_rows():
+        table.add_row(*(_value(cell) for cell in row))
+    rest = answer.table.height - most
+    return Group(table, _dim(f"{rest:,} more in the run folder")) if rest > 0 else table
+
+
+def _value(cell: Any) -> Text:
+    if isinstance(cell, bool):
+        return shown("yes" if cell else "no")
+    return shown(number(cell) if isinstance(cell, float) else "–" if cell is None else cell)
+
+
 # Cells
 
 

@@ -186,7 +186,8 @@ def refuse_constant(subject: Subject) -> None:
     """Refuse a question about learning that a constant has no answer to."""
     if not subject.settings.epochs:
         raise PlanError(
-            f"{subject.name} does not learn in steps, so that there is nothing to ask.", hint="trial="
+            f"{subject.name} does not learn in steps, so that there is nothing to ask.",
+            hint="ask about a trial that is trained, such as --trial 2",
         )
 
 

@@ -584,6 +584,59 @@ const charts = (() => {
     });
   }
 
+  // Answers to questions: series of points, each with its interval, joined by a line or not.
+
+  function answer(index, width) {
+    const { x, y, log_x: log, rules, series } = study.answers[index];
+    const colors = [accent, warm, ink, soft];
+    const point = ([x, y, low, high]) => ({ x, y, low, high });
+    const drawn = series
+      .map((s, i) => ({ ...s, color: colors[i % colors.length], points: s.points.map(point) }))
+      .map((s) => ({ ...s, points: s.points.filter((p) => known(p.x) && known(p.y) && (!log || p.x > 0)) }))
+      .filter((s) => s.points.length);
+    if (!drawn.length) return null;
+    const named = drawn.flatMap((s) => s.points.map((p) => ({ ...p, name: s.name })));
+    const title = (p) =>
+      `${p.name}\n${x}  ${brief(p.x)}\n${y}  ${brief(p.y)}` +
+      (known(p.low) && known(p.high) ? ` (${brief(p.low)} to ${brief(p.high)})` : "");
+    const span = d3.extent(named, (p) => p.x);
+    const inside = (r) => (r.vertical ? !side(r.at, span) : known(r.at));
+    return plot(`${y} by ${x}`, {
+      width,
+      height: 260 + 16 * drawn.length,
+      marginLeft: 54,
+      marginRight: 14,
+      marginTop: 22 + 16 * drawn.length,
+      marginBottom: 38,
+      x: labeled(x, { type: log ? "log" : "linear", ticks: log ? steps(span) : 6, tickFormat: brief, nice: !log }),
+      y: labeled(y, { ticks: 5, tickFormat: brief, nice: true }),
+      marks: [
+        grid(Plot.gridY, 5),
+        Plot.ruleY(rules.filter((r) => !r.vertical && inside(r)), { y: "at", stroke: soft, strokeDasharray: "3 3" }),
+        Plot.ruleX(rules.filter((r) => r.vertical && inside(r)), { x: "at", stroke: soft, strokeDasharray: "3 3" }),
+        ...drawn.flatMap((s, i) => seriesMarks(s, i)),
+        Plot.text(rules.filter((r) => !r.vertical && inside(r)), { ...RULE, y: "at", frameAnchor: "right", dy: -7 }),
+        ...rules
+          .filter((r) => r.vertical && inside(r))
+          .map((r, i) => Plot.text([r], { ...RULE, x: "at", frameAnchor: "bottom", dx: -4, dy: -8 - 15 * i })),
+        tip(named, { x: "x", y: "y", title }),
+      ],
+    });
+  }
+
+  const RULE = { text: (r) => r.name, textAnchor: "end", fill: soft, stroke: paper, strokeWidth: 4 };
+
+  function seriesMarks({ name, line: joined, color, points }, row) {
+    const spanned = points.filter((p) => known(p.low) && known(p.high));
+    const many = points.length > 60;
+    return [
+      Plot.ruleX(spanned, { x: "x", y1: "low", y2: "high", stroke: color, strokeOpacity: many ? 0.25 : 0.6 }),
+      joined ? Plot.line(points, { x: "x", y: "y", stroke: color, strokeWidth: 1.8 }) : null,
+      joined && points.length > 25 ? null : Plot.dot(points, { x: "x", y: "y", r: many || joined ? 2.2 : 3.6, fill: color }),
+      Plot.text([name], { frameAnchor: "top-left", textAnchor: "start", dx: 6, dy: -16 * (row + 1), fill: color, text: (d) => `● ${d}` }),
+    ];
+  }
+
   // Confusion matrix: classes are numbers here, because two may carry the same name.
 
   function matrixSize(width) {
@@ -671,5 +724,6 @@ const charts = (() => {
     scatterNote,
     errors,
     confusion,
+    answer,
   };
 })();

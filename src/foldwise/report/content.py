@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,6 +14,7 @@ from foldwise.judge.verdict import TrialResult, decimals
 from foldwise.plans.course import cut_short
 
 if TYPE_CHECKING:
+    from foldwise.store.answers import Answer
     from foldwise.study import Study
 
 
@@ -37,6 +39,7 @@ def content_of(study: Study, live: bool = False) -> dict[str, Any]:
         # half-trained scores would say more about the order of training than about the settings
         "importance": None if live else importance_of(importance(study.results, metric.higher_is_better)),
         "outcome": study.outcome,
+        "answers": [_answer(answer) for answer in study.answers.values()],
         "worst_rows": study.worst_rows,
         "columns": [
             {n: c[n] for n in ("name", "kind", "role", "dtype", "missing", "distinct", "levels", "use")}
@@ -46,6 +49,16 @@ def content_of(study: Study, live: bool = False) -> dict[str, Any]:
         "command": study.command,
         "run": None if study.folder is None else str(study.folder),
         "live": live,
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "name": answer.question.replace("_", " "),
+        "sentence": answer.sentence,
+        "how": answer.how,
+        "look": answer.look,
+        "picture": asdict(answer.picture),
     }
 
 

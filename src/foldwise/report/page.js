@@ -20,6 +20,7 @@
       cells.forEach((cell, i) => cell.append(charts.whisker(rows[i], heights[i], shared)));
     },
     setting: (box) => put(box, charts.setting(box.dataset.index, box.clientWidth)),
+    answer: (box) => put(box, charts.answer(box.dataset.index, box.clientWidth)),
     folds: (box) => put(box, charts.folds(box.clientWidth)),
     curve: (box) => put(box, charts.curve(charts.curved[chosen], box.clientWidth)),
     thumbs(box) {

@@ -213,6 +213,26 @@ def chart_data(
             for i, t in enumerate(listed)
         ],
         "outcome": _outcome(outcome, headline.get("metric") or ""),
+        "answers": [_picture(answer) for answer in page.get("answers") or []],
+    }
+
+
+def _picture(answer: Content) -> dict[str, Any]:
+    """Give what is drawn of an answer, thinned to what can be seen."""
+    picture = answer.get("picture") or {}
+    series = picture.get("series") or []
+    return {
+        **{key: picture.get(key) for key in ("x", "y", "log_x", "rules")},
+        "series": [
+            {
+                "name": s["name"],
+                "line": s["line"],
+                "points": [
+                    [short(v) for v in s["points"][i]] for i in drawn_at_random(len(s["points"]), MOST_POINTS)
+                ],
+            }
+            for s in series
+        ],
     }
 
 
