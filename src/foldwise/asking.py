@@ -37,6 +37,7 @@ SHARED = {
     "seeds": ("seeds",),
     "leave_one_out": ("seeds",),
     "label_noise": ("seeds",),
+    "permuted_twin": ("trials",),
 }
 """Arguments that a question and `fit` both have; they go to the question."""
 

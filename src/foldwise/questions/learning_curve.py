@@ -125,7 +125,7 @@ def drawing_order(
     """Order rows at random, such that the first so many of them have all classes in about their shares.
 
     >>> order = drawing_order(np.arange(6), np.array([0, 0, 0, 0, 1, 1]), np.random.default_rng(0))
-    >>> np.array([0, 0, 0, 0, 1, 1])[order][:3].sum()
+    >>> int(np.array([0, 0, 0, 0, 1, 1])[order][:3].sum())
     1
     """
     if classes is None:

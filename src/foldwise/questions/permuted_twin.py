@@ -13,31 +13,33 @@ from foldwise.data.target import Task
 from foldwise.data.variants import Variants
 from foldwise.judge.metrics import probabilities
 from foldwise.questions.numbers import brief, finished, points
-from foldwise.questions.subject import Subject, UpTo, count, few_folds, seen, targets_of
+from foldwise.questions.subject import Subject, count, few_folds, kept_losses, seen, targets_of, undisturbed
 from foldwise.store.answers import Answer, Picture, Rule, Series
 
 LEAK_BELOW = 0.01
 
 
-def answer(subject: Subject, *, shuffles: int = 20) -> Answer:
-    """Train on shuffled targets, on the same folds and to the same epoch, beside the targets as they are.
+def answer(subject: Subject, *, shuffles: int = 20, trials: int = 1) -> Answer:
+    """Train on shuffled targets, on the same folds, beside the targets as they are.
 
     Targets are shuffled among the rows of a validation fold, so that all folds keep theirs; rows with the same
     features move together, so that copies keep sharing a target. Two things follow:
 
-    - **A leak.** Predictions out of fold must not agree with shuffled targets. Their agreement, the correlation of
-      both within folds, is 0 in the mean if no row was seen beforehand, however much a network
+    - **A leak.** After the last epoch, predictions out of fold must not agree with shuffled targets. Their agreement,
+      the correlation of both within folds, is 0 in the mean if no row was seen beforehand, however much a network
       overfits. A one-sided t-test over the shuffles says whether it is more; p < 0.01 is reported as a leak: copies of
       rows on both sides of a fold, validation rows that were learnt from, constants learnt from all rows. A column
       that holds the answer is none of these (shuffled, it does not): such a score is too good, and real.
     - **The score.** p = (1 + shuffles that score as well)/(1 + shuffles) (Ojala & Garriga 2010, *Permutation tests
-      for studying classifier performance*) says whether the real score could be luck.
+      for studying classifier performance*) says whether the real score could be luck. Every shuffle keeps its own
+      best epoch, as the study did, and with `trials` its own best trial.
 
     Args:
         subject: the trial that is asked about.
         shuffles: how many, at least 5; p-values of the score cannot be less than 1/(shuffles + 1).
+        trials: how many of the best trials compete on each shuffle, as they did in the study; 1: only the one asked.
     """
-    shuffles = count("shuffles", shuffles, least=5)
+    shuffles, trials = count("shuffles", shuffles, least=5), count("trials", trials)
     base, random = few_folds(subject), subject.random(3)
     order = [
         np.arange(subject.rows),
@@ -49,24 +51,29 @@ def answer(subject: Subject, *, shuffles: int = 20) -> Answer:
     folds = Folds(
         np.tile(base.train, (shuffles + 1, 1)), np.tile(base.validation, (shuffles + 1, 1)), base.how
     )
+    rivals = [undisturbed(s) for s in dict.fromkeys((subject.settings, *subject.ranked[:trials]))]
+    versions, k = shuffles + 1, len(base)
     trained = subject.train(
-        "permuted twin", [subject.settings], folds, seeds=subject.seeds(1), variants=variants,
-        policy=UpTo(subject.epoch),
-    )  # fmt: skip
-    weights = [
-        subject.weights_of(targets, np.asarray(base.validation.any(axis=0))) for targets in variants.targets
-    ]
-    losses, weight, agreement = np.zeros((3, shuffles + 1))
+        "permuted twin",
+        rivals * versions,
+        folds,
+        seeds=subject.seeds(1),
+        folds_of=[range(v * k, v * k + k) for v in range(versions) for _ in rivals],
+        variants=variants,
+    )
+    agreement = np.zeros(versions)
     for m in seen(trained, subject.metric):
-        v = int(variants.version[m.member.fold])
-        own = weights[v][m.rows]
-        losses[v] += own @ m.losses
-        weight[v] += own.sum()
-        agreement[v] += len(m.rows) * agreement_of(
-            m.outputs, targets_of(trained, m.member.fold)[m.rows], subject.table.task
-        )
+        if m.member.trial % len(rivals) == 0:
+            own = targets_of(trained, m.member.fold)[m.rows]
+            agreement[variants.version[m.member.fold]] += len(m.rows) * agreement_of(
+                m.outputs, own, subject.table.task
+            )
+    scored = np.asarray(base.validation.any(axis=0))
+    rows = np.stack([base.validation @ subject.weights_of(targets, scored) for targets in variants.targets])
+    losses = kept_losses(trained)["loss"].to_numpy().reshape(versions, len(rivals), k)
+    best = np.einsum("vrk,vk->vr", losses, rows / rows.sum(axis=1, keepdims=True)).min(axis=1)
     return _answer(
-        subject, finished(subject.metric, losses / weight), agreement / base.validation.sum(), base
+        subject, finished(subject.metric, best), agreement / base.validation.sum(), base, len(rivals)
     )
 
 
@@ -114,7 +121,11 @@ def agreement_of(outputs: Float[Tensor, "rows outputs"], targets: np.ndarray, ta
 
 
 def _answer(
-    subject: Subject, scores: Float[np.ndarray, " twins"], agreement: Float[np.ndarray, " twins"], base: Folds
+    subject: Subject,
+    scores: Float[np.ndarray, " twins"],
+    agreement: Float[np.ndarray, " twins"],
+    base: Folds,
+    rivals: int,
 ) -> Answer:
     metric, real, shuffles = subject.metric, float(scores[0]), len(scores) - 1
     as_good = scores[1:] >= real if metric.higher_is_better else scores[1:] <= real
@@ -134,9 +145,15 @@ def _answer(
         f" The score on real targets, {metric.label} {brief(real)}, {better} {shuffles} shuffles, which score "
         f"{brief(mean)} on average (p = {luck:.2g})."
     )
+    chosen = f"the best of {rivals} trials" if rivals > 1 else subject.name
     how = (
-        f"{subject.name} at epoch {subject.epoch}, {base.how}; targets shuffled within validation folds, equal rows "
+        f"{chosen}, each at its own best epoch, {base.how}; targets shuffled within validation folds, equal rows "
         "together. A column that holds the answer, or follows from it, is no leak of this kind, and is not seen."
+        + (
+            " That this trial was chosen among others is not in p: `trials` lets them compete."
+            if rivals == 1
+            else ""
+        )
     )
     table = pl.DataFrame({"shuffle": np.arange(shuffles + 1), "score": scores, "agreement": agreement})
     picture = Picture(

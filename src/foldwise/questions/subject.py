@@ -55,6 +55,7 @@ class Subject:
     links: tuple[Link, ...]
     device: torch.device
     dtype: torch.dtype
+    ranked: tuple[Settings, ...] = ()  # the settings of all trials, best first
     watch: Watch = lambda now: None
 
     @property
@@ -144,7 +145,8 @@ def subject_of(study: Study, trial: int | None, data: Any, device: torch.device,
     models = next(m for m in study.models if m.of_trial(number - 1))
     return Subject(
         table, result.settings, result.epoch, result.name, study.folds, study.plan.seeds[0], study.metric,
-        study.net, study.loss, study.links, device, models.parameters.dtype, watch,
+        study.net, study.loss, study.links, device, models.parameters.dtype,
+        tuple(r.settings for r in study.results), watch,
     )  # fmt: skip
 
 
