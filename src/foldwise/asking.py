@@ -23,6 +23,10 @@ def ask_table(question: str, data: Any = None, y: Any = None, *, settings: Any =
 
     Raises:
         FoldwiseError: what `fit` or the question refuses.
+
+    >>> small = {"network": "mlp", "width": 4, "epochs": 2}
+    >>> ask_table("seeds", example="iris", settings=small, folds=3, seeds=2).table["seed"].to_list()
+    [0, 1]
     """
     ours = {name: value for name, value in given.items() if name not in inspect.signature(fit).parameters}
     ours |= {name: given[name] for name in SHARED.get(question, ()) if name in given}

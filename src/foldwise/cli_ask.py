@@ -44,7 +44,7 @@ class Option:
             self.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[kind | None, option],  # type: ignore[valid-type]
+            annotation=Annotated[kind | None, option],
         )
 
     def read(self, typed: Any) -> Any:
@@ -118,7 +118,8 @@ def run(context: typer.Context, question: str, options: dict[str, Any], given: d
     """Ask, print the table to stdout and the rest to stderr; exit 1 when it is something to be looked at."""
     from foldwise.terminal import TerminalDisplay, answer_table, data_console, shown, talk
 
-    folder = context.parent.params["run"] if context.parent is not None else None
+    assert context.parent is not None, "a question is a command of `ask`, which reads the run"
+    folder: Path = context.parent.params["run"]
     asked = f"{folder} · {question.replace('_', ' ')}"
     talk().print(shown(asked, "dim"), soft_wrap=True)
     import foldwise
