@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from foldwise.arguments import LOADED, read_given
 from foldwise.errors import SettingsError
 from foldwise.questions import QUESTIONS
 
 KINDS: Final = {"int": int, "float": float, "int | None": int}
+HELP: Final = {"help_option_names": ["-h", "--help"]}
 LISTS: Final = ("Sequence[float]", "Sequence[float] | None")
 
 
@@ -136,13 +138,24 @@ def run(context: typer.Context, question: str, options: dict[str, Any], given: d
 
 def group(run_folder: Any, always: dict[str, Any]) -> typer.Typer:
     """Make the commands of all questions; `run_folder` is how typer reads the run, `always` are common options."""
-    ask = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+    class Questions(TyperGroup):
+        """Makes the command of a question when it is asked for: reading the sources takes a moment."""
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            return [question.replace("_", "-") for question in QUESTIONS]
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            question = cmd_name.replace("-", "_")
+            return _made(question, always) if cmd_name in self.list_commands(ctx) else None
+
+    ask = typer.Typer(cls=Questions, no_args_is_help=True, rich_markup_mode="rich")
 
     def about(run: Any) -> None:
         """Ask a question about the winner of a run, or another trial: a plan of its own, trained now.
 
-        Prints what it found, and keeps it in the run folder and its report. The exit code is 1 when it found
-        something that must be looked at.
+        Prints what it found, and keeps it in the run folder and its report. The exit code is 1 when it found something
+        that must be looked at.
 
         [bold]Examples[/bold]
 
@@ -154,8 +167,15 @@ def group(run_folder: Any, always: dict[str, Any]) -> typer.Typer:
 
     about.__annotations__["run"] = run_folder
     ask.callback()(about)
-    for question in QUESTIONS:
-        function, does = command_of(question, run, always)
-        first = " ".join(does.split("\n\n")[0].split())
-        ask.command(name=question.replace("_", "-"), help=does, short_help=first)(function)
     return ask
+
+
+def _made(question: str, always: dict[str, Any]) -> Any:
+    function, does = command_of(question, run, always)
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    first = " ".join(does.split("\n\n")[0].split())
+    name = question.replace("_", "-")
+    app.command(name=name, help=does, short_help=first, context_settings=HELP)(function)
+    made = typer.main.get_command(app)
+    made.name = name
+    return made

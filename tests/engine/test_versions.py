@@ -67,7 +67,7 @@ class Versioned(zoo.World):
 def trained(engine: Engine) -> tuple[Tensor, Tensor]:
     """Train everyone, and give the losses of each epoch and the outputs on validation rows."""
     losses = torch.stack([zoo.advance(engine) for _ in range(EPOCHS)], dim=1)
-    return losses, engine.validate(zoo.everyone(engine))
+    return losses, zoo.outputs(engine, zoo.everyone(engine))
 
 
 def world_of(network: str, target: str, optimizer: str, recipe: str) -> tuple[Versioned, list[Member]]:

@@ -21,6 +21,7 @@ from foldwise.data.weights import score_weights
 from foldwise.engine.links import Link
 from foldwise.engine.loop import Progress
 from foldwise.engine.losses import OwnLoss
+from foldwise.engine.stack import Stack
 from foldwise.errors import NetworkError, PlanError, SettingsError, did_you_mean
 from foldwise.job import Job
 from foldwise.judge.metrics import METRICS, Metric
@@ -229,8 +230,9 @@ def seen(job: Job, metric: Metric) -> Iterator[Seen]:
     """
     rows = job.folds.validation_rows
     for stack in job.stacks:
-        places = list(range(len(stack.members)))
-        every = stack.cohort.rows.unscaled(stack.engine.validate(places), stack.cohort.folds(places)).cpu()
+        every = stack.cohort.rows.unscaled(
+            _outputs(stack), stack.cohort.folds(range(len(stack.members)))
+        ).cpu()
         for place, member in enumerate(stack.members):
             own = rows[member.fold]
             outputs = every[place, : len(own)]
@@ -238,6 +240,18 @@ def seen(job: Job, metric: Metric) -> Iterator[Seen]:
                 raise diverged(member)
             losses = metric.per_row(outputs, torch.tensor(targets_of(job, member.fold)[own]), job.task)
             yield Seen(member, own, outputs, losses.double().numpy())
+
+
+def _outputs(stack: Stack) -> Float[Tensor, "members validation_rows outputs"]:
+    found: dict[int, Tensor] = {}
+
+    def look(part: Sequence[int], outputs: Tensor) -> None:
+        found.update(zip(part, outputs.clone(), strict=True))
+
+    places = range(len(stack.members))
+    with stack.engine.at_work():
+        stack.engine.validate(places, look)
+    return torch.stack([found[place] for place in places])
 
 
 def targets_of(job: Job, fold: int) -> np.ndarray:
