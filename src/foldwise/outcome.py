@@ -25,7 +25,6 @@ from foldwise.engine.losses import outputs_by_loss
 from foldwise.engine.predict import predict_outputs
 from foldwise.engine.state import Layout
 from foldwise.errors import DataError, NetworkError, PlanError, StoreError
-from foldwise.job import named_outputs
 from foldwise.judge.metrics import Metric, class_scores, natural, probabilities
 from foldwise.judge.selection import bootstrap_intervals
 from foldwise.judge.verdict import TrialResult, decimals
@@ -65,14 +64,19 @@ class Opening:
         return asdict(self)
 
 
+def number_of(study: Study, trial: int | None) -> int:
+    """Give the number of the trial asked for: the winner's when None. Raises PlanError when there is none."""
+    known = {r.number for r in study.results}
+    if trial is not None and trial not in known:
+        raise PlanError(f"there is no trial {trial}.", hint=f"trials are numbered 1 to {len(known)}")
+    return study.results[0].number if trial is None else trial
+
+
 def member_outputs(
     study: Study, frame: pl.DataFrame, trial: int | None
 ) -> Float[Tensor, "members rows outputs"]:
     """Apply the members of a trial (counted from 1; the winner when None) to new rows; units of the targets."""
-    number = study.results[0].number if trial is None else trial
-    known = {r.number for r in study.results}
-    if number not in known:
-        raise PlanError(f"there is no trial {number}.", hint=f"trials are numbered 1 to {len(known)}")
+    number = number_of(study, trial)
     features = study.columns.encode(frame)
     if len(features) == 0:
         raise DataError("there are no rows to predict.")
@@ -143,26 +147,6 @@ def combined_outputs(outputs: Float[Tensor, "members rows outputs"], task: Task)
     if task.kind == "multilabel":
         return F.logsigmoid(outputs).logsumexp(0) - F.logsigmoid(-outputs).logsumexp(0)
     return F.log_softmax(class_scores(outputs, task), dim=-1).logsumexp(0) - math.log(len(outputs))
-
-
-def ensemble(study: Study, frame: pl.DataFrame, trial: int | None) -> pl.DataFrame:
-    """Predict by the mean over a trial's members."""
-    outputs = member_outputs(study, frame, trial)
-    task = study.task
-    mean = combined(outputs, task)
-    if task.kind == "regression":
-        numbers = natural(mean, task).numpy()
-        spread = natural(outputs.double(), task).std(0, unbiased=len(outputs) > 1).numpy()
-        columns = named_outputs(numbers, task)
-        suffix = [""] if len(task.targets) == 1 else [f" of {t}" for t in task.targets]
-        return pl.DataFrame({**columns, **{f"spread{s}": spread[:, i] for i, s in enumerate(suffix)}})
-    shares = named_outputs(mean.numpy(), task)
-    if task.kind == "multilabel":
-        labels = task.decode_classes((mean > 0.5).long().numpy())
-        return pl.DataFrame(
-            {**{f"prediction of {t}": labels[:, i] for i, t in enumerate(task.targets)}, **shares}
-        )
-    return pl.DataFrame({"prediction": task.decode_classes(mean.argmax(-1).numpy()), **shares})
 
 
 def open_test(study: Study) -> Opening:

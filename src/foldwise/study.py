@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time as time_module
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -14,7 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from foldwise import outcome, recall
+from foldwise import outcome, prediction, recall
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.table import Source, Table, is_path, open_table, read_again, read_source
@@ -27,6 +28,7 @@ from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
 from foldwise.errors import FoldwiseError, PlanError, SettingsError, StoreError
 from foldwise.job import Job
+from foldwise.judge.calibrate import Calibration
 from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric, choose_metric
 from foldwise.judge.verdict import Headline, TrialResult, judge
@@ -307,7 +309,7 @@ def gather(
     predictions = job.predictions()
     winner = predictions.filter(pl.col("trial") == results[0].number)
     scale = job.stacks[0].cohort.rows
-    return Study(
+    study = Study(
         task=job.task,
         columns=job.table.columns,
         source=job.table.source,
@@ -338,7 +340,11 @@ def gather(
         weighting=job.table.weighting,
         weights=job.table.weights,
         sealed_weights=job.table.sealed_weights,
+        targets=job.table.targets,
     )
+    if not live and job.task.kind != "regression":
+        study.calibration = prediction.calibration_of(study, results[0].number)
+    return study
 
 
 @dataclass
@@ -376,6 +382,8 @@ class Study:
     weights: np.ndarray
     sealed_weights: np.ndarray | None
     openings: list[dict[str, Any]] = field(default_factory=list)
+    targets: np.ndarray | None = None  # of its rows, as they are learnt; None in runs written before they were kept
+    calibration: Calibration | None = None  # of the winner's probabilities
     folder: Path | None = None
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
 
@@ -432,16 +440,33 @@ class Study:
         new: Any,
         trial: int | None = None,
         *,
+        interval: float | None = None,
+        calibrated: bool = True,
         separator: str | None = None,
         encoding: str | None = None,
         header: bool | None = None,
     ) -> pl.DataFrame:
         """Predict new rows with the ensemble of a trial's fold members (the winner's, when none is named).
 
-        Gives one row per new row: `prediction`, for classes also a probability per class (the mean over members),
-        and for numbers `spread`, the deviation between members. A text file is read by what `separator`, `encoding`
-        and `header` say, else like that of training if this finds the columns, else by what is found out.
+        Gives one row per new row: `prediction`; for classes a probability per class, the mean over folds, calibrated
+        on out-of-fold predictions where that helped (`study.calibration`) unless `calibrated=False`; `spread`, the
+        deviation between members, of numbers or of the probability (not calibrated) of the predicted class; and with
+        `interval=0.9` what holds the truth with probability 0.9: `low` and `high` (CV+ or jackknife+ intervals), or
+        `set`, a list of classes (cross-conformal). Of several targets, each has columns of its own: `low of …`.
+
+        A text file is read by what `separator`, `encoding` and `header` say, else like that of training if this finds
+        the columns, else by what is found out.
+
+        Raises DataError when there are too few validated rows for the interval, SettingsError when it is no share
+        between 0 and 1; warns when folds are in time, where the past need not be like the future.
+
+        >>> study = fit(example="iris", search={"width": 8, "epochs": 20}, folds=3)
+        >>> from sklearn.datasets import load_iris
+        >>> study.predict(load_iris(as_frame=True).data, interval=0.9).columns[-2:]
+        ['spread', 'set']
         """
+        for caution in prediction.cautions(self, interval):
+            warnings.warn(caution, stacklevel=2)
         needed = {column.name for column in self.columns.columns if column.role == "feature"}
         frame = read_again(
             new,
@@ -451,7 +476,7 @@ class Study:
             encoding=encoding,
             header=header,
         )
-        return outcome.ensemble(self, frame, trial)
+        return prediction.predict(self, frame, trial, interval, calibrated)
 
     def open_test(self) -> Opening:
         """Score the winner on the sealed test rows; every opening is recorded in the run folder."""
