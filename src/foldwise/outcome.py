@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,9 +26,11 @@ from foldwise.engine.losses import outputs_by_loss
 from foldwise.engine.predict import predict_outputs
 from foldwise.engine.state import Layout
 from foldwise.errors import DataError, NetworkError, PlanError, StoreError
+from foldwise.judge.importance import importance
 from foldwise.judge.metrics import Metric, class_scores, natural, probabilities
 from foldwise.judge.selection import bootstrap_intervals
-from foldwise.judge.verdict import TrialResult, decimals
+from foldwise.judge.variance import Split, split_variance
+from foldwise.judge.verdict import TrialRecord, TrialResult, decimals
 from foldwise.nets.build import build
 from foldwise.plans.plan import Member
 
@@ -259,14 +262,33 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def variance_of(
+    results: Sequence[TrialResult], records: Sequence[TrialRecord], higher_is_better: bool
+) -> Split | None:
+    """Split the variance of members' losses, over the trials that were searched; None when there are none.
+
+    Trials whose score is off the scale of the others, or not there, are left out: one terrible learning rate would
+    make the settings all that matters.
+    """
+    found = importance(list(results), higher_is_better)
+    ends = sorted((found.best, found.edge))
+    tried = [records[r.number - 1].members for r in found.trials if ends[0] <= r.score <= ends[1]]
+    losses = [own for own in tried if own is not None and np.isfinite(own).all()]
+    return split_variance(np.stack(losses)) if losses else None
+
+
 def warnings_of(
-    results: list[TrialResult], summary: PlanSummary, completed: bool, metric: Metric
+    results: list[TrialResult],
+    summary: PlanSummary,
+    completed: bool,
+    metric: Metric,
+    gains: bool | None = None,
 ) -> list[str]:
-    """List what must be looked at."""
+    """List what must be looked at; `gains` tells whether the winner is better than the constant predictor."""
     said = [f"trial {r.number} ({r.name}) {r.status}" for r in results if r.status.startswith("diverged")]
     constant = next((r for r in results if r.settings.network == "constant"), None)
     best = results[0]
-    if constant is not None and (constant is best or constant.tied):
+    if constant is not None and (constant is best or constant.tied or gains is False):
         said.append(
             f"no trial is better than the constant predictor beyond the noise ({metric.label} {constant.score:.4g})"
         )

@@ -31,7 +31,8 @@ from foldwise.job import Job
 from foldwise.judge.calibrate import Calibration
 from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric, choose_metric
-from foldwise.judge.verdict import Headline, TrialResult, judge
+from foldwise.judge.variance import Split
+from foldwise.judge.verdict import Headline, Luck, TrialResult, judge
 from foldwise.keeping import Keeper, origin_of
 from foldwise.nets.build import Net
 from foldwise.outcome import Opening
@@ -333,7 +334,10 @@ def gather(
         net=job.net,
         loss=job.loss,
         links=tuple(job.links),
-        warnings=[*outcome.warnings_of(results, summary, completed, job.metric), *job.overflowing()],
+        warnings=[
+            *outcome.warnings_of(results, summary, completed, job.metric, headline.luck and headline.luck.gains),
+            *job.overflowing(),
+        ],
         interrupted=not completed,
         environment=environment(str(job.device)),
         command=command,
@@ -341,6 +345,7 @@ def gather(
         weights=job.table.weights,
         sealed_weights=job.table.sealed_weights,
         targets=job.table.targets,
+        variance=None if live else outcome.variance_of(results, records, job.metric.higher_is_better),
     )
     if not live and job.task.kind != "regression":
         study.calibration = prediction.calibration_of(study, results[0].number)
@@ -384,6 +389,7 @@ class Study:
     openings: list[dict[str, Any]] = field(default_factory=list)
     targets: np.ndarray | None = None  # of its rows, as they are learnt; None in runs written before they were kept
     calibration: Calibration | None = None  # of the winner's probabilities
+    variance: Split | None = None  # of the scores of members, over the trials that were searched
     folder: Path | None = None
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
 
@@ -391,6 +397,11 @@ class Study:
     def headline(self) -> str:
         """The result in one sentence."""
         return self.headline_result.sentence
+
+    @property
+    def luck(self) -> Luck | None:
+        """How much of the winner's lead is luck; None while training, and in runs written before it was measured."""
+        return self.headline_result.luck
 
     @property
     def metric_label(self) -> str:
@@ -414,8 +425,11 @@ class Study:
 
     @property
     def leaderboard(self) -> pl.DataFrame:
-        """The trials in order of their scores; `low` and `high` bound a trial's score as if it had not been chosen."""
-        shown = ("place", "number", "name", "score", "low", "high", "deviation", "epoch", "tied", "status")
+        """The trials in order of their scores; `low` and `high` bound a trial's score as if it had not been chosen.
+
+        `recommended` is the simplest of the first and those tied with it: fewest parameters, then fewest epochs.
+        """
+        shown = ("place", "number", "name", "score", "low", "high", "deviation", "epoch", "tied", "status", "recommended")
         columns = {name: [getattr(r, name) for r in self.results] for name in shown}
         return pl.DataFrame(
             {("trial" if name == "number" else name): values for name, values in columns.items()}

@@ -27,6 +27,7 @@ from foldwise.engine.rows import Constants
 from foldwise.errors import StoreError
 from foldwise.judge.calibrate import Calibration
 from foldwise.judge.metrics import Metric, metric_called
+from foldwise.judge.variance import Split
 from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.strategy import Account
@@ -110,6 +111,7 @@ def _described(study: Study) -> dict[str, Any]:
         "environment": study.environment,
         "command": study.command,
         "weighting": asdict(study.weighting),
+        "variance": None if study.variance is None else asdict(study.variance),
         "calibration": None if study.calibration is None else asdict(study.calibration),
     }
 
@@ -202,6 +204,7 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "row": np.asarray(tensors["row"]),
         # runs without them were made before predictions had intervals
         "targets": tensors["targets"].numpy() if "targets" in tensors else None,
+        "variance": as_record(Split | None, described.get("variance")),
         "calibration": as_record(Calibration | None, described.get("calibration")),
         "sealed": sealed,
         "warnings": as_record(list[str], described["warnings"]),
