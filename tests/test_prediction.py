@@ -164,7 +164,9 @@ def test_a_loaded_study_predicts_the_same(task: str, tmp_path: Path) -> None:
     again = foldwise.load(study.save(tmp_path / "run"))
     interval = None if task == "soft" else 0.9
     for trial in (None, 2):
-        assert again.predict(new, trial, interval=interval).equals(study.predict(new, trial, interval=interval))
+        assert again.predict(new, trial, interval=interval).equals(
+            study.predict(new, trial, interval=interval)
+        )
     assert again.calibration == study.calibration
 
 
@@ -213,7 +215,7 @@ def test_what_cannot_be_said_is_refused(task: str, asked: dict[str, Any], said: 
 
 def test_the_level_of_the_hint_is_possible() -> None:
     study = made("regression")
-    with pytest.raises(FoldwiseError, match="interval=0.97"):
+    with pytest.raises(FoldwiseError, match=r"interval=0\.97"):
         study.predict(new_rows("regression"), interval=0.99)
     study.predict(new_rows("regression"), interval=0.97)
 

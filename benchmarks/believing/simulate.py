@@ -93,7 +93,17 @@ def covered(name: str, seed: int, data: Path) -> dict[str, Any]:
     truth = others[target]
     if study.task.kind == "regression":
         inside = ((shown["low"] <= truth) & (truth <= shown["high"])).mean()
-        return {"set": name, "seed": seed, "covered": inside, "size": float((shown["high"] - shown["low"]).median())}
+        return {
+            "set": name,
+            "seed": seed,
+            "covered": inside,
+            "size": float((shown["high"] - shown["low"]).median()),
+        }
     pairs = zip(truth.to_list(), shown["set"].to_list(), strict=True)
     inside = np.mean([true in chosen for true, chosen in pairs])
-    return {"set": name, "seed": seed, "covered": float(inside), "size": float(shown["set"].list.len().mean())}
+    return {
+        "set": name,
+        "seed": seed,
+        "covered": float(inside),
+        "size": float(shown["set"].list.len().mean()),
+    }

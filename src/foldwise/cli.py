@@ -646,8 +646,9 @@ def predict(
 
     separator = None if separator is None else read_separator(separator)
     study = load(run, net=net)
-    asked = {"interval": interval, "calibrated": calibrated, "separator": separator, "encoding": encoding}
-    given = {name: value for name, value in {**asked, "header": header}.items() if value is not None}
+    asked: dict[str, Any] = {"interval": interval, "calibrated": calibrated, "header": header}
+    asked |= {"separator": separator, "encoding": encoding}
+    given = {name: value for name, value in asked.items() if value is not None}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         table = study.predict(new, trial, **given)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -121,6 +122,48 @@ def calibration_of(study: Study, trial: int) -> Calibration:
     )
 
 
+def sureness(study: Study, interval: float = 0.9) -> dict[str, Any] | None:
+    """Say how far intervals of the winner reach, or how many classes its sets hold, from rows not learned from.
+
+    `counts` are rows by the number of classes in their set, or distances from prediction to truth in ten steps up to
+    twice the one that bounds the share `interval` of rows. None where there are too few rows, or none can be told.
+    """
+    own = Own(study, study.results[0].number)
+    task, places = study.task, own.judges.places
+    if study.targets is None or task.soft or task.kind == "multilabel" or len(task.targets) > 1:
+        return None
+    if len(places) < math.ceil(interval / (1 - interval)):
+        return None
+    said, truth, last = (
+        over_folds(own.held, len(study.row))[places],
+        study.targets[places],
+        rank(interval, len(places)),
+    )
+    caution = " Folds are in time: what comes may be less like these." if in_time(study.folds) else ""
+    if task.kind != "regression":
+        of_truth = said[np.arange(len(places)), truth]
+        # a class is in the set of a row when it is at least as probable as all but the surest wrong ones
+        sizes = np.maximum(1, (said >= np.sort(of_truth)[::-1][last - 1]).sum(axis=1))
+        counts: np.ndarray = np.bincount(sizes, minlength=said.shape[1] + 1)[1:]
+        sentence = (
+            f"A set that holds the true class of {100 * interval:.0f} % of rows has {sizes.mean():.2f} of "
+            f"{said.shape[1]} classes on average; {100 * counts[0] / len(places):.0f} % of rows need one only.{caution}"
+        )
+        return {"kind": "sets", "counts": counts.tolist(), "sentence": sentence}
+    shown, true = natural(torch.tensor(said), task), natural(torch.tensor(truth), task)
+    off = np.sort((shown - true).abs().numpy()[:, 0])
+    reach = float(off[last - 1])
+    if not 0 < reach < math.inf:
+        return None
+    counts = np.histogram(np.minimum(off, 2 * reach), bins=20, range=(0, 2 * reach))[0]
+    sentence = (
+        f"{100 * interval:.0f} % of rows lie within ±{reach:.3g} of what networks that had not seen them predict"
+        f"{' (wider where predictions are large)' if task.log else ''}; predict(…, interval={interval:g}) gives it "
+        f"row by row.{caution}"
+    )
+    return {"kind": "distances", "counts": counts.tolist(), "reach": reach, "sentence": sentence}
+
+
 # Numbers
 
 
@@ -174,7 +217,11 @@ def _classes(own: Own, outputs: Tensor, interval: float | None, calibrated: bool
         return _labels(own, by_fold, mean, spread, interval, shares)
     # a step may make classes equally probable: then the networks themselves decide
     best = np.where(mean == mean.max(axis=-1, keepdims=True), raw, -1).argmax(axis=-1)
-    columns = {"prediction": task.decode_classes(best), **shares, "spread": spread[np.arange(len(best)), best]}
+    columns = {
+        "prediction": task.decode_classes(best),
+        **shares,
+        "spread": spread[np.arange(len(best)), best],
+    }
     frame = pl.DataFrame(columns)
     if interval is None:
         return frame

@@ -335,7 +335,13 @@ def gather(
         loss=job.loss,
         links=tuple(job.links),
         warnings=[
-            *outcome.warnings_of(results, summary, completed, job.metric, headline.luck and headline.luck.gains),
+            *outcome.warnings_of(
+                results,
+                summary,
+                completed,
+                job.metric,
+                None if headline.luck is None else headline.luck.gains,
+            ),
             *job.overflowing(),
         ],
         interrupted=not completed,
@@ -349,6 +355,8 @@ def gather(
     )
     if not live and job.task.kind != "regression":
         study.calibration = prediction.calibration_of(study, results[0].number)
+    if not live:
+        study.sureness = prediction.sureness(study)
     return study
 
 
@@ -387,8 +395,11 @@ class Study:
     weights: np.ndarray
     sealed_weights: np.ndarray | None
     openings: list[dict[str, Any]] = field(default_factory=list)
-    targets: np.ndarray | None = None  # of its rows, as they are learnt; None in runs written before they were kept
+    targets: np.ndarray | None = (
+        None  # of its rows, as they are learnt; None in runs written before they were kept
+    )
     calibration: Calibration | None = None  # of the winner's probabilities
+    sureness: dict[str, Any] | None = None  # how far intervals reach, or how large sets are, for the page
     variance: Split | None = None  # of the scores of members, over the trials that were searched
     folder: Path | None = None
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
@@ -429,7 +440,19 @@ class Study:
 
         `recommended` is the simplest of the first and those tied with it: fewest parameters, then fewest epochs.
         """
-        shown = ("place", "number", "name", "score", "low", "high", "deviation", "epoch", "tied", "status", "recommended")
+        shown = (
+            "place",
+            "number",
+            "name",
+            "score",
+            "low",
+            "high",
+            "deviation",
+            "epoch",
+            "tied",
+            "status",
+            "recommended",
+        )
         columns = {name: [getattr(r, name) for r in self.results] for name in shown}
         return pl.DataFrame(
             {("trial" if name == "number" else name): values for name, values in columns.items()}

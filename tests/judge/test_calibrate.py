@@ -218,7 +218,8 @@ def test_it_is_plain_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("temperature", "words"), [(2.5, "because they were too sure"), (0.4, "because they were not sure enough")]
+    ("temperature", "words"),
+    [(2.5, "because they were too sure"), (0.4, "because they were not sure enough")],
 )
 def test_it_says_what_was_done(temperature: float, words: str) -> None:
     ours = found("binary", *drawn("binary", 900, temperature))

@@ -44,7 +44,9 @@ def simulated(draws: int, level: float, k: int) -> tuple[float, float]:
         low, high = intervals(center, residuals, judges.which, level)
         numbers.append(((low <= y[rows:]) & (y[rows:] <= high)).mean())
         c = random.choice(4, p=[0.4, 0.3, 0.2, 0.1], size=rows + new)
-        shares = np.stack([(np.bincount(c[:rows][own], minlength=4) + 1) / (own.sum() + 4) for own in folds.train])
+        shares = np.stack(
+            [(np.bincount(c[:rows][own], minlength=4) + 1) / (own.sum() + 4) for own in folds.train]
+        )
         of_truth = judges.over(shares)[judges.which, c[:rows]]
         said = np.tile(judges.over(shares)[:, None], (1, new, 1))
         sets = prediction_sets(said, of_truth, judges.which, np.zeros(new, int), level)

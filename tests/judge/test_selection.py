@@ -147,7 +147,10 @@ def test_of_one_hold_out_nothing_is_known() -> None:
 def test_epochs_that_are_not_finite_are_no_candidates() -> None:
     curves = curves_of_noise(2)
     kept = curves.mean(axis=2).argmin(axis=1).tolist()
-    worse = [np.concatenate([curve, np.full((1, 5), bad)]) for curve, bad in zip(curves, [np.nan, np.inf] * 5, strict=True)]
+    worse = [
+        np.concatenate([curve, np.full((1, 5), bad)])
+        for curve, bad in zip(curves, [np.nan, np.inf] * 5, strict=True)
+    ]
     assert epoch_optimism(worse, kept, np.ones(5)) == epoch_optimism(list(curves), kept, np.ones(5))
 
 

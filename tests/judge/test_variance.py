@@ -11,9 +11,7 @@ from scipy import stats
 from foldwise.judge.variance import Split, split_variance
 
 
-def drawn(
-    draw: int, /, trials: int = 12, seeds: int = 3, folds: int = 6, **deviations: float
-) -> np.ndarray:
+def drawn(draw: int, /, trials: int = 12, seeds: int = 3, folds: int = 6, **deviations: float) -> np.ndarray:
     random = np.random.default_rng(draw)
     shapes = {
         "setting": (trials, 1, 1), "fold": (1, 1, folds), "rest": (trials, 1, folds), "seed": (trials, seeds, folds),
@@ -63,7 +61,8 @@ def test_order_and_scale_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "advice"), [("setting", "tuning"), ("fold", "more rows"), ("seed", "more seeds"), ("rest", "repeats")]
+    ("part", "advice"),
+    [("setting", "tuning"), ("fold", "more rows"), ("seed", "more seeds"), ("rest", "repeats")],
 )
 def test_the_sentence_follows_from_the_largest_part(part: str, advice: str) -> None:
     said = split_variance(drawn(2, **{part: 3.0, "seed": 3.0 if part == "seed" else 0.3})).sentence

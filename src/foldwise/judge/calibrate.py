@@ -71,7 +71,7 @@ class Calibration:
         (before, after), (worse, better) = self.loss, self.error
         off = f"on average they are off by {_percent(worse)}"
         if self.method == "none":
-            return f"Probabilities are left as they are: {off}, and no correction lowers the cross-entropy beyond noise."
+            return f"Probabilities are left as they are: {off}, and no correction helps beyond noise."
         how = "by increasing steps (isotonic regression)"
         if self.method == "temperature":
             sure = "too sure" if self.temperature > 1 else "not sure enough"
@@ -135,12 +135,13 @@ def calibrate(
         if _better(losses[kept], losses[method], own, row):
             kept = method
     whole = _learned(kept, probabilities, targets, task.kind, own)
+    errors = [expected_error(tried[m], targets, task.kind, own) for m in ("none", kept)]
     curves = [reliability(tried[m], targets, task.kind, own) for m in ("none", kept)]
     return Calibration(
         kept,
         rows=len(np.unique(row)),
         loss=(float(mean_losses(losses["none"], own)), float(mean_losses(losses[kept], own))),
-        error=(expected_error(tried["none"], targets, task.kind, own), expected_error(tried[kept], targets, task.kind, own)),
+        error=(errors[0], errors[1]),
         before=curves[0],
         after=curves[1],
         temperature=whole.temperature,
@@ -174,7 +175,7 @@ def _better(now: np.ndarray, then: np.ndarray, weights: np.ndarray, row: np.ndar
 def _learned(
     method: Method, probabilities: np.ndarray, targets: np.ndarray, kind: str, weights: np.ndarray
 ) -> Calibration:
-    temperature, steps = 1.0, ()
+    temperature, steps = 1.0, tuple[Steps, ...]()
     if method == "temperature":
         temperature = best_temperature(probabilities, targets, kind, weights)
     if method == "isotonic":
@@ -289,7 +290,8 @@ def reliability(
         at = np.flatnonzero(group == number)
         share, n = np.average(true[at], weights=own[at]), own[at].sum() ** 2 / np.square(own[at]).sum()
         middle, half = _wilson(share, n)
-        found.append(Bin(float(np.average(said[at], weights=own[at])), float(share), middle - half, middle + half, len(at)))  # fmt: skip
+        claim = float(np.average(said[at], weights=own[at]))
+        found.append(Bin(claim, float(share), middle - half, middle + half, len(at)))
     return tuple(found)
 
 

@@ -37,7 +37,7 @@ class Judges:
     which: Int[np.ndarray, " validated"]
     sets: Bool[np.ndarray, "sets folds"]
 
-    def over(self, by_fold: Float[np.ndarray, "folds *rest"]) -> Float[np.ndarray, "sets *rest"]:
+    def over(self, by_fold: Float[np.ndarray, "folds ..."]) -> Float[np.ndarray, "sets ..."]:
         """Average what each fold says over the folds of each set."""
         shares = self.sets / self.sets.sum(axis=1, keepdims=True)
         return np.tensordot(shares, by_fold, axes=1)
@@ -46,7 +46,7 @@ class Judges:
 def held_out(
     predictions: pl.DataFrame, trial: int, row: Int[np.ndarray, " rows"], *, log: bool = False
 ) -> HeldOut:
-    """Collect a trial's (counted from 1) lines of `study.predictions`; `row` has the number of each of the study's rows.
+    """Collect a trial's (counted from 1) lines of `study.predictions`; `row` numbers the study's rows.
 
     With `log`, predictions are means of logarithms: those of a target that is learnt on the logarithm.
 

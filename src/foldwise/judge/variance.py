@@ -55,7 +55,8 @@ class Split:
             else "two or more seeds would tell these apart",
         }
         much = "Most" if shares[most] >= LEAST else "The largest part"
-        said = f"{much} of the variance between scores ({100 * shares[most]:.0f} %) comes from {cause[most]}: {advice[most]}."
+        share = f"{100 * shares[most]:.0f} %"
+        said = f"{much} of the variance between scores ({share}) comes from {cause[most]}: {advice[most]}."
         if most == "setting":
             noise = [n for n in ("fold", "seed", "rest") if n in shares]
             second = max(noise, key=shares.__getitem__)

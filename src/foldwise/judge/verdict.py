@@ -72,7 +72,9 @@ class Luck:
         digits = decimals(self.value, low, high)
         better = (self.raw > self.value) == metric.higher_is_better
         parted = f"{self.raw:.{digits}f}" != f"{self.value:.{digits}f}" and better
-        said = f"Chosen among {self.looks:,} scores (trials × epochs), the best looks like {self.raw:.{digits}f}"
+        said = (
+            f"Chosen among {self.looks:,} scores (trials × epochs), the best looks like {self.raw:.{digits}f}"
+        )
         said += f" and is {self.value:.{digits}f}" if parted else "; that is not luck"
         if self.bound is not None:
             said += f"; of so many looks at {self.rows:,.0f} rows, none is off by more than {self.bound:.2f} (95 %)"
@@ -348,9 +350,7 @@ def _headline(
             "of the resamples."
         )
         if luck is not None and luck.of_epochs > 0:
-            how += (
-                " The choice of epochs is corrected too, by choosing them for each fold without that fold."
-            )
+            how += " The choice of epochs is corrected too, by choosing them for each fold without that fold."
         how = f"{how} {_said_of_simplest(results)}".rstrip()
         how = f"{how} {caveat}".rstrip()
     return Headline(said, how, value, low, high, luck)
@@ -366,8 +366,8 @@ def _said_of_simplest(results: Sequence[TrialResult]) -> str:
         return f"Of it and the {len(tied)} tied with it, it is also the simplest."
     size = f"{simplest.parameters:,} parameter{'s' * (simplest.parameters != 1)}"
     return (
-        f"Of it and the {len(tied)} tied with it, trial {simplest.number} ({simplest.name}; {size}) is the simplest, and "
-        "recommended (one-standard-error rule)."
+        f"Of it and the {len(tied)} tied with it, trial {simplest.number} ({simplest.name}; {size}) is the simplest, "
+        "and recommended (one-standard-error rule)."
     )
 
 

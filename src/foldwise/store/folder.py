@@ -111,6 +111,7 @@ def _described(study: Study) -> dict[str, Any]:
         "environment": study.environment,
         "command": study.command,
         "weighting": asdict(study.weighting),
+        "sureness": study.sureness,
         "variance": None if study.variance is None else asdict(study.variance),
         "calibration": None if study.calibration is None else asdict(study.calibration),
     }
@@ -204,6 +205,7 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "row": np.asarray(tensors["row"]),
         # runs without them were made before predictions had intervals
         "targets": tensors["targets"].numpy() if "targets" in tensors else None,
+        "sureness": as_record(dict[str, Any] | None, described.get("sureness")),
         "variance": as_record(Split | None, described.get("variance")),
         "calibration": as_record(Calibration | None, described.get("calibration")),
         "sealed": sealed,
