@@ -253,3 +253,38 @@ def test_the_command_line_writes_intervals_and_sets(tmp_path: Path, suffix: str)
         return
     text = pl.read_csv(out if suffix else done.stdout)["set"].to_list()
     assert text == [" | ".join(chosen) for chosen in expected]
+
+
+# What a study keeps of it
+
+
+def test_what_is_believed_is_kept(tmp_path: Path) -> None:
+    study = made("multiclass")
+    assert study.variance is not None
+    assert (study.variance.trials, study.variance.folds, study.variance.seeds) == (1, 3, 2)
+    assert study.luck is not None
+    assert study.luck.looks == 3 + 1  # three epochs of the one, and the constant
+    again = foldwise.load(study.save(tmp_path / "run"))
+    assert (again.variance, again.luck, again.sureness) == (study.variance, study.luck, study.sureness)
+    assert again.results == study.results
+
+
+def test_the_variance_is_that_of_the_members_losses() -> None:
+    """With one trial, fold and seed are one-way: by hand from the history."""
+    study = made("regression")
+    kept = study.history.filter((pl.col("trial") == 1) & (pl.col("epoch") == study.results[0].epoch))
+    if study.results[0].number != 1:
+        kept = study.history.filter((pl.col("trial") == 1) & (pl.col("epoch") == study.results[1].epoch))
+    losses = kept.sort("seed", "fold")["score"].to_numpy().reshape(2, 3) ** 2
+    assert study.variance is not None
+    assert study.variance.seed == pytest.approx(losses.var(axis=0, ddof=1).mean(), rel=1e-6)
+
+
+def test_sets_on_the_page_are_those_of_held_out_rows() -> None:
+    study = made("multiclass")
+    assert study.sureness is not None
+    assert sum(study.sureness["counts"]) == 47
+    distances = made("regression").sureness
+    assert distances is not None
+    within = sum(distances["counts"][:10])
+    assert within >= 0.9 * 47 - 1

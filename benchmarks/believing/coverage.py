@@ -19,7 +19,7 @@ from benchmarks.render import Line, grid, share
 
 METHOD = """Two classes, five normal features; 50 trials (widths, rates, dropouts drawn; 8 epochs) and the baselines,
 5 folds. The class is a coin (noise), or follows from three (effect). The true score of a study is that of its
-winner, the mean over the fold networks, on 50 000 fresh rows from the same source: what the leaderboard estimates. Shown
+winner, the mean over the fold networks, on 50 000 fresh rows from the same source, as in the leaderboard. Shown
 are how often the headline's 95 % interval holds it, the mean optimism of the score as it is (raw) and as the headline
 corrects it, and the share of studies that claim to be better than the constant predictor (give no such warning). Real
 sets: at most 500 rows are fitted, with 90 % intervals or sets for up to 2000 others, 20 times drawn anew."""
