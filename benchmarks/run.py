@@ -35,6 +35,7 @@ BENCHMARKS = {
     "stopping": "benchmarks.studies.stopping",
     "halving": "benchmarks.studies.halving",
     "soak": "benchmarks.studies.soak",
+    "coverage": "benchmarks.believing.coverage",
 }
 SKIPPED = 3
 

@@ -75,6 +75,10 @@ class Result:
     command: str = "foldwise fit train.csv --target price"
     account: Account = dataclasses.field(default_factory=Account)
     resumable: bool = False
+    luck: None = None
+    variance: None = None
+    calibration: None = None
+    headline_result: None = None
 
 
 def board(rows: int, **changes: Any) -> pl.DataFrame:

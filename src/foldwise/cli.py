@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -35,6 +36,8 @@ from foldwise.arguments import (
 from foldwise.errors import DataError, FoldwiseError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from foldwise.study import Study
     from foldwise.terminal import Display
 
@@ -588,6 +591,23 @@ def predict(
             "--trial", help="Trial to predict with, as numbered in the leaderboard; else the winner."
         ),
     ] = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            "--interval",
+            metavar="SHARE",
+            help="Add what holds the truth in this share of rows, such as 0.9: low and high, or a set of classes.",
+            show_default=False,
+        ),
+    ] = None,
+    calibrated: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrated/--not-calibrated",
+            help="Whether probabilities are corrected where that helped; they are if not given.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Where to write, .csv or .parquet; else stdout."),
@@ -612,6 +632,7 @@ def predict(
     \b
     foldwise predict runs/train new.csv -o predictions.csv
     foldwise predict runs/train new.parquet | head
+    foldwise predict runs/train new.csv --interval 0.9
     foldwise predict runs/train new.csv --separator ';' --encoding latin-1
     foldwise predict runs/own new.csv --net nets.py:MyNet
     """
@@ -626,14 +647,30 @@ def predict(
 
     separator = None if separator is None else read_separator(separator)
     study = load(run, net=net)
-    table = study.predict(new, trial, separator=separator, encoding=encoding, header=header)
+    asked: dict[str, Any] = {"interval": interval, "calibrated": calibrated, "header": header}
+    asked |= {"separator": separator, "encoding": encoding}
+    given = {name: value for name, value in asked.items() if value is not None}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        table = study.predict(new, trial, **given)
+    warn([str(warning.message) for warning in said])
     chosen = study.results[0] if trial is None else next(r for r in study.results if r.number == trial)
     if talk().is_terminal:
         talk().print(shown(f"predicted by trial {chosen.number}: {chosen.name}", "dim"), soft_wrap=True)
+    if out is None or out.suffix.lower() == ".csv":
+        table = without_lists(table)
     if out is None:
         write_data(table.write_csv())
     else:
         write_atomically(out, table.write_csv if out.suffix.lower() == ".csv" else table.write_parquet)
+
+
+def without_lists(table: pl.DataFrame) -> pl.DataFrame:
+    """Write sets of classes as text, `a | b`, for files that have no lists."""
+    import polars as pl
+
+    lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
+    return table.with_columns(pl.col(name).cast(pl.List(pl.String)).list.join(" | ") for name in lists)
 
 
 @app.command()

@@ -345,7 +345,22 @@ class Job:
             per_row = np.where(np.isnan(per_row), np.nan, np.inf)  # rows of no fold stay without a loss
             per_fold = np.full_like(per_fold, np.inf)
         so_far = f"{'in' if live else 'stopped at'} epoch {max(0, course.epoch)}"
-        return TrialRecord(per_row, per_fold, epoch, course.ended or course.diverged or so_far)
+        first = 1 if course.settings.epochs else 0
+        return TrialRecord(
+            per_row, per_fold, epoch, course.ended or course.diverged or so_far,
+            parameters=stack.cohort.layout.size,
+            curve=self._by_seed([stack.members[p] for p in places], course.scores[first:]).mean(axis=1),
+            kept=max(0, epoch - first),
+            members=self._by_seed([stack.members[p] for p in places], course.scores[epoch : epoch + 1])[0],
+        )  # fmt: skip
+
+    def _by_seed(self, members: Sequence[Member], scores: Sequence[Sequence[float]]) -> np.ndarray:
+        """Lay out members' mean losses at some epochs: `[epochs, seeds, folds]`."""
+        laid = np.full((len(scores), len(self.plan.seeds), len(self.folds)), np.nan)
+        at = [(self.plan.seeds.index(m.seed), m.fold) for m in members]
+        for column, (seed, fold) in enumerate(at):
+            laid[:, seed, fold] = [own[column] for own in scores]
+        return laid
 
     def history(self) -> pl.DataFrame:
         """Lay out every member's curves: one row per member and epoch.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,10 +26,11 @@ from foldwise.engine.losses import outputs_by_loss
 from foldwise.engine.predict import predict_outputs
 from foldwise.engine.state import Layout
 from foldwise.errors import DataError, NetworkError, PlanError, StoreError
-from foldwise.job import named_outputs
+from foldwise.judge.importance import importance
 from foldwise.judge.metrics import Metric, class_scores, natural, probabilities
 from foldwise.judge.selection import bootstrap_intervals
-from foldwise.judge.verdict import TrialResult, decimals
+from foldwise.judge.variance import Split, split_variance
+from foldwise.judge.verdict import TrialRecord, TrialResult, decimals
 from foldwise.nets.build import build
 from foldwise.plans.plan import Member
 
@@ -65,14 +67,19 @@ class Opening:
         return asdict(self)
 
 
+def number_of(study: Study, trial: int | None) -> int:
+    """Give the number of the trial asked for: the winner's when None. Raises PlanError when there is none."""
+    known = {r.number for r in study.results}
+    if trial is not None and trial not in known:
+        raise PlanError(f"there is no trial {trial}.", hint=f"trials are numbered 1 to {len(known)}")
+    return study.results[0].number if trial is None else trial
+
+
 def member_outputs(
     study: Study, frame: pl.DataFrame, trial: int | None
 ) -> Float[Tensor, "members rows outputs"]:
     """Apply the members of a trial (counted from 1; the winner when None) to new rows; units of the targets."""
-    number = study.results[0].number if trial is None else trial
-    known = {r.number for r in study.results}
-    if number not in known:
-        raise PlanError(f"there is no trial {number}.", hint=f"trials are numbered 1 to {len(known)}")
+    number = number_of(study, trial)
     features = study.columns.encode(frame)
     if len(features) == 0:
         raise DataError("there are no rows to predict.")
@@ -143,26 +150,6 @@ def combined_outputs(outputs: Float[Tensor, "members rows outputs"], task: Task)
     if task.kind == "multilabel":
         return F.logsigmoid(outputs).logsumexp(0) - F.logsigmoid(-outputs).logsumexp(0)
     return F.log_softmax(class_scores(outputs, task), dim=-1).logsumexp(0) - math.log(len(outputs))
-
-
-def ensemble(study: Study, frame: pl.DataFrame, trial: int | None) -> pl.DataFrame:
-    """Predict by the mean over a trial's members."""
-    outputs = member_outputs(study, frame, trial)
-    task = study.task
-    mean = combined(outputs, task)
-    if task.kind == "regression":
-        numbers = natural(mean, task).numpy()
-        spread = natural(outputs.double(), task).std(0, unbiased=len(outputs) > 1).numpy()
-        columns = named_outputs(numbers, task)
-        suffix = [""] if len(task.targets) == 1 else [f" of {t}" for t in task.targets]
-        return pl.DataFrame({**columns, **{f"spread{s}": spread[:, i] for i, s in enumerate(suffix)}})
-    shares = named_outputs(mean.numpy(), task)
-    if task.kind == "multilabel":
-        labels = task.decode_classes((mean > 0.5).long().numpy())
-        return pl.DataFrame(
-            {**{f"prediction of {t}": labels[:, i] for i, t in enumerate(task.targets)}, **shares}
-        )
-    return pl.DataFrame({"prediction": task.decode_classes(mean.argmax(-1).numpy()), **shares})
 
 
 def open_test(study: Study) -> Opening:
@@ -275,14 +262,33 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def variance_of(
+    results: Sequence[TrialResult], records: Sequence[TrialRecord], higher_is_better: bool
+) -> Split | None:
+    """Split the variance of members' losses, over the trials that were searched; None when there are none.
+
+    Trials whose score is off the scale of the others, or not there, are left out: one terrible learning rate would
+    make the settings all that matters.
+    """
+    found = importance(list(results), higher_is_better)
+    ends = sorted((found.best, found.edge))
+    tried = [records[r.number - 1].members for r in found.trials if ends[0] <= r.score <= ends[1]]
+    losses = [own for own in tried if own is not None and np.isfinite(own).all()]
+    return split_variance(np.stack(losses)) if losses else None
+
+
 def warnings_of(
-    results: list[TrialResult], summary: PlanSummary, completed: bool, metric: Metric
+    results: list[TrialResult],
+    summary: PlanSummary,
+    completed: bool,
+    metric: Metric,
+    gains: bool | None = None,
 ) -> list[str]:
-    """List what must be looked at."""
+    """List what must be looked at; `gains` tells whether the winner is better than the constant predictor."""
     said = [f"trial {r.number} ({r.name}) {r.status}" for r in results if r.status.startswith("diverged")]
     constant = next((r for r in results if r.settings.network == "constant"), None)
     best = results[0]
-    if constant is not None and (constant is best or constant.tied):
+    if constant is not None and (constant is best or constant.tied or gains is False):
         said.append(
             f"no trial is better than the constant predictor beyond the noise ({metric.label} {constant.score:.4g})"
         )

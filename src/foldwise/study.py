@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time as time_module
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -14,7 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from foldwise import outcome, recall
+from foldwise import outcome, prediction, recall
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.table import Source, Table, is_path, open_table, read_again, read_source
@@ -27,9 +28,11 @@ from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
 from foldwise.errors import FoldwiseError, PlanError, SettingsError, StoreError
 from foldwise.job import Job
+from foldwise.judge.calibrate import Calibration
 from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric, choose_metric
-from foldwise.judge.verdict import Headline, TrialResult, judge
+from foldwise.judge.variance import Split
+from foldwise.judge.verdict import Headline, Luck, TrialResult, judge
 from foldwise.keeping import Keeper, origin_of
 from foldwise.nets.build import Net
 from foldwise.outcome import Opening
@@ -309,7 +312,7 @@ def gather(
     predictions = job.predictions()
     winner = predictions.filter(pl.col("trial") == results[0].number)
     scale = job.stacks[0].cohort.rows
-    return Study(
+    study = Study(
         task=job.task,
         columns=job.table.columns,
         source=job.table.source,
@@ -333,14 +336,30 @@ def gather(
         net=job.net,
         loss=job.loss,
         links=tuple(job.links),
-        warnings=[*outcome.warnings_of(results, summary, completed, job.metric), *job.overflowing()],
+        warnings=[
+            *outcome.warnings_of(
+                results,
+                summary,
+                completed,
+                job.metric,
+                None if headline.luck is None else headline.luck.gains,
+            ),
+            *job.overflowing(),
+        ],
         interrupted=not completed,
         environment=environment(str(job.device)),
         command=command,
         weighting=job.table.weighting,
         weights=job.table.weights,
         sealed_weights=job.table.sealed_weights,
+        targets=job.table.targets,
+        variance=None if live else outcome.variance_of(results, records, job.metric.higher_is_better),
     )
+    if not live and job.task.kind != "regression":
+        study.calibration = prediction.calibration_of(study, results[0].number)
+    if not live:
+        study.sureness = prediction.sureness(study)
+    return study
 
 
 @dataclass
@@ -378,6 +397,12 @@ class Study:
     weights: np.ndarray
     sealed_weights: np.ndarray | None
     openings: list[dict[str, Any]] = field(default_factory=list)
+    targets: np.ndarray | None = (
+        None  # of its rows, as they are learnt; None in runs written before they were kept
+    )
+    calibration: Calibration | None = None  # of the winner's probabilities
+    sureness: dict[str, Any] | None = None  # how far intervals reach, or how large sets are, for the page
+    variance: Split | None = None  # of the scores of members, over the trials that were searched
     folder: Path | None = None
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
     answers: dict[str, Answer] = field(default_factory=dict)  # by question
@@ -386,6 +411,11 @@ class Study:
     def headline(self) -> str:
         """The result in one sentence."""
         return self.headline_result.sentence
+
+    @property
+    def luck(self) -> Luck | None:
+        """How much of the winner's lead is luck; None while training, and in runs written before it was measured."""
+        return self.headline_result.luck
 
     @property
     def metric_label(self) -> str:
@@ -409,8 +439,23 @@ class Study:
 
     @property
     def leaderboard(self) -> pl.DataFrame:
-        """The trials in order of their scores; `low` and `high` bound a trial's score as if it had not been chosen."""
-        shown = ("place", "number", "name", "score", "low", "high", "deviation", "epoch", "tied", "status")
+        """The trials in order of their scores; `low` and `high` bound a trial's score as if it had not been chosen.
+
+        `recommended` is the simplest of the first and those tied with it: fewest parameters, then fewest epochs.
+        """
+        shown = (
+            "place",
+            "number",
+            "name",
+            "score",
+            "low",
+            "high",
+            "deviation",
+            "epoch",
+            "tied",
+            "status",
+            "recommended",
+        )
         columns = {name: [getattr(r, name) for r in self.results] for name in shown}
         return pl.DataFrame(
             {("trial" if name == "number" else name): values for name, values in columns.items()}
@@ -435,16 +480,33 @@ class Study:
         new: Any,
         trial: int | None = None,
         *,
+        interval: float | None = None,
+        calibrated: bool = True,
         separator: str | None = None,
         encoding: str | None = None,
         header: bool | None = None,
     ) -> pl.DataFrame:
         """Predict new rows with the ensemble of a trial's fold members (the winner's, when none is named).
 
-        Gives one row per new row: `prediction`, for classes also a probability per class (the mean over members),
-        and for numbers `spread`, the deviation between members. A text file is read by what `separator`, `encoding`
-        and `header` say, else like that of training if this finds the columns, else by what is found out.
+        Gives one row per new row: `prediction`; for classes a probability per class, the mean over folds, calibrated
+        on out-of-fold predictions where that helped (`study.calibration`) unless `calibrated=False`; `spread`, the
+        deviation between members, of numbers or of the probability (not calibrated) of the predicted class; and with
+        `interval=0.9` what holds the truth with probability 0.9: `low` and `high` (CV+ or jackknife+ intervals), or
+        `set`, a list of classes (cross-conformal). Of several targets, each has columns of its own: `low of …`.
+
+        A text file is read by what `separator`, `encoding` and `header` say, else like that of training if this finds
+        the columns, else by what is found out.
+
+        Raises DataError when there are too few validated rows for the interval, SettingsError when it is no share
+        between 0 and 1; warns when folds are in time, where the past need not be like the future.
+
+        >>> study = fit(example="iris", search={"width": 8, "epochs": 20}, folds=3)
+        >>> from sklearn.datasets import load_iris
+        >>> study.predict(load_iris(as_frame=True).data, interval=0.9).columns[-2:]
+        ['spread', 'set']
         """
+        for caution in prediction.cautions(self, interval):
+            warnings.warn(caution, stacklevel=2)
         needed = {column.name for column in self.columns.columns if column.role == "feature"}
         frame = read_again(
             new,
@@ -454,7 +516,7 @@ class Study:
             encoding=encoding,
             header=header,
         )
-        return outcome.ensemble(self, frame, trial)
+        return prediction.predict(self, frame, trial, interval, calibrated)
 
     def open_test(self) -> Opening:
         """Score the winner on the sealed test rows; every opening is recorded in the run folder."""

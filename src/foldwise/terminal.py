@@ -324,9 +324,19 @@ def result(study: Any, width: int) -> RenderableType:
     parts: list[RenderableType] = [_bold(study.headline), Text(), leaderboard_table(study, width)]
     if study.account.sentence:
         parts += [_dim(study.account.sentence)]
+    parts += map(_dim, beliefs(study))
     if study.warnings:
         parts += [Text(), *(warning_line(text) for text in study.warnings)]
     return Group(*parts)
+
+
+def beliefs(study: Any) -> list[str]:
+    """Say how far to believe the result, a line each: what was luck, what to add, how probabilities are corrected."""
+    luck, headline = study.luck, study.headline_result
+    said = [] if luck is None else [luck.sentence(study.metric, headline.low, headline.high)]
+    said += [study.variance.sentence] if study.variance is not None and study.variance.sentence else []
+    corrected = study.calibration is not None and study.calibration.method != "none"
+    return [*said, *([study.calibration.sentence] if corrected else [])]
 
 
 def warning_line(text: str) -> Text:
@@ -354,6 +364,7 @@ def leaderboard_table(study: Any, width: int) -> RenderableType:
     for row in drawn:
         table.add_row(*_trial(row, digits), style="bold" if row["place"] == 1 else "")
     notes = ["≈ not distinguishable from the first"] if any(row["tied"] for row in drawn) else []
+    notes += ["◂ the simplest of these, recommended"] if any(_simpler(row) for row in drawn) else []
     rest = len(rows) - len(drawn)
     notes += [f"{_plural(rest, 'more trial')} in the report"] if rest else []
     return Group(table, *map(_dim, notes))
@@ -370,6 +381,8 @@ def _trial(row: dict[str, Any], digits: int) -> list[Text]:
     if row["status"] != "finished":
         unharmed = row["status"].startswith(("halving", "budget", "stopped early"))
         name.append(f"  {visible(row['status'])}", style="dim" if unharmed else "yellow")
+    if _simpler(row):
+        name.append(" ◂")
     score, low, high = (fixed(row[name], digits) for name in ("score", "low", "high"))
     return [
         Text(f"{row['trial']}{'≈' if row['tied'] else ' '}"),
@@ -377,6 +390,10 @@ def _trial(row: dict[str, Any], digits: int) -> list[Text]:
         Text(score if low == "–" else f"{score} ({low}–{high})"),
         Text(fixed(row["epoch"], 0)),
     ]
+
+
+def _simpler(row: dict[str, Any]) -> bool:
+    return bool(row.get("recommended")) and row["place"] > 1
 
 
 def places(study: Any) -> list[Text]:

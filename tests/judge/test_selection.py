@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from foldwise.judge.selection import bootstrap_intervals, corrected_p_value, corrected_winner
+from foldwise.judge.selection import (
+    bootstrap_intervals,
+    corrected_p_value,
+    corrected_winner,
+    epoch_optimism,
+    look_bound,
+)
 
 ALL = np.ones(20, dtype=bool)
 
@@ -18,6 +24,14 @@ ALL = np.ones(20, dtype=bool)
 def noise(seed: int, trials: int = 20, rows: int = 80) -> np.ndarray:
     """Draw losses of trials that are all equally good: right with probability one half."""
     return (np.random.default_rng(seed).random((trials, rows)) < 0.5).astype(float)
+
+
+def nearer(scores: list[float], rows: int) -> tuple[float, float]:
+    """Give the interval by hand: of the rows, a share is outside, and those scores spread more than all rows' would."""
+    outside, mean = (1 - 1 / rows) ** rows, np.mean(scores)
+    low, high = np.quantile(scores, [0.025, 0.975])
+    scale = math.sqrt(outside / (1 - outside))
+    return float(mean + scale * (low - mean)), float(mean + scale * (high - mean))
 
 
 # BBC-CV
@@ -67,13 +81,84 @@ def test_the_correction_by_hand() -> None:
         scores.append(losses[best, outside].mean())
     ours = corrected_winner(losses, np.ones(4, bool), resamples=50, seed=7)
     assert ours.value == pytest.approx(np.mean(scores), rel=1e-12)
-    assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), rel=1e-12)
+    assert (ours.low, ours.high) == pytest.approx(nearer(scores, 12), rel=1e-12)
 
 
 @pytest.mark.parametrize("rows", [2, 3])
 def test_few_rows_are_enough(rows: int) -> None:
     interval = corrected_winner(np.random.default_rng(0).random((3, rows)), np.ones(3, bool))
     assert math.isfinite(interval.value)
+
+
+def test_the_interval_of_a_single_trial_is_that_of_its_mean() -> None:
+    losses = np.random.default_rng(3).normal(1, 0.5, (1, 400))
+    ours = corrected_winner(losses, np.ones(1, bool), resamples=4000)
+    half = 1.96 * losses.std() / math.sqrt(400)
+    assert (ours.high - ours.low) / 2 == pytest.approx(half, rel=0.06)
+
+
+def test_losses_below_zero_have_an_upper_end_below_zero() -> None:
+    """Differences from another trial are no losses; nothing may hold their interval at 0."""
+    losses = np.random.default_rng(3).normal(-1, 0.1, (2, 50))
+    assert corrected_winner(losses, np.ones(2, bool)).high < -0.9
+
+
+# Epochs
+
+
+def curves_of_noise(seed: int, trials: int = 10, epochs: int = 20) -> np.ndarray:
+    """Draw mean losses of epochs that are all equally good, on five folds."""
+    return np.random.default_rng(seed).normal(0.5, 0.1, (trials, epochs, 5))
+
+
+def test_the_luck_of_epochs_is_what_choosing_them_brings() -> None:
+    """In pure noise the kept epochs look better than they are; taking the optimism back, their choice is honest."""
+    after, before = [], []
+    for seed in range(200):
+        curves = curves_of_noise(seed)
+        kept = curves.mean(axis=2).argmin(axis=1)
+        chosen = curves[np.arange(10), kept]
+        # the trial is chosen without the fold, the epochs with it: what is left is the luck of epochs
+        honest = [chosen[np.delete(chosen, f, axis=1).mean(axis=1).argmin(), f] for f in range(5)]
+        before.append(np.mean(honest))
+        after.append(np.mean(honest) + epoch_optimism(list(curves), kept.tolist(), np.ones(5)))
+    assert np.mean(before) < 0.49
+    assert abs(np.mean(after) - 0.5) < 0.015
+
+
+def test_one_epoch_was_not_chosen() -> None:
+    curves = curves_of_noise(0, epochs=1)
+    assert epoch_optimism(list(curves), [0] * 10, np.ones(5)) == 0
+
+
+def test_folds_of_the_same_rows_do_not_choose_for_each_other() -> None:
+    once = curves_of_noise(1)
+    kept = once.mean(axis=2).argmin(axis=1).tolist()
+    twice = np.concatenate([once, once], axis=2)  # repeats that say the same: no new evidence
+    together = np.tile(np.eye(5, dtype=bool), (2, 2))
+    ours = epoch_optimism(list(twice), kept, np.ones(10) / 2, together)
+    assert ours == pytest.approx(epoch_optimism(list(once), kept, np.ones(5)), rel=1e-9)
+
+
+def test_of_one_hold_out_nothing_is_known() -> None:
+    assert epoch_optimism([np.array([[0.1], [0.2]])], [0], np.ones(1)) == 0
+
+
+def test_epochs_that_are_not_finite_are_no_candidates() -> None:
+    curves = curves_of_noise(2)
+    kept = curves.mean(axis=2).argmin(axis=1).tolist()
+    worse = [
+        np.concatenate([curve, np.full((1, 5), bad)])
+        for curve, bad in zip(curves, [np.nan, np.inf] * 5, strict=True)
+    ]
+    assert epoch_optimism(worse, kept, np.ones(5)) == epoch_optimism(list(curves), kept, np.ones(5))
+
+
+def test_no_look_is_off_by_more_than_the_bound() -> None:
+    random = np.random.default_rng(4)
+    off = np.abs(random.binomial(200, 0.5, size=(2000, 50)) / 200 - 0.5).max(axis=1)
+    assert (off <= look_bound(50, 200)).mean() >= 0.95
+    assert look_bound(50, 200) == pytest.approx(math.sqrt(math.log(2 * 50 / 0.05) / 400))
 
 
 # Intervals
@@ -185,7 +270,7 @@ def test_the_weighted_correction_by_hand() -> None:
         scores.append(np.average(losses[best, outside], weights=WEIGHTS[outside]))
     ours = corrected_winner(losses, np.ones(4, bool), resamples=50, seed=7, weights=WEIGHTS)
     assert ours.value == pytest.approx(np.mean(scores), rel=1e-12)
-    assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), rel=1e-12)
+    assert (ours.low, ours.high) == pytest.approx(nearer(scores, 12), rel=1e-12)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.01, 3.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -216,3 +217,59 @@ def test_a_failed_trial_spoils_no_weighted_score() -> None:
     assert [r.number for r in results] == [4, 2, 1, 3]
     assert math.isnan(results[-1].score)
     assert math.isfinite(headline.value)
+
+
+# What was luck, and which trial to take
+
+
+def sized(losses: np.ndarray, folds: Folds, parameters: int, epoch: int = 3) -> TrialRecord:
+    curve = np.stack([[losses[v].mean() for v in folds.validation]] * 4)
+    return replace(record(losses, folds, epoch), parameters=parameters, curve=curve, kept=epoch)
+
+
+def test_the_simplest_of_the_tied_is_recommended() -> None:
+    folds, losses = make_folds(40, 4), drawn()
+    sizes = (1, 5, 900, 100)
+    records = [sized(own, folds, size) for own, size in zip(losses, sizes, strict=True)]
+    results, headline = judge(TRIALS, records, folds, METRICS["rmse"], "price")
+    assert [r.number for r in results if r.recommended] == [4]  # tied with the third, and smaller
+    assert "Of it and the 1 tied with it, trial 4" in headline.how
+    assert "100 parameters) is the simplest" in headline.how
+    records[3] = sized(losses[3], folds, 1000)
+    results, headline = judge(TRIALS, records, folds, METRICS["rmse"], "price")
+    assert [r.number for r in results if r.recommended] == [3]
+    assert "it is also the simplest" in headline.how
+    records[3] = sized(losses[3], folds, 900, epoch=2)
+    results, _ = judge(TRIALS, records, folds, METRICS["rmse"], "price")
+    assert [r.number for r in results if r.recommended] == [4]  # as many parameters, and fewer epochs
+
+
+def test_looks_are_trials_times_epochs() -> None:
+    folds, losses = make_folds(40, 4), drawn()
+    records = [sized(own, folds, 1) for own in losses]
+    _, headline = judge(TRIALS, records, folds, METRICS["rmse"], "price")
+    assert headline.luck is not None
+    assert (headline.luck.looks, headline.luck.bound) == (16, None)
+    assert headline.luck.of_epochs == 0  # all epochs are alike
+    assert headline.luck.gains
+
+
+def test_in_noise_no_gain_over_the_constant_is_claimed() -> None:
+    folds, random, claims, kept = make_folds(80, 4), np.random.default_rng(0), [], []
+    for _ in range(60):
+        losses = random.integers(0, 2, (30, 80)).astype(float)
+        trials = [TRIALS[0], *[Settings(width=w) for w in range(1, 30)]]
+        _, headline = judge(trials, [record(own, folds) for own in losses], folds, METRICS["accuracy"], "y")
+        assert headline.luck is not None
+        claims.append(headline.luck.gains)
+        kept.append(headline.luck.raw - headline.value)
+    assert np.mean(claims) <= 0.05
+    assert np.mean(kept) > 0.08
+
+
+def test_a_constant_winner_is_no_gain() -> None:
+    folds, losses = make_folds(40, 4), drawn()
+    losses[0] = 0.1
+    _, headline = judge(TRIALS, [record(own, folds) for own in losses], folds, METRICS["rmse"], "price")
+    assert headline.luck is not None
+    assert headline.luck.gains is False

@@ -330,7 +330,7 @@ def test_a_full_disk_loses_neither_the_study_nor_the_run_that_was_there(run: Pat
             str(Path(studies.__file__).parent),
             str(run),
             "500",
-            "7000",
+            "8400",
         ],
         capture_output=True,
         text=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,16 @@ from foldwise.judge.selection import (
     bootstrap_intervals,
     corrected_p_value,
     corrected_winner,
+    epoch_optimism,
+    less_lucky,
+    look_bound,
     mean_losses,
+    rows_that_count,
 )
 from foldwise.settings import WRITTEN_OTHERWISE, Settings
 
 TIED_ABOVE = 0.05
+MOST_PARTS = 50  # into which folds are joined to choose epochs without one of them
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,40 @@ class TrialResult:
     epoch: int
     tied: bool
     status: str
+    parameters: int = 0
+    recommended: bool = False
+
+
+@dataclass(frozen=True)
+class Luck:
+    """How much better the winner looks than it is, because it was chosen.
+
+    `raw` is its score as in the leaderboard and `value` the corrected one; `of_epochs` is what the choice of epochs
+    takes part in it, as a mean loss per row. Scores were looked at `looks` times, one for each trial and epoch; `bound`
+    is how far any of them may be off for losses between 0 and 1, else None. `gains` tells whether the winner is better
+    than the constant predictor, beyond noise and choice; None without one.
+    """
+
+    raw: float
+    value: float
+    of_epochs: float
+    looks: int
+    rows: float
+    bound: float | None
+    gains: bool | None
+
+    def sentence(self, metric: Metric, low: float, high: float) -> str:
+        """Say in one sentence what was luck; `low` and `high` are the ends of the corrected interval."""
+        digits = decimals(self.value, low, high)
+        better = (self.raw > self.value) == metric.higher_is_better
+        parted = f"{self.raw:.{digits}f}" != f"{self.value:.{digits}f}" and better
+        said = (
+            f"Chosen among {self.looks:,} scores (trials × epochs), the best looks like {self.raw:.{digits}f}"
+        )
+        said += f" and is {self.value:.{digits}f}" if parted else "; that is not luck"
+        if self.bound is not None:
+            said += f"; of so many looks at {self.rows:,.0f} rows, none is off by more than {self.bound:.2f} (95 %)"
+        return f"{said}."
 
 
 @dataclass(frozen=True)
@@ -51,17 +90,26 @@ class Headline:
     value: float
     low: float
     high: float
+    luck: Luck | None = None
 
 
 @dataclass(frozen=True)
 class TrialRecord:
     """What a trial left, for judging: losses per row averaged over seeds and repeats (NaN: row never validated),
-    and mean losses per fold averaged over seeds."""
+    and mean losses per fold averaged over seeds.
+
+    `curve` has the latter for each epoch that might have been kept, of which `kept` was; `members` the mean loss of
+    each member at that epoch. `parameters` are those of one network.
+    """
 
     losses: Float[np.ndarray, " rows"]
     fold_losses: Float[np.ndarray, " folds"]
     epoch: int
     status: str
+    parameters: int = 0
+    curve: Float[np.ndarray, "epochs folds"] | None = None
+    kept: int = 0
+    members: Float[np.ndarray, "seeds folds"] | None = None
 
 
 def trial_names(trials: Sequence[Settings]) -> list[str]:
@@ -88,7 +136,7 @@ WORDS = (
     "loss",
 )  # that say what they are of
 FIRST = ("optimizer", "learning_rate", "batch_size", "weight_decay", "dropout", "activation", "loss")
-MOST_PARTS = 5  # of a name; more do not fit on a line
+MOST_SAID = 5  # parts of a name; more do not fit on a line
 
 
 def _name(settings: Settings, family: Sequence[Settings]) -> str:
@@ -100,7 +148,7 @@ def _name(settings: Settings, family: Sequence[Settings]) -> str:
         for name in settings.effective()
         if name not in told and len({getattr(t, name) for t in family}) > 1
     ]
-    if len(varying) > MOST_PARTS:
+    if len(varying) > MOST_SAID:
         # what has many values was searched; what has two may only tell the search from the baselines
         count = {name: len({getattr(t, name) for t in family}) for name in varying}
         varying.sort(
@@ -113,8 +161,8 @@ def _name(settings: Settings, family: Sequence[Settings]) -> str:
         if name != "frozen" or value
     ]
     parts += [_said(name, value) for name, value in (*settings.options, *settings.knobs)]
-    if len(parts) > MOST_PARTS:
-        parts = [*parts[: MOST_PARTS - 1], f"{len(parts) - MOST_PARTS + 1} more"]
+    if len(parts) > MOST_SAID:
+        parts = [*parts[: MOST_SAID - 1], f"{len(parts) - MOST_SAID + 1} more"]
     return ", ".join([head, *parts])
 
 
@@ -186,10 +234,65 @@ def judge(
                     else _tied(records[winner], record, folds, weights)
                 ),
                 status=record.status,
+                parameters=record.parameters,
             )
         )
-    winner_again = corrected_winner(usable, finished, weights=own) if thorough and finished[winner] else None
-    return results, _headline(results, winner_again, finished, metric, folds, title, thorough, caveat)
+    if not (thorough and finished[winner]):
+        return results, _headline(results, None, None, finished, metric, folds, title, thorough, caveat)
+    results = _recommend(results)
+    optimism = _of_epochs(records, finished, folds, weights)
+    winner_again = less_lucky(corrected_winner(usable, finished, weights=own), optimism)
+    luck = _luck(results, records, winner_again, optimism, metric, own, int(validated.sum()))
+    constant = next((r.number - 1 for r in results if r.settings.network == "constant"), None)
+    if constant is not None and finished[constant]:
+        gap = less_lucky(corrected_winner(usable - usable[constant], finished, weights=own), optimism)
+        luck = replace(luck, gains=winner != constant and gap.high < 0)
+    return results, _headline(results, winner_again, luck, finished, metric, folds, title, thorough, caveat)
+
+
+def _recommend(results: list[TrialResult]) -> list[TrialResult]:
+    """Mark the simplest of the first and those tied with it: the fewest parameters, then the fewest epochs.
+
+    The one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984), with the test between trials in place of the
+    standard error.
+    """
+    among = [r for r in results if r.place == 1 or r.tied]
+    simplest = min(among, key=lambda r: (r.parameters, r.epoch, r.place))
+    return [replace(r, recommended=r is simplest) for r in results]
+
+
+def _of_epochs(
+    records: Sequence[TrialRecord], finished: np.ndarray, folds: Folds, weights: np.ndarray | None
+) -> float:
+    """Estimate what the choice of epochs adds to the luck; 0 where nobody kept curves."""
+    known = [(r.curve, r.kept) for r, ok in zip(records, finished, strict=True) if ok and r.curve is not None]
+    if not known:
+        return 0.0
+    every = np.ones(folds.validation.shape[1]) if weights is None else np.nan_to_num(weights)
+    counts = np.maximum(1, folds.validation.sum(axis=0))
+    rows = folds.validation @ (every / counts)
+    # hundreds of folds are joined to some: the choice hardly changes when one row less has a say
+    parts = np.arange(len(folds)) * min(MOST_PARTS, len(folds)) // len(folds)
+    joined = np.equal.outer(np.unique(parts), parts)
+    total = joined @ rows
+    curves = [np.where(np.isfinite(c), c, np.inf) @ (joined * rows).T / total for c, _ in known]
+    scored = np.stack([folds.validation[own].any(axis=0) for own in joined]).astype(np.float32)
+    return epoch_optimism(curves, [kept for _, kept in known], total, scored @ scored.T > 0)
+
+
+def _luck(
+    results: Sequence[TrialResult],
+    records: Sequence[TrialRecord],
+    winner: Interval,
+    optimism: float,
+    metric: Metric,
+    weights: np.ndarray | None,
+    rows: int,
+) -> Luck:
+    looks = sum(1 if r.curve is None else len(r.curve) for r in records)
+    count = rows_that_count(rows, weights)
+    bound = look_bound(looks, count) if metric.name == "accuracy" else None
+    return Luck(results[0].score, _finish(metric, winner.value), optimism, looks, count, bound, None)
 
 
 def _finish(metric: Metric, mean: float) -> float:
@@ -210,6 +313,7 @@ def _tied_on_rows(winner: np.ndarray, other: np.ndarray, weights: np.ndarray | N
 def _headline(
     results: list[TrialResult],
     winner: Interval | None,
+    luck: Luck | None,
     finished: Bool[np.ndarray, " trials"],
     metric: Metric,
     folds: Folds,
@@ -245,8 +349,26 @@ def _headline(
             "on 1000 resamples of the rows and scoring the choice on the rows left out (BBC-CV); the interval is that "
             "of the resamples."
         )
+        if luck is not None and luck.of_epochs > 0:
+            how += " The choice of epochs is corrected too, by choosing them for each fold without that fold."
+        how = f"{how} {_said_of_simplest(results)}".rstrip()
         how = f"{how} {caveat}".rstrip()
-    return Headline(said, how, value, low, high)
+    return Headline(said, how, value, low, high, luck)
+
+
+def _said_of_simplest(results: Sequence[TrialResult]) -> str:
+    """Say which trial to take, where others are tied with the first."""
+    tied = [r for r in results if r.tied]
+    simplest = next((r for r in results if r.recommended), None)
+    if not tied or simplest is None:
+        return ""
+    if simplest.place == 1:
+        return f"Of it and the {len(tied)} tied with it, it is also the simplest."
+    size = f"{simplest.parameters:,} parameter{'s' * (simplest.parameters != 1)}"
+    return (
+        f"Of it and the {len(tied)} tied with it, trial {simplest.number} ({simplest.name}; {size}) is the simplest, "
+        "and recommended (one-standard-error rule)."
+    )
 
 
 def decimals(value: float, low: float, high: float) -> int:

@@ -709,6 +709,132 @@ const charts = (() => {
     });
   }
 
+  // How far to believe it: four small pictures, each with one sentence above.
+
+  const BELIEF = { height: 158, marginTop: 14, marginBottom: 40 };
+
+  // The winner as it looks and as it is, on the axis of its score.
+  function luck(width) {
+    const { raw, value, low, high, constant } = study.belief.luck;
+    const rows = [
+      { name: "as it looks", v: raw, color: soft },
+      { name: "corrected", v: value, color: accent },
+      { name: "constant", v: constant, color: soft },
+    ].filter((d) => known(d.v));
+    const domain = comparable([[raw, value, low, high], ...(known(constant) ? [[constant]] : [])]);
+    return plot(`Score as it looks ${number(raw)}, corrected ${number(value)}, from ${number(low)} to ${number(high)}`, {
+      ...BELIEF,
+      width,
+      marginLeft: 84,
+      marginRight: 16,
+      x: { domain, label: study.metric, ticks: Math.max(2, Math.floor(width / 110)), tickSize: 0 },
+      y: { domain: rows.map((d) => d.name), label: null, tickSize: 0 },
+      marks: [
+        grid(Plot.gridX, Math.max(2, Math.floor(width / 110))),
+        Plot.ruleY(known(low) ? [rows[1]] : [], { x1: low, x2: high, y: "name", stroke: accent, strokeWidth: 2 }),
+        Plot.dot(rows, { x: (d) => clamp(d.v, domain), y: "name", r: 4.5, fill: "color", stroke: "color" }),
+        Plot.text(rows, { x: (d) => clamp(d.v, domain), y: "name", text: (d) => number(d.v), dy: -12, fill: ink }),
+      ],
+      color: { type: "identity" },
+    });
+  }
+
+  // The parts of the variance, the largest marked.
+  function variance(width) {
+    const parts = study.belief.variance.parts;
+    const most = d3.max(parts, (d) => d[1]);
+    const longest = d3.max(parts, (d) => d[0].length);
+    return plot(parts.map(([name, share]) => `${name} ${d3.format(".0%")(share)}`).join(", "), {
+      ...BELIEF,
+      width,
+      marginBottom: 10,
+      marginLeft: 7 * longest + 10,
+      marginRight: 44,
+      x: { domain: [0, most || 1], axis: null },
+      y: { domain: parts.map((d) => d[0]), label: null, tickSize: 0, padding: 0.45 },
+      marks: [
+        Plot.barX(parts, { x: (d) => d[1], y: (d) => d[0], fill: (d) => (d[1] === most ? accent : soft), rx: 2 }),
+        Plot.text(parts, {
+          x: (d) => d[1],
+          y: (d) => d[0],
+          text: (d) => `${Math.round(100 * d[1])} %`,
+          dx: 6,
+          textAnchor: "start",
+          fill: ink,
+        }),
+      ],
+      color: { type: "identity" },
+    });
+  }
+
+  // Reliability: what was said against what was true. On the line, both agree.
+  function calibration(width) {
+    const { before, after, corrected } = study.belief.calibration;
+    const now = corrected ? after : before;
+    const percent = d3.format(".0%");
+    const at = { x: (d) => d[0], y: (d) => d[1] };
+    return plot("Share that was true against the probability that was said", {
+      ...BELIEF,
+      height: 200,
+      marginTop: 24,
+      width,
+      marginLeft: 42,
+      marginRight: 12,
+      x: { domain: [0, 1], label: "said", tickFormat: percent, ticks: 4, tickSize: 0 },
+      y: { domain: [0, 1], label: "true", tickFormat: percent, ticks: 4, tickSize: 0 },
+      marks: [
+        grid(Plot.gridY, 4),
+        Plot.line(
+          [
+            [0, 0],
+            [1, 1],
+          ],
+          { stroke: soft, strokeDasharray: "2 3" },
+        ),
+        corrected && Plot.line(before, { ...at, stroke: warm, strokeDasharray: "4 3" }),
+        Plot.ruleX(now, { x: at.x, y1: (d) => d[2], y2: (d) => d[3], stroke: accent, strokeOpacity: 0.45 }),
+        Plot.line(now, { ...at, stroke: accent }),
+        Plot.dot(now, { ...at, r: 3, fill: accent }),
+        corrected && Plot.text(["corrected"], { frameAnchor: "bottom-right", dx: -4, dy: -4, fill: accent }),
+        corrected && Plot.text(["before"], { frameAnchor: "bottom-right", dx: -4, dy: -19, fill: warm }),
+      ],
+      color: { type: "identity" },
+    });
+  }
+
+  // Rows by the number of classes in their set, or by their distance from the prediction.
+  function sureness(width) {
+    const { kind, counts, reach } = study.belief.sureness;
+    const frame = { ...BELIEF, width, marginLeft: 12, marginRight: 12, y: { axis: null } };
+    const rows = d3.sum(counts);
+    if (kind === "sets") {
+      const last = Math.max(2, d3.max(counts, (n, i) => (n ? i + 1 : 0)));
+      const bars = counts.slice(0, last).map((n, i) => ({ size: i + 1, n }));
+      const text = (d) => (d.n ? `${Math.round((100 * d.n) / rows)} %` : "");
+      return plot(bars.map((d) => `${d.size} classes: ${d.n} rows`).join(", "), {
+        ...frame,
+        x: { domain: bars.map((d) => d.size), label: "classes in the set", tickSize: 0, padding: 0.3 },
+        marks: [
+          Plot.barY(bars, { x: "size", y: "n", fill: (d) => (d.size === 1 ? accent : soft), rx: 2 }),
+          Plot.text(bars, { x: "size", y: "n", text, dy: -8, fill: ink }),
+        ],
+        color: { type: "identity" },
+      });
+    }
+    const step = (2 * reach) / counts.length;
+    const bars = counts.map((n, i) => ({ from: i * step, to: (i + 1) * step, n }));
+    return plot(`Distances between prediction and truth; 90 % are below ${brief(reach)}`, {
+      ...frame,
+      x: { label: "distance from the prediction", tickFormat: brief, ticks: 4, tickSize: 0 },
+      marks: [
+        Plot.rectY(bars, { x1: "from", x2: "to", y: "n", fill: (d) => (d.from < reach - step / 2 ? accent : soft), inset: 0.5 }),
+        Plot.ruleX([reach], { stroke: ink, strokeDasharray: "3 2" }),
+        Plot.text([reach], { x: (d) => d, frameAnchor: "top", text: () => "90 %", dx: 5, textAnchor: "start", fill: ink }),
+      ],
+      color: { type: "identity" },
+    });
+  }
+
   return {
     curved,
     placed,
@@ -716,6 +842,10 @@ const charts = (() => {
     axis,
     whisker,
     setting,
+    luck,
+    variance,
+    calibration,
+    sureness,
     folds,
     lossAxis,
     curve,

@@ -38,6 +38,7 @@ def content_of(study: Study, live: bool = False) -> dict[str, Any]:
         "fold_names": [f"fold {f + 1}" for f in range(len(study.folds))],
         # half-trained scores would say more about the order of training than about the settings
         "importance": None if live else importance_of(importance(study.results, metric.higher_is_better)),
+        "belief": None if live else belief_of(study),
         "outcome": study.outcome,
         "answers": [_answer(answer) for answer in study.answers.values()],
         "worst_rows": study.worst_rows,
@@ -109,9 +110,44 @@ def _trial(r: TrialResult, curve: dict[str, Any] | None) -> dict[str, Any]:
         "epochs": r.settings.epochs,
         "place": r.place,
         "tied": r.tied,
+        "recommended": r.recommended,
         "status": r.status,
         "cut": cut_short(r.status),
         "curve": curve,
+    }
+
+
+PARTS = {"setting": "settings", "fold": "folds", "seed": "seeds", "rest": "settings × folds"}
+
+
+def belief_of(study: Study) -> dict[str, Any]:
+    """Lay out how far the headline and predictions can be believed: luck, variance, calibration, intervals."""
+    luck, headline, split, found = study.luck, study.headline_result, study.variance, study.calibration
+    constant = next((r.score for r in study.results if r.settings.network == "constant"), math.nan)
+    parts = PARTS if split is None or split.seed is not None else PARTS | {"rest": "seed and rest"}
+    return {
+        "luck": luck
+        and {
+            "sentence": luck.sentence(study.metric, headline.low, headline.high),
+            **{n: _known(v) for n, v in (("raw", luck.raw), ("value", luck.value), ("constant", constant))},
+            **{n: _known(getattr(headline, n)) for n in ("low", "high")},
+        },
+        "variance": split
+        and split.sentence
+        and {
+            "sentence": split.sentence,
+            "parts": [[parts[name], _known(share)] for name, share in split.shares.items()],
+        },
+        "calibration": found
+        and {
+            "sentence": found.sentence,
+            "corrected": found.method != "none",
+            **{
+                n: [[b.said, b.true, b.low, b.high, b.rows] for b in getattr(found, n)]
+                for n in ("before", "after")
+            },
+        },
+        "sureness": study.sureness,
     }
 
 

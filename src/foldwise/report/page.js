@@ -21,6 +21,10 @@
     },
     setting: (box) => put(box, charts.setting(box.dataset.index, box.clientWidth)),
     answer: (box) => put(box, charts.answer(box.dataset.index, box.clientWidth)),
+    luck: (box) => put(box, charts.luck(box.clientWidth)),
+    variance: (box) => put(box, charts.variance(box.clientWidth)),
+    calibration: (box) => put(box, charts.calibration(box.clientWidth)),
+    sureness: (box) => put(box, charts.sureness(box.clientWidth)),
     folds: (box) => put(box, charts.folds(box.clientWidth)),
     curve: (box) => put(box, charts.curve(charts.curved[chosen], box.clientWidth)),
     thumbs(box) {

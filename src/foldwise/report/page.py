@@ -48,6 +48,7 @@ TRIAL_KEYS = (
     "epochs",
     "place",
     "tied",
+    "recommended",
     "status",
     "cut",
     "curve",
@@ -70,6 +71,7 @@ def render(content: Content) -> str:
     first, rest = _split_trials(trials)
     outcome = _known_outcome(page.get("outcome"))
     mattered = panels_of(page.get("importance"))
+    belief = _known_belief(page.get("belief"))
     digits = decimals(headline.get("value"), headline.get("low"), headline.get("high"))
     columns = page.get("columns") or []
     label = page.get("curve_label") or "loss"
@@ -89,6 +91,7 @@ def render(content: Content) -> str:
         has_curves=any(t["curve"] for t in [*first, *rest]),
         curve_label=label[:1].upper() + label[1:],
         mattered=mattered,
+        belief=belief,
         outcome=outcome,
         mistakes=frequent_mistakes(outcome),
         cell_names=_cell_names(page.get("worst_rows") or []),
@@ -97,7 +100,8 @@ def render(content: Content) -> str:
         columns_left_out=max(0, len(columns) - MOST_COLUMNS),
         as_table=outcome and outcome["kind"] == "classes" and len(outcome["classes"]) <= MOST_CLASSES,
         data=inline_json(
-            chart_data(page, outcome, first, rest, digits) | {"mattered": mattered and mattered["drawn"]}
+            chart_data(page, outcome, first, rest, digits)
+            | {"mattered": mattered and mattered["drawn"], "belief": belief}
         ),
         number=functools.partial(number, digits=digits),
         css=Markup(_source("page.css")),
@@ -269,6 +273,11 @@ def _curve(trial: Content) -> dict[str, Any]:
         if curve.get(part)
     }
     return {"epoch": [epochs[i] for i in keep], **parts}
+
+
+def _known_belief(given: Content | None) -> dict[str, Any]:
+    """The panels of the section that have a sentence, in order."""
+    return {n: p for n in ("luck", "variance", "calibration", "sureness") if (p := (given or {}).get(n))}
 
 
 def _known_outcome(outcome: Content | None) -> Content | None:

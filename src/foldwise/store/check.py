@@ -13,6 +13,7 @@ from foldwise.data.folds import Folds
 from foldwise.data.target import Task
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
+from foldwise.judge.calibrate import Calibration
 from foldwise.judge.metrics import Metric
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.plans.plan import Plan
@@ -46,6 +47,9 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
         yield "its history lacks columns"
     if not {*MEMBER, "row"} < {*fields["predictions"].columns}:
         yield "its predictions lack columns"
+    yield from _target_problems(task, fields["targets"], len(fields["row"]))
+    if (found := fields["calibration"]) is not None:
+        yield from _calibration_problems(task, found)
     used = {*task.targets, *(c.name for c in columns.columns if c.role == "feature")}
     sealed = fields["sealed"]
     if sealed is not None and not used <= {*sealed.columns}:
@@ -57,6 +61,29 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
     by_class, classes = fields["weighting"].classes, sum(map(len, task.classes[:1]))
     if isinstance(by_class, tuple) and len(by_class) != classes:
         yield "its class weights are not those of its classes"
+
+
+def _target_problems(task: Task, targets: np.ndarray | None, rows: int) -> Iterator[str]:
+    if targets is None:
+        return
+    numbered = task.kind in ("binary", "multiclass") and not task.soft
+    shape = (rows,) if numbered else (rows, task.outputs)
+    fit = targets.shape == shape and targets.dtype == (np.int64 if numbered else np.float64)
+    if not fit or not np.isfinite(targets).all() or (numbered and not _within(targets, len(task.classes[0]))):
+        yield "its targets are not those of its rows"
+
+
+def _within(numbers: np.ndarray, count: int) -> bool:
+    return bool(((numbers >= 0) & (numbers < count)).all())
+
+
+def _calibration_problems(task: Task, found: Calibration) -> Iterator[str]:
+    outputs = 1 if task.kind == "binary" else task.outputs
+    steps = [len(s.x) == len(s.y) > 0 and list(s.x) == sorted(s.x) for s in found.steps]
+    if len(steps) != (outputs if found.method == "isotonic" else 0) or not all(steps):
+        yield "its calibration is not that of its outputs"
+    if not found.temperature > 0 or task.kind == "regression":
+        yield "its calibration is none"
 
 
 def weigh(weights: np.ndarray, rows: int) -> bool:

@@ -25,7 +25,9 @@ from foldwise.engine.loop import PlanSummary
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
 from foldwise.errors import StoreError
+from foldwise.judge.calibrate import Calibration
 from foldwise.judge.metrics import Metric, metric_called
+from foldwise.judge.variance import Split
 from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.strategy import Account
@@ -111,6 +113,9 @@ def _described(study: Study) -> dict[str, Any]:
         "environment": study.environment,
         "command": study.command,
         "weighting": asdict(study.weighting),
+        "sureness": study.sureness,
+        "variance": None if study.variance is None else asdict(study.variance),
+        "calibration": None if study.calibration is None else asdict(study.calibration),
     }
 
 
@@ -134,6 +139,8 @@ def _tensors(study: Study) -> dict[str, Tensor]:
         "folds.validation": torch.from_numpy(study.folds.validation),
         "row": torch.from_numpy(study.row),
     }
+    if study.targets is not None:
+        tensors["targets"] = torch.tensor(study.targets)  # a copy: it may be read-only
     if study.target_scale is not None:
         tensors |= {"target.shift": study.target_scale[0], "target.scale": study.target_scale[1]}
     if study.weighting.of_rows:
@@ -198,6 +205,11 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         if "target.shift" in tensors
         else None,
         "row": np.asarray(tensors["row"]),
+        # runs without them were made before predictions had intervals
+        "targets": tensors["targets"].numpy() if "targets" in tensors else None,
+        "sureness": as_record(dict[str, Any] | None, described.get("sureness")),
+        "variance": as_record(Split | None, described.get("variance")),
+        "calibration": as_record(Calibration | None, described.get("calibration")),
         "sealed": sealed,
         "warnings": as_record(list[str], described["warnings"]),
         "interrupted": as_record(bool, described["interrupted"]),

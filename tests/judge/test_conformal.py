@@ -1,0 +1,102 @@
+"""Intervals and sets: what they cover where rows are exchangeable, and numbers by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foldwise.data.folds import Folds, make_folds
+from foldwise.errors import DataError, SettingsError
+from foldwise.judge.conformal import intervals, prediction_sets, rank
+from foldwise.judge.heldout import in_time, judges_of
+
+
+@given(st.integers(1, 200), st.integers(1, 99))
+def test_the_rank_is_the_smallest_share_that_is_large_enough(rows: int, percent: int) -> None:
+    level = percent / 100
+    enough = [k for k in range(1, rows + 1) if 100 * k >= percent * (rows + 1)]
+    if enough:
+        assert rank(level, rows) == enough[0]
+    else:
+        with pytest.raises(DataError):
+            rank(level, rows)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, -0.1, 90])
+def test_a_level_is_a_share(level: float) -> None:
+    with pytest.raises(SettingsError):
+        rank(level, 100)
+
+
+def simulated(draws: int, level: float, k: int) -> tuple[float, float]:
+    """Give the coverage of intervals and sets over fresh rows, of a mean and of class frequencies learned per fold."""
+    random, rows, new = np.random.default_rng(0), 60, 200
+    folds = make_folds(rows, k)
+    judges = judges_of(folds)
+    numbers, classes = [], []
+    for _ in range(draws):
+        y = random.gumbel(size=rows + new)
+        centers = np.array([y[:rows][own].mean() for own in folds.train])
+        residuals = np.abs(y[:rows] - judges.over(centers)[judges.which])
+        center = np.tile(judges.over(centers)[:, None], (1, new))
+        low, high = intervals(center, residuals, judges.which, level)
+        numbers.append(((low <= y[rows:]) & (y[rows:] <= high)).mean())
+        c = random.choice(4, p=[0.4, 0.3, 0.2, 0.1], size=rows + new)
+        shares = np.stack(
+            [(np.bincount(c[:rows][own], minlength=4) + 1) / (own.sum() + 4) for own in folds.train]
+        )
+        of_truth = judges.over(shares)[judges.which, c[:rows]]
+        said = np.tile(judges.over(shares)[:, None], (1, new, 1))
+        sets = prediction_sets(said, of_truth, judges.which, np.zeros(new, int), level)
+        classes.append(sets[np.arange(new), c[rows:]].mean())
+    return float(np.mean(numbers)), float(np.mean(classes))
+
+
+@pytest.mark.parametrize("k", [5, 60])
+def test_they_cover(k: int) -> None:
+    numbers, classes = simulated(200, 0.8, k)
+    assert 0.78 < numbers < 0.83
+    assert classes > 0.79  # sets of classes that are always equally probable cannot be finer
+
+
+def test_many_rows_are_taken_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    center, residuals = random.normal(size=(3, 50)), random.exponential(size=40)
+    which = np.arange(40) % 3
+    whole = intervals(center, residuals, which, 0.7)
+    monkeypatch.setattr("foldwise.judge.conformal.AT_ONCE", 100)
+    for part, all_at_once in zip(intervals(center, residuals, which, 0.7), whole, strict=True):
+        np.testing.assert_array_equal(part, all_at_once)
+
+
+def test_residuals_that_are_not_finite_count_as_large() -> None:
+    residuals = np.array([1.0] * 8 + [np.inf] * 2)
+    low, high = intervals(np.zeros((1, 1)), residuals, np.zeros(10, int), 0.7)
+    assert (low[0], high[0]) == (-1, 1)
+    low, high = intervals(np.zeros((1, 1)), residuals, np.zeros(10, int), 0.9)
+    assert (low[0], high[0]) == (-np.inf, np.inf)
+
+
+def test_who_judges_a_row_are_all_folds_that_left_it_out() -> None:
+    folds = make_folds(12, 3, repeats=2, seed=4)
+    judges = judges_of(folds)
+    for place, which in zip(judges.places, judges.which, strict=True):
+        np.testing.assert_array_equal(judges.sets[which], folds.validation[:, place])
+    by_fold = np.arange(6.0)
+    for own, mean in zip(judges.sets, judges.over(by_fold), strict=True):
+        assert mean == pytest.approx(by_fold[own].mean())
+
+
+def test_only_folds_in_time_are_in_time() -> None:
+    assert in_time(make_folds(30, 4, time=np.arange(30)))
+    for folds in (
+        make_folds(30, 5),
+        make_folds(30, "loo"),
+        make_folds(30, holdout=0.2),
+        make_folds(30, 3, repeats=2),
+        make_folds(30, numbers=np.arange(30) % 3),
+    ):
+        assert not in_time(folds)
+    assert not in_time(Folds(np.ones((1, 2), bool), np.ones((1, 2), bool), ""))
