@@ -32,6 +32,33 @@ def read_folds(text: str) -> int | str:
         raise PlanError(f"`--folds` takes a number or loo; got `{text}`.", hint="--folds 5") from None
 
 
+def read_nested(text: str) -> int | bool:
+    """Read the number of folds inside each fold; `true` when it is left to foldwise.
+
+    >>> read_nested("3"), read_nested("true")
+    (3, True)
+    """
+    if text == "true":
+        return True
+    try:
+        return int(text)
+    except ValueError:
+        raise PlanError(f"`--nested` takes a number of folds; got `{text}`.", hint="--nested 5") from None
+
+
+def with_values(typed: Sequence[str]) -> list[str]:
+    """Give `--nested` a value where it stands alone: what follows it is its own only when it is a number.
+
+    >>> with_values(["fit", "--nested", "rows.csv"]), with_values(["fit", "--nested", "3"])
+    (['fit', '--nested=true', 'rows.csv'], ['fit', '--nested', '3'])
+    """
+    followed = zip(typed, [*typed[1:], ""], strict=True)
+    return [
+        "--nested=true" if word == "--nested" and not after.lstrip("-").isdigit() else word
+        for word, after in followed
+    ]
+
+
 def read_separator(text: str) -> str:
     r"""Read the character that separates cells: a tab cannot be typed in most shells.
 
@@ -185,6 +212,7 @@ TOML_HINT: Final = (
 SEARCH_HINT: Final = 'for example {"learning_rate": {"log_range": [0.0001, 0.1]}, "width": [32, 64]}'
 READ: Final[dict[str, Callable[[Any], Any]]] = {
     "folds": read_folds,
+    "nested": read_nested,
     "separator": read_separator,
     "columns": read_kinds,
     "class_weights": read_class_weights,

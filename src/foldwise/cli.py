@@ -30,6 +30,7 @@ from foldwise.arguments import (
     read_given,
     read_separator,
     run_name,
+    with_values,
 )
 from foldwise.errors import DataError, FoldwiseError
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: every problem that can be explained is, without a traceback."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=typed, prog_name="foldwise", obj=shlex.join(["foldwise", *typed]))
+        app(args=with_values(typed), prog_name="foldwise", obj=shlex.join(["foldwise", *typed]))
     except FoldwiseError as problem:
         fail(problem.problem, problem.hint)
     except MemoryError:
@@ -235,6 +236,15 @@ def fit(
             "--holdout",
             metavar="SHARE",
             says="Validate on one random share of the rows instead of folds.",
+            panel=VALIDATION,
+        ),
+    ] = None,
+    nested: Annotated[
+        str | None,
+        option(
+            "--nested",
+            metavar="[N]",
+            says="Choose trial and epoch for each fold by N folds inside it (5 if left out), and score these choices.",
             panel=VALIDATION,
         ),
     ] = None,
@@ -446,6 +456,7 @@ def fit(
     foldwise fit hourly.csv --target rented --time hour --drop registered
     foldwise fit visits.csv --target ill --groups patient --column code=category
     foldwise fit visits.csv --target ill --class-weights balanced
+    foldwise fit visits.csv --target ill --search settings.json --nested
     foldwise fit --example digits --search settings.json --trials 64 --halving 3
     foldwise fit --example digits --search settings.json --sampler tpe --budget '10 minutes'
     foldwise fit train.csv --target price --net nets.py:MyNet --loss huber

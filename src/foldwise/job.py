@@ -300,9 +300,7 @@ class Job:
         """Average the metric's loss over each member's validation rows."""
         cohort = self.stacks[0].cohort
         rows = cohort.validation[0][folds]
-        return cohort.mean_over_rows(
-            self.metric.per_row(outputs, self.targets[rows], self.task), folds
-        )
+        return cohort.mean_over_rows(self.metric.per_row(outputs, self.targets[rows], self.task), folds)
 
     @cached_property
     def targets(self) -> Tensor:

@@ -76,7 +76,9 @@ def _losses(job: Job, trials: Int[np.ndarray, " outer"]) -> dict[tuple[int, int]
             each = job.metric.per_row(outputs[at, : len(own)], job.targets[own], job.task)
             # a network that broke before there was anything to keep has no outputs, of which some metrics make numbers
             broken = not torch.isfinite(outputs[at, : len(own)]).all()
-            losses[member.seed, member.fold] = np.full(len(own), np.inf) if broken else each.double().cpu().numpy()
+            losses[member.seed, member.fold] = (
+                np.full(len(own), np.inf) if broken else each.double().cpu().numpy()
+            )
     return losses
 
 

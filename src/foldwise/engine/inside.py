@@ -1,4 +1,4 @@
-"""Folds inside others: their means, and what the outer members gave when those inside their folds were at their best."""
+"""Folds inside others: their means, and what outer members gave when the folds inside theirs were at their best."""
 
 from __future__ import annotations
 

@@ -115,7 +115,8 @@ def nested_headline(
 ) -> Headline:
     """Write the headline of nested cross-validation from the mean loss with its interval."""
     value, *ends = (
-        metric.finish(x) if math.isfinite(x) else math.nan for x in (interval.value, interval.low, interval.high)
+        metric.finish(x) if math.isfinite(x) else math.nan
+        for x in (interval.value, interval.low, interval.high)
     )
     low, high = min(ends), max(ends)
     said = sentence_of(title, metric.label, (value, low, high), results, None)
