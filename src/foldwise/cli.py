@@ -212,8 +212,8 @@ def fit(
         str | None,
         option(
             "--folds",
-            metavar="N|loo",
-            says="Number of folds; loo leaves one row out at a time.",
+            metavar="N|loo|FILE.py:NAME",
+            says="Number of folds; loo leaves one row out at a time; or a splitter of scikit-learn of your own.",
             of="folds",
             panel=VALIDATION,
         ),
@@ -244,7 +244,7 @@ def fit(
         option(
             "--nested",
             metavar="[N]",
-            says="Choose trial and epoch for each fold by N folds inside it (5 if left out), and score these choices.",
+            says="Choose trial and epoch for each fold by N folds inside it (5 if N is left out), and score that.",
             panel=VALIDATION,
         ),
     ] = None,

@@ -45,7 +45,7 @@ from foldwise.report.content import content_of
 from foldwise.report.page import render
 from foldwise.store.environment import environment
 from foldwise.store.files import claim, spare_folder, unfinished, write_text
-from foldwise.store.folder import read_study, write_description, write_study
+from foldwise.store.folder import read_openings, read_study, write_description, write_study
 from foldwise.terminal import Display, default_display
 
 
@@ -473,6 +473,10 @@ class Study:
 
     def open_test(self) -> Opening:
         """Score the winner on the sealed test rows; every opening is recorded in the run folder."""
+        if self.folder is not None and (self.folder / "study.json").exists():
+            # the same run, loaded elsewhere, may have been opened meanwhile
+            known = read_openings(self.folder)
+            self.openings = [*known, *(own for own in self.openings if own not in known)]
         opening = outcome.open_test(self)
         self.openings.append(opening.record())
         if self.folder is not None:

@@ -127,7 +127,7 @@ def _refuse_contradictions(
 
 def is_splitter(asked: FoldsAsked) -> bool:
     """Tell whether folds are asked for by an object that splits rows, as those of scikit-learn do."""
-    return hasattr(asked, "split") and not isinstance(asked, str)
+    return hasattr(asked, "split") and not isinstance(asked, str | type)
 
 
 def _count(asked: Any, rows: int) -> int:
