@@ -177,6 +177,30 @@ def test_a_member_that_cannot_be_trained_is_no_choice() -> None:
     assert np.isfinite(study.headline_result.value)
 
 
+def test_the_plan_counts_the_members_inside() -> None:
+    frame = studies.table("regression")
+    plain = studies.job(frame, "regression", TRIALS[:2], folds=FEW, seeds=2).summary()
+    nested = studies.job(frame, "regression", TRIALS[:2], folds=nest(FEW, 4), seeds=2).summary()
+    assert (plain.members, plain.nested) == (2 * 3 * 2, 0)
+    assert (nested.members, nested.folds, nested.nested) == (2 * (3 + 12) * 2, 3, 12)
+    assert nested.bytes > 2 * plain.bytes
+
+
+@pytest.mark.parametrize("engine", ["resident", "stacked"])
+def test_both_engines_choose_alike(engine: str) -> None:
+    study = foldwise.fit(
+        studies.table("regression"), target="price", folds=3, nested=2, engine=engine, device="cpu", dtype="float64",
+        search={"width": 4, "depth": 1, "epochs": 5, "learning_rate": [0.3, 0.1]},
+    )  # fmt: skip
+    assert study.nested is not None
+    chosen = [(c.trial, c.epoch, round(c.inner, 6), round(c.outer, 6)) for c in study.nested.choices]
+    assert CHOSEN.setdefault("", chosen) == chosen
+
+
+CHOSEN: dict[str, list[tuple[int, int, float, float]]] = {}
+"""What the engine before chose."""
+
+
 def test_inner_members_are_in_the_history() -> None:
     study = studies.study(
         studies.job(studies.table("regression"), "regression", TRIALS[:2], folds=nest(FEW, 2))

@@ -82,7 +82,7 @@ SUBJECTS = {
 
 @dataclass(frozen=True)
 class Result:
-    """The nested score, half of its interval's width, the mean inner score after the last epoch, and the choices."""
+    """The nested score, half the width of its interval (0: none), the mean inner score after the last epoch, and the choices."""
 
     score: float
     noise: float
@@ -162,7 +162,7 @@ def by_sklearn(subject: Subject, epochs: int, settings: Any = SETTINGS) -> Resul
     score, within = float(np.mean(scores)), float(np.mean(inner))
     if not subject.classes:
         score, within = math.sqrt(-score), math.sqrt(-within)
-    return Result(score, math.nan, within, dict(chosen))
+    return Result(score, 0.0, within, dict(chosen))
 
 
 def refuse_other_results(name: str, subject: Subject, ours: Result, theirs: Result) -> None:

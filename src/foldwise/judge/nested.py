@@ -93,7 +93,7 @@ def interval_of(
     """Average the losses of rows, each by the networks that were chosen without it, with a 95 % interval.
 
     The interval is the bootstrap's over rows, as that of a trial is, and takes the networks as they are: the means of
-    five outer folds with four degrees of freedom would give one of twice the width and more, and know no better how
+    five outer folds with four degrees of freedom would give one of about twice the width, and know no better how
     the networks would differ on other rows, since the folds share most of theirs (Nadeau & Bengio 2003). Rows of no
     outer fold are NaN and left out; NaN when a loss is not finite.
     """
