@@ -186,19 +186,18 @@ def test_the_plan_counts_the_members_inside() -> None:
     assert nested.bytes > 2 * plain.bytes
 
 
-@pytest.mark.parametrize("engine", ["resident", "stacked"])
-def test_both_engines_choose_alike(engine: str) -> None:
-    study = foldwise.fit(
-        studies.table("regression"), target="price", folds=3, nested=2, engine=engine, device="cpu", dtype="float64",
-        search={"width": 4, "depth": 1, "epochs": 5, "learning_rate": [0.3, 0.1]},
-    )  # fmt: skip
-    assert study.nested is not None
-    chosen = [(c.trial, c.epoch, round(c.inner, 6), round(c.outer, 6)) for c in study.nested.choices]
-    assert CHOSEN.setdefault("", chosen) == chosen
-
-
-CHOSEN: dict[str, list[tuple[int, int, float, float]]] = {}
-"""What the engine before chose."""
+def test_both_engines_choose_alike() -> None:
+    search = {"width": 4, "depth": 1, "epochs": 5, "learning_rate": [0.3, 0.1]}
+    asked: dict[str, Any] = {"target": "price", "folds": 3, "nested": 2, "search": search, "device": "cpu"}
+    one, other = (
+        foldwise.fit(studies.table("regression"), engine=engine, dtype="float64", **asked).nested
+        for engine in ("resident", "stacked")
+    )
+    assert one is not None
+    assert other is not None
+    for mine, theirs in zip(one.choices, other.choices, strict=True):
+        assert (mine.trial, mine.epoch) == (theirs.trial, theirs.epoch)
+        np.testing.assert_allclose([mine.inner, mine.outer], [theirs.inner, theirs.outer], rtol=1e-8)
 
 
 def test_inner_members_are_in_the_history() -> None:

@@ -82,7 +82,8 @@ SUBJECTS = {
 
 @dataclass(frozen=True)
 class Result:
-    """The nested score, half the width of its interval (0: none), the mean inner score after the last epoch, and the choices."""
+    """What a side found: `noise` is half the width of the score's interval (0: it has none), `inner` the mean over all
+    settings and inner folds after the last epoch, `chosen` how many outer folds chose what."""
 
     score: float
     noise: float
