@@ -21,7 +21,7 @@ from foldwise.data.prepare import learn_target_scale
 from foldwise.engine.losses import losses_for
 from foldwise.errors import FoldwiseError, PlanError, SettingsError
 from foldwise.job import Job
-from foldwise.nesting import inner_curves
+from foldwise.nesting import inner_curves, judge_nested
 from foldwise.plans.plan import Member
 from foldwise.reference import Own, outputs_of, prepare_fold, train_alone
 from test_resume import Stopping, same
@@ -332,3 +332,16 @@ def test_a_nested_study_goes_on(places: int | None, tmp_path: Path) -> None:
     whole, resumed = foldwise.load(tmp_path / "whole"), foldwise.load(tmp_path / "run")
     assert whole.nested == resumed.nested
     assert whole.headline == resumed.headline
+
+
+def test_where_nothing_could_be_scored_inside_there_is_no_score() -> None:
+    job = studies.job(studies.table("regression"), "regression", TRIALS[2:], folds=nest(FEW, 2))
+    study = studies.study(job)
+    for course in job.field.courses:
+        course.inside[:] = [(np.inf, *means[1:]) for means in course.inside]
+    found = judge_nested(job, study.results, "price", "")
+    assert found is not None
+    nested, headline = found
+    assert np.isnan(headline.value)
+    assert np.isnan([nested.choices[0].inner, nested.choices[0].outer]).all()
+    assert np.isfinite(nested.choices[1].outer)

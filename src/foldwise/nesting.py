@@ -28,6 +28,9 @@ def judge_nested(
     curves = inner_curves(job)
     trials, epochs = choose(curves)
     losses = _losses(job, trials)
+    for (seed, fold), own in losses.items():
+        if not np.isfinite(curves[:, fold]).any():  # nothing inside could be scored, so nothing was chosen
+            losses[seed, fold] = np.full_like(own, np.inf)
     weights, rows = job.score_weights, job.outer.validation_rows
     per_row, per_fold = row_losses(len(job.table.features), losses, rows, weights)
     names = {r.number: r.name for r in results}
