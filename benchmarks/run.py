@@ -34,6 +34,7 @@ BENCHMARKS = {
     "leave_one_out": "benchmarks.studies.leave_one_out",
     "stopping": "benchmarks.studies.stopping",
     "halving": "benchmarks.studies.halving",
+    "nested": "benchmarks.believing.nested",
     "soak": "benchmarks.studies.soak",
     "coverage": "benchmarks.believing.coverage",
 }

@@ -175,6 +175,8 @@ def test_the_plan_says_members_cost_and_notes() -> None:
 
 def test_nothing_is_said_of_sealed_rows_when_there_are_none() -> None:
     assert "sealed" not in text_of(plan_facts(dataclasses.replace(SUMMARY, sealed=0)))
+    nested = text_of(plan_facts(dataclasses.replace(SUMMARY, members=420, nested=25)))
+    assert "420 members = 14 trials × (5 folds + 25 inside them) × 1 seed" in nested
 
 
 # Progress

@@ -18,18 +18,50 @@ from typing import Any, Final, cast
 from foldwise.errors import DataError, PlanError, SettingsError, did_you_mean, listed
 
 
-def read_folds(text: str) -> int | str:
-    """Read the number of folds, or `loo`.
+def read_folds(text: str) -> Any:
+    """Read the number of folds, `loo`, or a splitter named by `FILE.py:NAME`.
 
     >>> read_folds("5"), read_folds("loo")
     (5, 'loo')
     """
     if text == "loo":
         return text
+    return _number_or_splitter("--folds", text, "a number, loo or FILE.py:NAME")
+
+
+def _number_or_splitter(option: str, text: str, takes: str) -> Any:
+    if ".py:" in text:
+        return read_own(text)
     try:
         return int(text)
     except ValueError:
-        raise PlanError(f"`--folds` takes a number or loo; got `{text}`.", hint="--folds 5") from None
+        raise PlanError(f"`{option}` takes {takes}; got `{text}`.", hint=f"{option} 5") from None
+
+
+def read_nested(text: str) -> Any:
+    """Read the number of folds inside each fold, or a splitter; `true` when it is left to foldwise.
+
+    >>> read_nested("3"), read_nested("true")
+    (3, True)
+    """
+    if text == "true":
+        return True
+    return _number_or_splitter("--nested", text, "a number of folds or FILE.py:NAME")
+
+
+def with_values(typed: Sequence[str]) -> list[str]:
+    """Give `--nested` a value where it stands alone: what follows it is its own only if it is a number or FILE.py:NAME.
+
+    >>> with_values(["fit", "--nested", "rows.csv"]), with_values(["fit", "--nested", "3"])
+    (['fit', '--nested=true', 'rows.csv'], ['fit', '--nested', '3'])
+    """
+    followed = zip(typed, [*typed[1:], ""], strict=True)
+    return [
+        "--nested=true"
+        if word == "--nested" and not (after.lstrip("-").isdigit() or ".py:" in after)
+        else word
+        for word, after in followed
+    ]
 
 
 def read_separator(text: str) -> str:
@@ -185,6 +217,7 @@ TOML_HINT: Final = (
 SEARCH_HINT: Final = 'for example {"learning_rate": {"log_range": [0.0001, 0.1]}, "width": [32, 64]}'
 READ: Final[dict[str, Callable[[Any], Any]]] = {
     "folds": read_folds,
+    "nested": read_nested,
     "separator": read_separator,
     "columns": read_kinds,
     "class_weights": read_class_weights,

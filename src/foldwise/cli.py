@@ -32,6 +32,7 @@ from foldwise.arguments import (
     read_given,
     read_separator,
     run_name,
+    with_values,
 )
 from foldwise.errors import DataError, FoldwiseError
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: every problem that can be explained is, without a traceback."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=typed, prog_name="foldwise", obj=shlex.join(["foldwise", *typed]))
+        app(args=with_values(typed), prog_name="foldwise", obj=shlex.join(["foldwise", *typed]))
     except FoldwiseError as problem:
         fail(problem.problem, problem.hint)
     except MemoryError:
@@ -215,8 +216,8 @@ def fit(
         str | None,
         option(
             "--folds",
-            metavar="N|loo",
-            says="Number of folds; loo leaves one row out at a time.",
+            metavar="N|loo|FILE.py:NAME",
+            says="Number of folds; loo leaves one row out at a time; or a splitter of scikit-learn of your own.",
             of="folds",
             panel=VALIDATION,
         ),
@@ -239,6 +240,15 @@ def fit(
             "--holdout",
             metavar="SHARE",
             says="Validate on one random share of the rows instead of folds.",
+            panel=VALIDATION,
+        ),
+    ] = None,
+    nested: Annotated[
+        str | None,
+        option(
+            "--nested",
+            metavar="[N]",
+            says="Choose trial and epoch for each fold by N folds inside it (5 if N is left out), and score that.",
             panel=VALIDATION,
         ),
     ] = None,
@@ -450,6 +460,7 @@ def fit(
     foldwise fit hourly.csv --target rented --time hour --drop registered
     foldwise fit visits.csv --target ill --groups patient --column code=category
     foldwise fit visits.csv --target ill --class-weights balanced
+    foldwise fit visits.csv --target ill --search settings.json --nested
     foldwise fit --example digits --search settings.json --trials 64 --halving 3
     foldwise fit --example digits --search settings.json --sampler tpe --budget '10 minutes'
     foldwise fit train.csv --target price --net nets.py:MyNet --loss huber

@@ -28,7 +28,7 @@ from foldwise.engine.losses import Loss, OwnLoss, losses_for, outputs_by_loss
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.predict import Models
-from foldwise.engine.rows import Rows, place_rows
+from foldwise.engine.rows import Constants, Rows, place_rows
 from foldwise.engine.stack import Notes, Stack
 from foldwise.judge.metrics import Metric, natural, probabilities
 from foldwise.judge.verdict import TrialRecord, row_losses, trial_names
@@ -68,6 +68,11 @@ class Job:
         """Give the plan, with the trials that joined."""
         return self.field.plan
 
+    @cached_property
+    def outer(self) -> Folds:
+        """Give the folds that lie inside no other: all of them, unless validation is nested."""
+        return self.folds.outer
+
     @property
     def caveat(self) -> str:
         """Say what the intervals do not know about these rows."""
@@ -88,7 +93,7 @@ class Job:
     @cached_property
     def score_weights(self) -> np.ndarray | None:
         """Say what each row counts in every score, `[rows]`; None when all count alike."""
-        table, scored = self.table, np.asarray(self.folds.validation.any(axis=0))
+        table, scored = self.table, np.asarray(self.outer.validation.any(axis=0))
         return score_weights(table.weights, table.targets, scored, table.weighting.classes)
 
     @property
@@ -202,7 +207,7 @@ class Job:
             features=self.table.features.shape[1],
             sealed=0 if self.table.sealed is None else len(self.table.sealed),
             trials=trials,
-            folds=len(self.folds),
+            folds=len(self.outer),
             seeds=len(self.plan.seeds),
             members=trials * len(self.folds) * len(self.plan.seeds),
             epochs=max(s.epochs for s in [*self.plan.trials, *(self.search.examples if self.search else ())]),
@@ -214,6 +219,7 @@ class Job:
             notes=tuple(notes),
             search="" if self.search is None else self.search.how,
             bound=bound,
+            nested=len(self.folds) - len(self.outer),
         )
 
     @property
@@ -276,13 +282,20 @@ class Job:
                 self._names[best.trial],
                 self.metric.label,
                 self.metric.finish(best.best),
-                best.spread(best.best_epoch, self.metric.finish),
+                best.spread(best.best_epoch, self.metric.finish, self._outer_members),
             )
 
         def watching(now: Progress) -> None:
             watch(self._with_those_to_come(now))
 
         return train(self.field, self.policy, standing, watching, each_part)
+
+    @cached_property
+    def _outer_members(self) -> list[int] | None:
+        """List which of a trial's members have outer folds; None when all have."""
+        if self.folds.group is None:
+            return None
+        return np.flatnonzero(np.tile(self.folds.group, len(self.plan.seeds)) == 0).tolist()
 
     def _look_ahead(self) -> None:
         """Count on what trials will take which have not started, and not on that of trials which will stop."""
@@ -306,13 +319,12 @@ class Job:
     def measure(self, outputs: Tensor, folds: Tensor) -> Tensor:
         """Average the metric's loss over each member's validation rows."""
         cohort = self.stacks[0].cohort
-        places = cohort.rows.in_version(cohort.validation[0][folds], folds)
-        return cohort.mean_over_rows(
-            self.metric.per_row(outputs, self._metric_targets[places], self.task), folds
-        )
+        rows = cohort.rows.in_version(cohort.validation[0][folds], folds)
+        return cohort.mean_over_rows(self.metric.per_row(outputs, self.targets[rows], self.task), folds)
 
     @cached_property
-    def _metric_targets(self) -> Tensor:
+    def targets(self) -> Tensor:
+        """Give the targets on the device, in units of their own; where they have versions, one after another."""
         return torch.tensor(self._targets, device=self.device)
 
     def records(self, live: bool = False) -> list[TrialRecord]:
@@ -330,13 +342,14 @@ class Job:
         return stack.cohort.rows.unscaled(stack.kept.outputs, folds)
 
     def _record(self, stack: Stack, trial: int, outputs: Tensor, live: bool) -> TrialRecord:
-        places, course = stack.places[trial], stack.courses[trial]
-        rows = self.folds.validation_rows
+        course, rows = stack.courses[trial], self.outer.validation_rows
+        members = [stack.members[p] for p in stack.places[trial]]
         losses = {}
-        for p in places:
-            m = stack.members[p]
+        for p, m in zip(stack.places[trial], members, strict=True):
+            if m.fold >= len(rows):
+                continue
             own = torch.from_numpy(rows[m.fold]).to(self.device)
-            targets = self._metric_targets[self._target_start(m.fold) + own]
+            targets = self.targets[self._target_start(m.fold) + own]
             each = self.metric.per_row(outputs[p, : len(own)], targets, self.task)
             losses[m.seed, m.fold] = each.double().cpu().numpy()
         per_row, per_fold = row_losses(len(self.table.features), losses, rows, self.score_weights)
@@ -349,24 +362,25 @@ class Job:
         return TrialRecord(
             per_row, per_fold, epoch, course.ended or course.diverged or so_far,
             parameters=stack.cohort.layout.size,
-            curve=self._by_seed([stack.members[p] for p in places], course.scores[first:]).mean(axis=1),
+            curve=self._by_seed(members, course.scores[first:]).mean(axis=1),
             kept=max(0, epoch - first),
-            members=self._by_seed([stack.members[p] for p in places], course.scores[epoch : epoch + 1])[0],
+            members=self._by_seed(members, course.scores[epoch : epoch + 1])[0],
         )  # fmt: skip
 
     def _by_seed(self, members: Sequence[Member], scores: Sequence[Sequence[float]]) -> np.ndarray:
-        """Lay out members' mean losses at some epochs: `[epochs, seeds, folds]`."""
-        laid = np.full((len(scores), len(self.plan.seeds), len(self.folds)), np.nan)
-        at = [(self.plan.seeds.index(m.seed), m.fold) for m in members]
-        for column, (seed, fold) in enumerate(at):
-            laid[:, seed, fold] = [own[column] for own in scores]
+        """Lay out the mean losses of a trial's outer members at some epochs: `[epochs, seeds, folds]`."""
+        laid = np.full((len(scores), len(self.plan.seeds), len(self.outer)), np.nan)
+        for column, m in enumerate(members):
+            if m.fold < len(self.outer):
+                laid[:, self.plan.seeds.index(m.seed), m.fold] = [own[column] for own in scores]
         return laid
 
     def history(self) -> pl.DataFrame:
         """Lay out every member's curves: one row per member and epoch.
 
         Beside the losses and the score it has the learning rate at the epoch's end, and the shares of its steps
-        that were clipped or skipped, null where they could not be.
+        that were clipped or skipped, null where they could not be. With nested folds, `inner` counts the folds inside
+        the outer fold `fold` from 1, and is null for the outer members themselves.
         """
         notes = [(stack, own) for stack in self.stacks for own in stack.notes]
         members = [stack.members[p] for stack, own in notes for p in own.places]
@@ -374,6 +388,7 @@ class Job:
         return pl.DataFrame(
             {
                 **member_columns(members),
+                **self._nested_columns(members),
                 "epoch": np.concatenate([own.epoch for _, own in notes]),
                 "training_loss": np.concatenate([own.training_loss for _, own in notes]),
                 "validation_loss": np.concatenate([own.validation_loss for _, own in notes]),
@@ -384,6 +399,20 @@ class Job:
             },
             schema_overrides={"score": pl.Float64, "epoch": pl.Int64},
         )
+
+    def _nested_columns(self, members: Sequence[Member]) -> dict[str, pl.Series]:
+        """Name inner members as users see them: their outer fold, and which of the folds inside it."""
+        if self.folds.group is None:
+            return {}
+        group, number = self.folds.group, np.arange(len(self.folds))
+        first = np.searchsorted(group, group)  # groups rise
+        fold = np.where(group == 0, number, group - 1)
+        which = [m.fold for m in members]
+        inner = np.where(group == 0, 0, number - first + 1)[which]
+        return {
+            "fold": pl.Series(fold[which] + 1),
+            "inner": pl.Series([n or None for n in inner.tolist()], dtype=pl.Int64),
+        }
 
     def overflowing(self) -> list[str]:
         """Name the trials of which some member skipped every step of its last epoch, because float16 overflowed."""
@@ -401,17 +430,19 @@ class Job:
 
     def predictions(self) -> pl.DataFrame:
         """Lay out the out-of-fold predictions of every member: one row per member and validation row."""
-        rows = self.folds.validation_rows
+        rows = self.outer.validation_rows
         lengths = np.array([len(own) for own in rows])
         parts = []
         for stack in self.stacks:
             outputs = self._kept_outputs(stack)
             shown = natural if self.task.kind == "regression" else probabilities
-            values = shown(outputs, self.task).cpu().numpy()
-            counts = lengths[[m.fold for m in stack.members]]
+            places = self._outer_places(stack)
+            values = shown(outputs[places], self.task).cpu().numpy()
+            members = [stack.members[p] for p in places]
+            counts = lengths[[m.fold for m in members]]
             own = np.arange(values.shape[1]) < counts[:, None]  # the others only fill up
-            ids = {n: np.repeat(v, counts) for n, v in member_columns(stack.members).items()}
-            row = self.table.row[np.concatenate([rows[m.fold] for m in stack.members])]
+            ids = {n: np.repeat(v, counts) for n, v in member_columns(members).items()}
+            row = self.table.row[np.concatenate([rows[m.fold] for m in members])]
             parts.append(pl.DataFrame({**ids, "row": row, **named_outputs(values[own], self.task)}))
         return pl.concat(parts)
 
@@ -420,11 +451,30 @@ class Job:
         return Account() if self.search is None else self.search.account(self.field.courses)
 
     def models(self) -> list[Models]:
-        """Hand over the kept weights."""
-        return [
-            Models(s.members, s.kept.parameters.cpu(), {n: b.cpu() for n, b in s.kept.buffers.items()})
-            for s in self.stacks
-        ]
+        """Hand over the kept weights of the outer members; those inside their folds have done their service."""
+        models = []
+        for stack in self.stacks:
+            places = self._outer_places(stack)
+            parameters, buffers = stack.kept.parameters, stack.kept.buffers
+            if len(places) < len(stack.members):
+                parameters, buffers = parameters[places], {n: b[places] for n, b in buffers.items()}
+            members = [stack.members[p] for p in places]
+            models.append(Models(members, parameters.cpu(), {n: b.cpu() for n, b in buffers.items()}))
+        return models
+
+    def _outer_places(self, stack: Stack) -> list[int]:
+        return [p for p, m in enumerate(stack.members) if m.fold < len(self.outer)]
+
+    def outer_constants(self) -> tuple[Constants, tuple[Tensor, Tensor] | None]:
+        """Give what the outer folds learnt to prepare rows, and the shifts and scales of their targets."""
+        rows, own = self.stacks[0].cohort.rows, len(self.outer)
+        every = torch.arange(len(rows.scalings) * len(self.folds), device=self.device)
+        of_outer = every[every % len(self.folds) < own]
+        scale = rows.target_units()
+        return (
+            rows.constants.to("cpu").picked(of_outer.cpu()),
+            None if scale is None else (scale[0][:own], scale[1][:own]),
+        )
 
 
 def _noted(name: str, notes: Sequence[Notes]) -> np.ndarray:

@@ -183,7 +183,8 @@ def _stacked_trace(study: Study, member: Member, weights: Tensor, epochs: int) -
         & (pl.col("fold") == member.fold + 1)
         & (pl.col("seed") == member.seed)
     )
-    curve = study.history.filter(where & pl.col("epoch").is_between(1, epochs)).sort("epoch")["training_loss"]
+    known = study.outer_history.filter(where & pl.col("epoch").is_between(1, epochs))
+    curve = known.sort("epoch")["training_loss"]
     shown = study.predictions.filter(where).sort("row").drop("trial", "seed", "fold", "row").to_numpy()
     return Trace(curve.to_numpy(), weights.double().numpy(), shown.astype(np.float64))
 

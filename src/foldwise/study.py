@@ -6,7 +6,7 @@ import contextlib
 import time as time_module
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from foldwise import outcome, prediction, recall
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds, make_folds
+from foldwise.data.nest import nest
 from foldwise.data.table import Source, Table, is_path, open_table, read_again, read_source
 from foldwise.data.target import Task
 from foldwise.data.weights import Weighting
@@ -31,12 +32,15 @@ from foldwise.job import Job
 from foldwise.judge.calibrate import Calibration
 from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric, choose_metric
+from foldwise.judge.nested import Nested
 from foldwise.judge.variance import Split
 from foldwise.judge.verdict import Headline, Luck, TrialResult, judge
 from foldwise.keeping import Keeper, origin_of
+from foldwise.nesting import judge_nested
 from foldwise.nets.build import Net
 from foldwise.outcome import Opening
 from foldwise.plans.ask import Searched, ask
+from foldwise.plans.honest import refuse_what_looks_ahead
 from foldwise.plans.plan import Plan
 from foldwise.plans.strategy import Account
 from foldwise.questions import QUESTIONS, subject
@@ -46,7 +50,7 @@ from foldwise.report.page import render
 from foldwise.store.answers import Answer, read_answers, write_answer
 from foldwise.store.environment import environment
 from foldwise.store.files import claim, spare_folder, unfinished, write_text
-from foldwise.store.folder import read_study, write_description, write_study
+from foldwise.store.folder import read_openings, read_study, write_description, write_study
 from foldwise.terminal import Display, default_display
 
 
@@ -69,6 +73,7 @@ def fit(
     repeats: int = 1,
     seeds: int = 1,
     holdout: float | None = None,
+    nested: Any = None,
     groups: str | None = None,
     time: str | None = None,
     fold_column: str | None = None,
@@ -121,6 +126,8 @@ def fit(
         repeats: how often to draw the folds anew.
         seeds: how many seeds each trial is trained with.
         holdout: validate once, on this share of the rows, instead of on k folds.
+        nested: nested cross-validation: this many folds (True: 5) inside the training rows of each fold choose trial
+            and epoch for it, and the headline is the score of these choices; or a scikit-learn splitter, see the guide.
         groups: a column whose equal values stay on one side of every fold.
         time: a column by which folds are ordered: each learns from the past of what it is scored on.
         fold_column: a column that gives each row's fold.
@@ -173,13 +180,15 @@ def fit(
         weights=weights, class_weights=class_weights,
     )  # fmt: skip
     display.columns(table.columns)
-    divided = folds_of(table, folds, repeats, holdout, seed)
+    divided = folds_of(table, folds, repeats, holdout, seed, nested)
     asked = {
         "task": table.task.kind, "rows": len(table.features), "folds": len(divided), "seeds": seeds, "seed": seed,
         "soft": table.task.soft, "trials": trials, "sampler": sampler, "halving": halving, "budget": budget,
         "places": places,
     }  # fmt: skip
     plan, policy = ask(search=search, net=net, loss=loss, links=links, **asked)
+    if divided.group is not None:
+        refuse_what_looks_ahead(plan.trials, policy)
     chosen = choose_metric(metric, table.task)
     job = Job(
         table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
@@ -222,27 +231,26 @@ def _refuse_useless_folds(folds: Any, **instead: object) -> None:
         raise PlanError(f"`folds` has no effect beside `{given[0]}`; got {folds}.", hint="give one of them")
 
 
-def folds_of(table: Table, folds: Any, repeats: int, holdout: float | None, seed: int) -> Folds:
-    """Divide the development rows."""
+def folds_of(
+    table: Table, folds: Any, repeats: int, holdout: float | None, seed: int, nested: Any = None
+) -> Folds:
+    """Divide the development rows; `nested` says how to divide once more the training rows of each fold."""
     classes = table.task.kind in ("binary", "multiclass") and not table.task.soft
-    divided = make_folds(
-        len(table.features),
-        folds,
-        repeats=repeats,
-        classes=table.targets if classes else None,
-        class_names=table.task.classes[0] if classes else (),
-        groups=table.groups,
-        time=table.time,
-        numbers=table.fold_numbers,
-        holdout=holdout,
-        seed=seed,
-    )
+    by: dict[str, Any] = {
+        "classes": table.targets if classes else None,
+        "class_names": table.task.classes[0] if classes else (),
+        "groups": table.groups,
+        "time": table.time,
+        "numbers": table.fold_numbers,
+        "seed": seed,
+    }
+    divided = make_folds(len(table.features), folds, repeats=repeats, holdout=holdout, **by)
     if (scored := int(divided.validation.any(axis=0).sum())) < 2:
         raise PlanError(
             f"{divided.how} leaves {scored} row to be scored on, which says nothing.",
             hint="give a larger share, or more folds",
         )
-    return divided
+    return divided if nested is None or nested is False else nest(divided, nested, divided_by=folds, **by)
 
 
 def device_of(name: str) -> torch.device:
@@ -303,34 +311,36 @@ def gather(
     job: Job, summary: PlanSummary, command: str, *, completed: bool = True, live: bool = False
 ) -> Study:
     """Judge a job and collect what is worth keeping; while it is `live`, without intervals."""
-    title = " and ".join(job.task.targets)
+    title, caveat = " and ".join(job.task.targets), f"{job.weighted} {job.caveat}".strip()
     records = job.records(live)
     results, headline = judge(
-        job.plan.trials, records, job.folds, job.metric, title, thorough=not live,
-        caveat=f"{job.weighted} {job.caveat}".strip(), weights=job.score_weights,
+        job.plan.trials, records, job.outer, job.metric, title, thorough=not live, caveat=caveat,
+        weights=job.score_weights,
     )  # fmt: skip
+    nested = None if live else judge_nested(job, results, title, caveat)
     predictions = job.predictions()
     winner = predictions.filter(pl.col("trial") == results[0].number)
-    scale = job.stacks[0].cohort.rows
+    constants, target_scale = job.outer_constants()
     study = Study(
         task=job.task,
         columns=job.table.columns,
         source=job.table.source,
-        plan=job.plan,
+        plan=replace(job.plan, folds=len(job.outer)),
         plan_summary=summary,
         account=job.account(),
-        folds=job.folds,
+        folds=job.outer,
         metric=job.metric,
         results=results,
-        headline_result=headline,
+        headline_result=headline if nested is None else nested[1],
+        nested=None if nested is None else nested[0],
         history=job.history(),
         predictions=predictions,
         outcome=outcome.outcome_of(job.table, winner),
         worst_rows=outcome.worst_rows(job.table, records[results[0].number - 1].losses, winner),
         models=job.models(),
-        constants=scale.constants.to("cpu"),
-        scalings=scale.scalings,
-        target_scale=scale.target_units(),
+        constants=constants,
+        scalings=job.stacks[0].cohort.rows.scalings,
+        target_scale=target_scale,
         row=job.table.row,
         sealed=job.table.sealed,
         net=job.net,
@@ -376,6 +386,7 @@ class Study:
     metric: Metric
     results: list[TrialResult]
     headline_result: Headline
+    nested: Nested | None  # what the folds inside each fold chose; None when there were none
     history: pl.DataFrame
     predictions: pl.DataFrame
     outcome: dict[str, Any]
@@ -436,6 +447,13 @@ class Study:
     def report_path(self) -> Path | None:
         """Where the page is; None when the study is not in a folder."""
         return None if self.folder is None else self.folder / "report.html"
+
+    @property
+    def outer_history(self) -> pl.DataFrame:
+        """The history without the members inside other folds."""
+        if "inner" not in self.history.columns:
+            return self.history
+        return self.history.filter(pl.col("inner").is_null()).drop("inner")
 
     @property
     def leaderboard(self) -> pl.DataFrame:
@@ -520,6 +538,10 @@ class Study:
 
     def open_test(self) -> Opening:
         """Score the winner on the sealed test rows; every opening is recorded in the run folder."""
+        if self.folder is not None and (self.folder / "study.json").exists():
+            # the same run, loaded elsewhere, may have been opened meanwhile
+            known = read_openings(self.folder)
+            self.openings = [*known, *(own for own in self.openings if own not in known)]
         opening = outcome.open_test(self)
         self.openings.append(opening.record())
         if self.folder is not None:
@@ -654,6 +676,7 @@ class Study:
         if any(r.tied for r in self.results):
             lines.append("≈ not distinguishable from the first")
         notes = [f"search: {self.account.sentence}"] if self.account.sentence else []
+        notes += [f"nested: {self.nested.sentence}"] if self.nested is not None else []
         notes += [f"note: {note}" for note in self.plan_summary.notes]
         return "\n".join([*lines, *notes, *(f"warning: {w}" for w in self.warnings)])
 

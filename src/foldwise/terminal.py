@@ -223,7 +223,9 @@ def plan_facts(s: PlanSummary) -> RenderableType:
     """Draw what will be trained and what it is expected to cost."""
     least, most = s.parameters
     size = f"{least:,}" if least == most else f"{least:,}–{most:,}"
-    made_of = f"{_plural(s.trials, 'trial')} × {_plural(s.folds, 'fold')} × {_plural(s.seeds, 'seed')}"
+    folds = _plural(s.folds, "fold")
+    folds = f"({folds} + {s.nested:,} inside {'them' if s.folds > 1 else 'it'})" if s.nested else folds
+    made_of = f"{_plural(s.trials, 'trial')} × {folds} × {_plural(s.seeds, 'seed')}"
     sealed = f" · {_plural(s.sealed, 'test row')} sealed" if s.sealed else ""
     bound = f"{s.bound} " if s.bound else ""
     facts = [
@@ -325,6 +327,8 @@ def result(study: Any, width: int) -> RenderableType:
     if study.account.sentence:
         parts += [_dim(study.account.sentence)]
     parts += map(_dim, beliefs(study))
+    if study.nested is not None:
+        parts += [_dim(study.nested.sentence)]
     if study.warnings:
         parts += [Text(), *(warning_line(text) for text in study.warnings)]
     return Group(*parts)

@@ -17,14 +17,32 @@ FoldsAsked = int | Literal["loo"] | Sequence[int] | Any
 
 @dataclass(frozen=True)
 class Folds:
-    """The training and validation rows of every fold, and one sentence on how they were made."""
+    """The training and validation rows of every fold, and one sentence on how they were made.
+
+    Where folds lie inside others, `group` is 0 for the outer ones, which come first, and f + 1 for those that divide
+    the training rows of the outer fold f (from 0). A mean over folds is one over a group.
+    """
 
     train: Bool[np.ndarray, "folds rows"]
     validation: Bool[np.ndarray, "folds rows"]
     how: str
+    group: Int[np.ndarray, " folds"] | None = None
 
     def __len__(self) -> int:
         return len(self.train)
+
+    @property
+    def groups(self) -> Int[np.ndarray, " folds"]:
+        """Give each fold's group; 0 where none lies inside another."""
+        return np.zeros(len(self), dtype=np.int64) if self.group is None else self.group
+
+    @property
+    def outer(self) -> Folds:
+        """Give the folds that lie inside no other."""
+        if self.group is None:
+            return self
+        own = self.group == 0
+        return Folds(self.train[own], self.validation[own], self.how)
 
     @property
     def validation_rows(self) -> list[Int[np.ndarray, " fold_rows"]]:
@@ -65,7 +83,7 @@ def make_folds(
         return _numbered(numbers)
     if time is not None:
         return _ordered(time, _count(asked, rows))
-    if _is_splitter(asked):
+    if is_splitter(asked):
         return _split(asked, rows, classes, groups, f"{type(asked).__name__} of scikit-learn")
     if asked == "loo":
         return _leave_one_out(rows)
@@ -77,7 +95,7 @@ def make_folds(
 def _refuse_contradictions(
     asked: FoldsAsked, repeats: int, groups: object, time: object, numbers: object, holdout: float | None
 ) -> None:
-    if not _is_splitter(asked) and not isinstance(asked, int | np.integer) and asked != "loo":
+    if not is_splitter(asked) and not isinstance(asked, int | np.integer) and asked != "loo":
         raise PlanError(
             f"`folds` must be a number, 'loo' or a scikit-learn splitter; got {asked!r}.",
             hint="a column that holds each row's fold is given as fold_column",
@@ -91,7 +109,7 @@ def _refuse_contradictions(
             ("a fold column", numbers is not None),
             ("holdout", holdout is not None),
             ("folds='loo'", isinstance(asked, str) and asked == "loo"),
-            ("a splitter", _is_splitter(asked)),
+            ("a splitter", is_splitter(asked)),
         )
         if given
     ]
@@ -107,8 +125,9 @@ def _refuse_contradictions(
         raise PlanError(f"groups cannot be combined with {schemes[0]}.", hint="choose one of them")
 
 
-def _is_splitter(asked: FoldsAsked) -> bool:
-    return hasattr(asked, "split") and not isinstance(asked, str)
+def is_splitter(asked: FoldsAsked) -> bool:
+    """Tell whether folds are asked for by an object that splits rows, as those of scikit-learn do."""
+    return hasattr(asked, "split") and not isinstance(asked, str | type)
 
 
 def _count(asked: Any, rows: int) -> int:
@@ -130,12 +149,12 @@ def _split(
     nothing = np.zeros((rows, 1))
     try:
         pairs = list(splitter.split(nothing, classes if classes is not None else np.zeros(rows), groups))
-    except ValueError as error:
+        train, validation = np.zeros((2, len(pairs), rows), dtype=bool)
+        for fold, (learnt, scored) in enumerate(pairs):
+            train[fold, learnt] = True
+            validation[fold, scored] = True
+    except (ValueError, IndexError) as error:  # the second: a splitter made for another number of rows
         raise PlanError(f"{fails}: {error}") from error
-    train, validation = np.zeros((2, len(pairs), rows), dtype=bool)
-    for fold, (learnt, scored) in enumerate(pairs):
-        train[fold, learnt] = True
-        validation[fold, scored] = True
     return _checked(Folds(train, validation, how))
 
 

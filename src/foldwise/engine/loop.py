@@ -33,6 +33,7 @@ class PlanSummary:
     notes: tuple[str, ...] = ()
     search: str = ""  # how trials are drawn, start and stop; empty when all simply train
     bound: str = ""  # "at most" or "at first", where the trials are not all those that will be
+    nested: int = 0  # folds inside others, all together
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,11 @@ class Constants:
         )
         return Constants(fill, shift, scale, bound, self.bounded)
 
+    def picked(self, which: Int64[Tensor, " preparations"]) -> Constants:
+        """Choose some of the preparations."""
+        fill, shift, scale, bound = (c[which] for c in (self.fill, self.shift, self.scale, self.bound))
+        return Constants(fill, shift, scale, bound, self.bounded)
+
     def apply(self, x: Float[Tensor, "streams batch features"]) -> Float[Tensor, "streams batch features"]:
         """Fill, shift, scale and bound the rows of each stream with its own constants (those of `of`)."""
         z = (torch.where(torch.isnan(x), self.fill, x) - self.shift) * self.scale
@@ -199,13 +204,14 @@ def padded_validation(
 ) -> tuple[Int64[Tensor, "folds most"], Float[Tensor, "folds most"]]:
     """Lay the validation rows of unequal folds side by side, short ones repeating their first row; and their weights.
 
-    A row that is validated c times (by repeated folds) has weight 1/c each time, so that a mean over folds counts
-    every row once; places that only fill up have weight 0. `weights` say how much each row counts.
+    A row that is validated c times (by repeated folds) has weight 1/c each time, so that a mean over the folds of a
+    group counts every row once; places that only fill up have weight 0. `weights` say how much each row counts.
     """
-    rows = folds.validation_rows
+    rows, groups = folds.validation_rows, folds.groups
     most = max(len(r) for r in rows)
-    times = np.maximum(folds.validation.sum(axis=0), 1)
+    times = np.stack([np.maximum(folds.validation[groups == g].sum(axis=0), 1) for g in np.unique(groups)])
     index = np.stack([np.concatenate([r, np.full(most - len(r), r[0] if len(r) else 0)]) for r in rows])
-    weight = np.stack([(np.arange(most) < len(r)) / times[i] for r, i in zip(rows, index, strict=True)])
+    own = zip(rows, index, groups, strict=True)
+    weight = np.stack([(np.arange(most) < len(r)) / times[group, i] for r, i, group in own])
     places, counted = torch.tensor(index, device=device), torch.tensor(weight, device=device)
     return places, counted if weights is None else counted * weights[places]

@@ -109,9 +109,11 @@ def _shelf(stack: Stack) -> Shelf:
 
 def _curves(courses: Sequence[Course]) -> dict[str, Tensor]:
     """Lay the numbers of all courses one after another, in float64, which JSON would not keep (∞, NaN)."""
+    inside = [own for c in courses for own in c.inside]
     return {
         "courses.curve": torch.tensor([x for c in courses for x in c.curve], dtype=torch.float64),
         "courses.scores": torch.tensor([own for c in courses for own in c.scores], dtype=torch.float64),
+        **({"courses.inside": torch.tensor(inside, dtype=torch.float64)} if inside else {}),
     }
 
 
@@ -121,7 +123,12 @@ def _tensors(stack: Stack) -> dict[str, Tensor]:
 
 
 def _state_tensors(stack: Stack) -> dict[str, Tensor]:
-    return {**named("state", stack.cohort.state), **named("kept", stack.kept)}
+    inside = stack.inside.kept
+    return {
+        **named("state", stack.cohort.state),
+        **named("kept", stack.kept),
+        **({} if inside is None else named("inside", inside)),
+    }
 
 
 def named(what: str, record: State | Kept) -> dict[str, Tensor]:
@@ -265,7 +272,11 @@ def _restore_courses(field: Field, plain: Snapshot, unread: dict[str, Tensor]) -
     total, members = sum(way.noted for way in plain.courses), field.plan.folds * len(field.plan.seeds)
     curve = _fitting(unread, "courses.curve", (total,), torch.float64)
     scores = _fitting(unread, "courses.scores", (total, members), torch.float64)
-    if torch.isnan(curve).any():
+    groups = int(field.stacks[0].inside.groups) - 1
+    inside = torch.zeros(total, 0)
+    if groups:
+        inside = _fitting(unread, "courses.inside", (total, groups), torch.float64)
+    if torch.isnan(curve).any() or torch.isnan(inside).any():
         raise ValueError("its curves have gaps")
     first = 0
     for course, way in zip(field.courses, plain.courses, strict=True):
@@ -273,6 +284,7 @@ def _restore_courses(field: Field, plain: Snapshot, unread: dict[str, Tensor]) -
         # one by one into the lists that are there: stacks know the course itself
         course.curve[:] = curve[own].tolist()
         course.scores[:] = [tuple(line) for line in scores[own].tolist()]
+        course.inside[:] = [tuple(line) for line in inside[own].tolist()] if groups else []
         course.lost[:], course.ended = sorted(way.lost), way.ended
 
 
@@ -323,6 +335,8 @@ def _clock_problems(stack: Stack, shelf: Shelf) -> Iterator[str]:
     for trial, course in stack.courses.items():
         if not course.ended and trial not in running:
             yield f"trial {trial + 1} goes on without members"
+    if not stack.inside.fits(stack.courses):
+        yield "what it keeps of its outer folds is not of their best epochs"
 
 
 def _read_notes(stack: Stack, shelf: Shelf, unread: dict[str, Tensor]) -> list[Notes]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from foldwise.engine.cohort import Cohort
+from foldwise.engine.inside import Inside
 from foldwise.engine.interface import Engine
 from foldwise.engine.state import DIVERGED, FINISHED, RUNNING, STOPPED, Kept, concatenate, put
 from foldwise.plans.course import Course
@@ -102,6 +103,7 @@ class Stack:
         self.places: dict[int, list[int]] = {}  # by trial
         self.notes: list[Notes] = []
         self.begun: Begun | None = None
+        self.inside = Inside(engine.cohort)
         self.kept = self._start(0, courses)
 
     @property
@@ -135,8 +137,11 @@ class Stack:
         self.courses.update({course.trial: course for course in courses})
         for place in range(first, len(cohort)):
             self.places.setdefault(cohort.members[place].trial, []).append(place)
-        number = {trial: n for n, trial in enumerate(self.places)}
-        self.trial_of = cohort.index([number[m.trial] for m in cohort.members])
+        self.inside.add(first)
+        # a trial has a mean for each group of its folds
+        number = {trial: n * self.inside.groups for n, trial in enumerate(self.places)}
+        groups = self.inside.group
+        self.mean_of = cohort.index([number[m.trial] + groups[m.fold] for m in cohort.members])
         self.rows_of = cohort.validation[1].sum(1)[cohort.folds(range(len(cohort)))]
         shape = (len(cohort) - first, cohort.validation[0].shape[1], cohort.outputs)
         return Kept(
@@ -195,6 +200,7 @@ class Stack:
         if losses is not None:
             cohort.follow_curve(self._fold_mean(places, validation_losses)[cohort.index(places)], places)
         self._keep([p for p in places if self.members[p].trial in better], seen)
+        self.inside.keep({self.members[p].trial: self.courses[self.members[p].trial] for p in places}, seen)
         self._stop(places, broken)
         self.notes.append(
             Notes(
@@ -222,13 +228,14 @@ class Stack:
     def _fold_mean(self, places: list[int], values: Float[Tensor, " places"]) -> Float[Tensor, " members"]:
         """Average over the folds and seeds of each trial, every row counting once; ∞ where a member broke or left.
 
-        Given to each member of the stack.
+        Given to each member of the stack; over the folds of its own group, where some lie inside others.
         """
         whole = torch.full_like(self.rows_of, torch.inf)
         whole[self.cohort.index(places)] = torch.where(torch.isfinite(values), values, torch.inf)
-        total, weight = torch.zeros(2, len(self.places), dtype=torch.float64, device=values.device)
-        total.index_add_(0, self.trial_of, whole * self.rows_of)
-        return (total / weight.index_add_(0, self.trial_of, self.rows_of))[self.trial_of]
+        means = len(self.places) * self.inside.groups
+        total, weight = torch.zeros(2, means, dtype=torch.float64, device=values.device)
+        total.index_add_(0, self.mean_of, whole * self.rows_of)
+        return (total / weight.index_add_(0, self.mean_of, self.rows_of))[self.mean_of]
 
     def _follow(self, places: list[int], scores: Tensor, broken: Tensor) -> set[int]:
         """Note the scores in the courses; give the trials whose networks are to be kept."""
@@ -240,7 +247,9 @@ class Stack:
             course, mine = self.courses[trial], self.places[trial]
             course.lose(self.members[p].fold for p in lost if self.members[p].trial == trial)
             # Chosen on the mean over folds and seeds, never fold by fold: a fold's own best epoch fits its own rows.
-            if course.note(means[mine[0]], (own.get(p, np.nan) for p in mine)) or course.epoch == 0:
+            scored = [own.get(p, np.nan) for p in mine]
+            inside = self.inside.means(mine, means, scored)
+            if course.note(means[mine[0]], scored, inside) or course.epoch == 0:
                 better.add(trial)
         return better
 

@@ -327,16 +327,7 @@ def _headline(
         value = _finish(metric, winner.value)
         ends = _finish(metric, winner.low), _finish(metric, winner.high)
     low, high = min(ends), max(ends)
-    digits = decimals(value, low, high)
-    said = f"{title}: {metric.label} {value:.{digits}f}"
-    if math.isfinite(low):
-        said += f" (95 % {low:.{digits}f}–{high:.{digits}f})"
-    for network, name in (("linear", "linear model"), ("constant", "constant")):
-        result = next((r for r in results if r.settings.network == network), None)
-        if result is best:
-            said += f" by the {name}"
-        elif result is not None and math.isfinite(result.score):
-            said += f", {name} {result.score:.{digits}f}"
+    said = sentence_of(title, metric.label, (value, low, high), results, best)
     how = f"The best so far, by {folds.how}."
     if thorough:
         share = float(folds.validation.any(axis=0).mean())
@@ -369,6 +360,31 @@ def _said_of_simplest(results: Sequence[TrialResult]) -> str:
         f"Of it and the {len(tied)} tied with it, trial {simplest.number} ({simplest.name}; {size}) is the simplest, "
         "and recommended (one-standard-error rule)."
     )
+
+
+def sentence_of(
+    title: str,
+    label: str,
+    interval: tuple[float, float, float],
+    results: Sequence[TrialResult],
+    best: TrialResult | None,
+) -> str:
+    """Say a score with its interval (value, low, high), and beside it those of the baselines.
+
+    `best` is the trial that has the score, when a single one does.
+    """
+    value, low, high = interval
+    digits = decimals(value, low, high)
+    said = f"{title}: {label} {value:.{digits}f}"
+    if math.isfinite(low):
+        said += f" (95 % {low:.{digits}f}–{high:.{digits}f})"
+    for network, name in (("linear", "linear model"), ("constant", "constant")):
+        result = next((r for r in results if r.settings.network == network), None)
+        if result is not None and result is best:
+            said += f" by the {name}"
+        elif result is not None and math.isfinite(result.score):
+            said += f", {name} {result.score:.{digits}f}"
+    return said
 
 
 def decimals(value: float, low: float, high: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,11 @@ class Course:
     one that diverged. `lost` are the folds (from 0) in which one did. `ended` says why the trial ended; it is empty
     while the trial runs.
 
+    Where folds lie inside others, `curve` is of the outer ones, and `inside` has the means inside each outer fold; ∞
+    from the epoch on at which a member inside it, or one of the outer fold itself, diverged. Then the trial stops
+    early when all of its curves have waited long enough, and each has its best epoch no later than it would if it
+    were the only one: nothing depends on the rows of another curve.
+
     >>> course = Course(trial=0, settings=Settings(epochs=2))
     >>> [course.note(mean, (mean,)) for mean in (9.0, 0.5, 0.7)]
     [False, True, False]
@@ -33,6 +38,7 @@ class Course:
     scores: list[tuple[float, ...]] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     ended: str = ""
+    inside: list[tuple[float, ...]] = field(default_factory=list)
 
     @property
     def epoch(self) -> int:
@@ -50,17 +56,53 @@ class Course:
     @property
     def best(self) -> float:
         """Give the best score so far; ∞ as long as there is none."""
-        return min(self.curve[self._first :], default=math.inf)
+        return min(self._own()[self._first :], default=math.inf)
 
     def best_until(self, epoch: int) -> int:
         """Give the epoch that was the best one when the trial was at `epoch`; 0 when there was none."""
-        trained = self.curve[self._first : epoch + 1]
-        best = min(trained, default=math.inf)
-        return self._first + trained.index(best) if best < math.inf else 0
+        return self._best_epoch(self._own()[: epoch + 1])
+
+    @property
+    def inner_curves(self) -> list[list[float]]:
+        """Give, for each outer fold, the curve inside it as far as its best epoch is sought."""
+        return [self._considered(curve) for curve in map(list, zip(*self.inside, strict=True))]
+
+    @property
+    def best_inside(self) -> list[int]:
+        """Give the best epoch inside each outer fold; 0 as long as there is none."""
+        return [self._best_epoch(curve) for curve in self.inner_curves]
+
+    @property
+    def better_inside(self) -> list[int]:
+        """List the outer folds inside which the present epoch is the best so far."""
+        curves = self.inner_curves
+        now = [fold for fold, curve in enumerate(curves) if self._best_epoch(curve) == self.epoch]
+        return [fold for fold in now if curves[fold][self.epoch] < math.inf]
 
     @property
     def _first(self) -> int:
         return 1 if self.settings.epochs else 0
+
+    def _best_epoch(self, curve: list[float]) -> int:
+        trained = curve[self._first :]
+        best = min(trained, default=math.inf)
+        return self._first + trained.index(best) if best < math.inf else 0
+
+    def _own(self) -> list[float]:
+        return self._considered(self.curve) if self.inside else self.curve
+
+    def _considered(self, curve: list[float]) -> list[float]:
+        """Give a curve up to the epoch at which it has waited long enough: others of the trial may go on."""
+        best, at = math.inf, 0
+        for epoch, score in enumerate(curve if self.settings.early_stopping else ()):
+            if epoch >= self._first and score < best:
+                best, at = score, epoch
+            if self._waited(epoch, at):
+                return curve[: epoch + 1]
+        return curve
+
+    def _waited(self, epoch: int, best_epoch: int) -> bool:
+        return 0 < self.settings.early_stopping <= epoch - best_epoch
 
     @property
     def member_epochs(self) -> int:
@@ -74,23 +116,28 @@ class Course:
         """Count the members that take the next epoch, if the trial goes on."""
         return sum(not math.isnan(score) for score in self.scores[-1]) if self.scores else 0
 
-    def spread(self, epoch: int, finish: Callable[[float], float] = float) -> float:
+    def spread(
+        self, epoch: int, finish: Callable[[float], float] = float, members: Sequence[int] | None = None
+    ) -> float:
         """Give the deviation over the members at an epoch, of their scores or what `finish` makes of them.
 
-        NaN for a single member.
+        `members` are some of them, by their places among the scores. NaN for a single member.
         """
-        own = [finish(score) for score in self.scores[epoch]]
+        scores = self.scores[epoch]
+        own = [finish(score) for score in (scores if members is None else [scores[m] for m in members])]
         return float(np.std(own, ddof=1)) if len(own) > 1 else math.nan
 
-    def note(self, mean: float, scores: Iterable[float]) -> bool:
+    def note(self, mean: float, scores: Iterable[float], inside: Sequence[float] = ()) -> bool:
         """Note the scores of an epoch; tell whether it is the best so far. May end the trial."""
         self.curve.append(math.inf if math.isnan(mean) else mean)
         self.scores.append(tuple(scores))
+        if inside:
+            self.inside.append(tuple(math.inf if math.isnan(own) else own for own in inside))
         better = self.best < math.inf and self.best_epoch == self.epoch
         s = self.settings
         if self.epoch >= s.epochs:
             self.end("finished")
-        elif s.early_stopping and self.epoch - self.best_epoch >= s.early_stopping:
+        elif all(self._waited(self.epoch, best) for best in (self.best_epoch, *self.best_inside)):
             waited = f"{s.early_stopping} epoch{'s' * (s.early_stopping > 1)}"
             self.end(f"stopped early at epoch {self.epoch}: no better fold mean for {waited}")
         return better

@@ -56,6 +56,7 @@ def _go_on(course: Course, whole: Course, folds: int, stopped: set[int]) -> None
     epoch = course.epoch + 1
     course.curve.append(whole.curve[epoch])
     course.scores.append(whole.scores[epoch])
+    course.inside += whole.inside[epoch : epoch + 1]
     # members are ordered by seed, then fold; one without a score diverged, if any of its fold did
     gone = {int(place) % folds for place in np.flatnonzero(np.isnan(whole.scores[epoch]))}
     course.lost = sorted({*course.lost, *gone.intersection(whole.lost)})

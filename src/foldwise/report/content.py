@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from foldwise.judge.importance import Importance, SettingImportance, importance, values_of
+from foldwise.judge.nested import Nested
 from foldwise.judge.verdict import TrialResult, decimals
 from foldwise.plans.course import cut_short
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def content_of(study: Study, live: bool = False) -> dict[str, Any]:
     """Collect everything that the page shows; NaN becomes None."""
     headline, metric = study.headline_result, study.metric
-    curves = _curves(study.history)
+    curves = _curves(study.outer_history)
     return {
         "title": " and ".join(study.task.targets),
         "headline": {
@@ -39,6 +40,7 @@ def content_of(study: Study, live: bool = False) -> dict[str, Any]:
         # half-trained scores would say more about the order of training than about the settings
         "importance": None if live else importance_of(importance(study.results, metric.higher_is_better)),
         "belief": None if live else belief_of(study),
+        "nested": _nested(study.nested, study.results),
         "outcome": study.outcome,
         "answers": [_answer(answer) for answer in study.answers.values()],
         "worst_rows": study.worst_rows,
@@ -70,9 +72,9 @@ def _facts(study: Study) -> list[list[str]]:
         ["rows", f"{s.rows:,}"],
         ["features", f"{s.features:,}"],
         ["trials", str(len(study.plan.trials))],
-        ["validation", study.folds.how],
+        ["validation", study.folds.how + (f"; {s.nested} folds inside them" if s.nested else "")],
         ["seeds", str(s.seeds)],
-        ["members trained", f"{len(study.plan.members()):,}"],
+        ["members trained", f"{len(study.plan.trials) * len(study.plan.seeds) * (s.folds + s.nested):,}"],
         ["engine", s.engine],
     ]
     if study.account.sentence:
@@ -80,6 +82,24 @@ def _facts(study: Study) -> list[list[str]]:
     if s.sealed:
         facts.append(["sealed test rows", f"{s.sealed:,}, {_opened(study.openings)}"])
     return facts
+
+
+def _nested(nested: Nested | None, results: Iterable[TrialResult]) -> dict[str, Any] | None:
+    """Lay out what was chosen inside each outer fold, and its scores."""
+    if nested is None:
+        return None
+    place = {r.number: r.place for r in results}
+    return {
+        "sentence": nested.sentence,
+        "choices": [
+            {
+                **{n: getattr(c, n) for n in ("fold", "trial", "name", "epoch")},
+                **{n: _known(getattr(c, n)) for n in ("inner", "outer")},
+                "place": place[c.trial],
+            }
+            for c in nested.choices
+        ],
+    }
 
 
 def _opened(openings: list[dict[str, Any]]) -> str:

@@ -84,6 +84,7 @@ def render(content: Content) -> str:
         rest=rest,
         left_out=len(trials) - len(first) - len(rest),
         settings=differing_settings(trials),
+        nested_kinds=len({c["trial"] for c in (page.get("nested") or {}).get("choices", [])}),
         fold_table=sum(len(t["fold_scores"] or []) for t in first) <= FOLD_CELLS,
         fold_names=page.get("fold_names")
         or range(1, 1 + max([len(t["fold_scores"] or []) for t in first], default=0)),

@@ -15,6 +15,7 @@ from foldwise.engine.predict import Models
 from foldwise.engine.rows import Constants
 from foldwise.judge.calibrate import Calibration
 from foldwise.judge.metrics import Metric
+from foldwise.judge.nested import Nested
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.plans.plan import Plan
 
@@ -43,6 +44,7 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
     for result in fields["results"]:
         if result.settings != plan.trials[result.number - 1] or len(result.fold_scores) != plan.folds:
             yield f"the result of trial {result.number} is that of another one"
+    yield from _choice_problems(fields["nested"], plan)
     if not {*MEMBER, "epoch", "training_loss", "validation_loss"} <= {*fields["history"].columns}:
         yield "its history lacks columns"
     if not {*MEMBER, "row"} < {*fields["predictions"].columns}:
@@ -86,6 +88,15 @@ def _calibration_problems(task: Task, found: Calibration) -> Iterator[str]:
         yield "its calibration is none"
 
 
+def _choice_problems(nested: Nested | None, plan: Plan) -> Iterator[str]:
+    if nested is None:
+        return
+    if [c.fold for c in nested.choices] != [*range(1, plan.folds + 1)]:
+        yield "what was chosen inside its folds is not of its folds"
+    if any(not 1 <= c.trial <= len(plan.trials) for c in nested.choices):
+        yield "trials were chosen inside its folds that are not there"
+
+
 def weigh(weights: np.ndarray, rows: int) -> bool:
     """Tell whether weights are those of so many rows."""
     fit = weights.shape == (rows,) and weights.dtype == np.float64
@@ -122,6 +133,20 @@ def row_problems(plan: Plan, folds: Folds, row: Any) -> Iterator[str]:
     parts = (folds.train, folds.validation)
     if row.ndim != 1 or any(part.shape != (plan.folds, len(row)) or part.dtype != bool for part in parts):
         yield "its folds are not those of its rows"
+
+
+def nested_problems(folds: Folds) -> Iterator[str]:
+    """Say what is wrong with folds inside others."""
+    if (group := folds.group) is None:
+        return
+    if group.shape != (len(folds),) or group.dtype != np.int64 or not (np.diff(group) >= 0).all():
+        yield "the groups of its folds are not theirs"
+    if sorted({*group.tolist()}) != [*range(int((group == 0).sum()) + 1)] or not (group == 0).any():
+        yield "its nested folds are not inside its outer ones"
+    inside = group > 0
+    outer = folds.train[group[inside] - 1]
+    if ((folds.train[inside] | folds.validation[inside]) & ~outer).any():
+        yield "its nested folds have rows that those around them do not learn from"
 
 
 def _network_problems(plan: Plan, stacks: list[Models]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from foldwise.engine.rows import Constants
 from foldwise.errors import StoreError
 from foldwise.judge.calibrate import Calibration
 from foldwise.judge.metrics import Metric, metric_called
+from foldwise.judge.nested import Nested
 from foldwise.judge.variance import Split
 from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
@@ -99,6 +100,7 @@ def _described(study: Study) -> dict[str, Any]:
         "stacks": [[[m.trial, m.fold, m.seed] for m in models.members] for models in study.models],
         "scalings": list(study.scalings),
         "bounded": study.constants.bounded,
+        "nested": None if study.nested is None else asdict(study.nested),
         "outcome": study.outcome,
         "worst_rows": study.worst_rows,
         "warnings": study.warnings,
@@ -194,6 +196,7 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "metric": _read_metric(described["metric"]),
         "results": [_read_trial(t) for t in described["trials"]],
         "headline_result": _read_headline(described["headline"]),
+        "nested": _read_nested(described.get("nested")),
         "history": _read_table(folder / "history.parquet"),
         "predictions": _read_table(folder / "predictions.parquet"),
         "outcome": as_record(dict[str, Any], described["outcome"]),
@@ -276,6 +279,13 @@ def _read_metric(name: str) -> Metric:
 
 def _read_headline(stored: dict[str, Any]) -> Headline:
     return as_record(Headline, {**stored, **{n: _number(stored[n]) for n in ("value", "low", "high")}})
+
+
+def _read_nested(stored: dict[str, Any] | None) -> Nested | None:
+    if stored is None:
+        return None
+    choices = [{**c, **{n: _number(c[n]) for n in ("inner", "outer")}} for c in stored["choices"]]
+    return as_record(Nested, {**stored, "choices": choices})
 
 
 def read_openings(folder: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from foldwise.engine.loop import PlanSummary
 from foldwise.judge.metrics import metric_called
 from foldwise.plans.ask import Searched
 from foldwise.plans.plan import Plan
-from foldwise.store.check import plan_problems, row_problems, task_problems, weigh
+from foldwise.store.check import nested_problems, plan_problems, row_problems, task_problems, weigh
 from foldwise.store.plain import as_plain, as_record
 
 
@@ -72,6 +72,7 @@ def written(origin: Origin) -> tuple[dict[str, Any], dict[str, Tensor]]:
     arrays = {
         "folds.train": origin.folds.train,
         "folds.validation": origin.folds.validation,
+        "folds.group": origin.folds.group,
         "row": origin.row,
         "weights": origin.weights,
         "sealed.row": origin.sealed_row,
@@ -87,7 +88,12 @@ def read_origin(plain: Any, tensors: Mapping[str, Tensor]) -> Origin:
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     origin = Origin(
         asked,
-        Folds(arrays.pop("folds.train"), arrays.pop("folds.validation"), asked.how),
+        Folds(
+            arrays.pop("folds.train"),
+            arrays.pop("folds.validation"),
+            asked.how,
+            arrays.pop("folds.group", None),
+        ),
         row=arrays.pop("row"),
         weights=arrays.pop("weights"),
         sealed_row=arrays.pop("sealed.row", None),
@@ -109,6 +115,7 @@ def _problems(origin: Origin) -> Iterator[str]:
     if not _rows(row) or (sealed is not None and not _rows(sealed)):
         yield "its rows are not in order"
     yield from row_problems(asked.plan, origin.folds, row)
+    yield from nested_problems(origin.folds)
     if not weigh(origin.weights, len(row)):
         yield "its weights are not those of its rows"
     counts = origin.sealed_weights
