@@ -11,21 +11,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from foldwise.engine.links import Link
     from foldwise.errors import FoldwiseError
+    from foldwise.estimators import NetClassifier, NetRegressor
     from foldwise.plans.ranges import LogRange, Range
     from foldwise.plans.search import Grid
     from foldwise.resuming import resume
+    from foldwise.search_cv import SearchCV
     from foldwise.settings import Settings
     from foldwise.study import Study, fit, load
 
 __version__ = "0.1.0"
-__all__ = ["FoldwiseError", "Grid", "Link", "LogRange", "Range", "Settings", "Study", "fit", "load", "resume"]
+__all__ = [
+    "FoldwiseError",
+    "Grid",
+    "Link",
+    "LogRange",
+    "NetClassifier",
+    "NetRegressor",
+    "Range",
+    "SearchCV",
+    "Settings",
+    "Study",
+    "fit",
+    "load",
+    "resume",
+]
 
 _HOMES = {
     "FoldwiseError": "foldwise.errors",
     "Grid": "foldwise.plans.search",
     "Link": "foldwise.engine.links",
     "LogRange": "foldwise.plans.ranges",
+    "NetClassifier": "foldwise.estimators",
+    "NetRegressor": "foldwise.estimators",
     "Range": "foldwise.plans.ranges",
+    "SearchCV": "foldwise.search_cv",
     "Settings": "foldwise.settings",
     "Study": "foldwise.study",
     "fit": "foldwise.study",

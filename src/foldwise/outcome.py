@@ -22,14 +22,15 @@ from foldwise.data.weights import score_weights
 from foldwise.engine.initialize import seeded
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.losses import outputs_by_loss
-from foldwise.engine.predict import predict_outputs
+from foldwise.engine.predict import Models, Refit, predict_outputs
+from foldwise.engine.rows import Constants
 from foldwise.engine.state import Layout
 from foldwise.errors import DataError, NetworkError, PlanError, StoreError
 from foldwise.job import named_outputs
 from foldwise.judge.metrics import Metric, class_scores, natural, probabilities
 from foldwise.judge.selection import bootstrap_intervals
 from foldwise.judge.verdict import TrialResult, decimals
-from foldwise.nets.build import build
+from foldwise.nets.build import Net, build
 from foldwise.plans.plan import Member
 
 if TYPE_CHECKING:
@@ -66,34 +67,65 @@ class Opening:
 
 
 def member_outputs(
-    study: Study, frame: pl.DataFrame, trial: int | None
+    study: Study,
+    frame: pl.DataFrame | Float[np.ndarray, "rows features"],
+    trial: int | None,
+    *,
+    exact: bool = False,
 ) -> Float[Tensor, "members rows outputs"]:
-    """Apply the members of a trial (counted from 1; the winner when None) to new rows; units of the targets."""
+    """Apply the members of a trial (counted from 1; the winner when None) to new rows; units of the targets.
+
+    Rows are a table, or encoded already; `exact` computes in double precision.
+    """
     number = study.results[0].number if trial is None else trial
     known = {r.number for r in study.results}
     if number not in known:
         raise PlanError(f"there is no trial {number}.", hint=f"trials are numbered 1 to {len(known)}")
-    features = study.columns.encode(frame)
+    features = study.columns.encode(frame) if isinstance(frame, pl.DataFrame) else frame
     if len(features) == 0:
         raise DataError("there are no rows to predict.")
     models = next(m for m in study.models if m.of_trial(number - 1))
+    prepared = Prepared(study.constants, study.scalings, study.target_scale)
     places = models.of_trial(number - 1)
+    return outputs_of(
+        models.exact() if exact else models, places, prepared, features, study.task, study.net
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What folds learned to prepare rows with: constants by scaling and fold, and the units of targets by fold."""
+
+    constants: Constants
+    scalings: tuple[str, ...]
+    target_scale: tuple[Tensor, Tensor] | None
+
+
+def outputs_of(
+    models: Models,
+    places: list[int],
+    prepared: Prepared | Refit,
+    features: Float[np.ndarray, "rows features"],
+    task: Task,
+    net: Net | None,
+) -> Float[Tensor, "members rows outputs"]:
+    """Apply some members of one stack to rows that are not yet prepared; outputs in units of the targets."""
     members = [models.members[p] for p in places]
-    settings = members[0].settings
-    if settings.network == "custom" and study.net is None:
+    if members[0].settings.network == "custom" and net is None:
         raise NetworkError("this study used a network of your own.", hint="foldwise.load(folder, net=MyNet)")
-    outputs = outputs_by_loss(study.task)[settings.loss]
+    outputs = outputs_by_loss(task)[members[0].settings.loss]
     folds = torch.tensor([m.fold for m in members])
-    preparations = study.scalings.index(settings.scaling) * len(study.folds) + folds
+    scalings = torch.tensor([prepared.scalings.index(m.settings.scaling) for m in members])
+    preparations = scalings * (len(prepared.constants.fill) // len(prepared.scalings)) + folds
 
     def make(member: Member) -> torch.nn.Module:
-        return seeded(lambda: build(member.settings, features.shape[1], outputs, study.net), member.seed)
+        return seeded(lambda: build(member.settings, features.shape[1], outputs, net), member.seed)
 
     x = torch.tensor(features)
-    raw = predict_outputs(models, places, make, study.constants, preparations, x, outputs)
-    if study.target_scale is None:
+    raw = predict_outputs(models, places, make, prepared.constants, preparations, x, outputs)
+    if prepared.target_scale is None:
         return raw
-    shift, scale = study.target_scale
+    shift, scale = prepared.target_scale
     return raw.double() * scale[folds].unsqueeze(1) + shift[folds].unsqueeze(1)
 
 

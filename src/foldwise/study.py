@@ -338,6 +338,7 @@ def gather(
         weighting=job.table.weighting,
         weights=job.table.weights,
         sealed_weights=job.table.sealed_weights,
+        table=job.table,
     )
 
 
@@ -377,6 +378,7 @@ class Study:
     sealed_weights: np.ndarray | None
     openings: list[dict[str, Any]] = field(default_factory=list)
     folder: Path | None = None
+    table: Table | None = field(default=None, repr=False, compare=False)  # its rows, while it is in memory
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
 
     @property

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from foldwise.settings import Settings
+
+
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Plan:
-    """Trials (one settings value each), each trained on every fold with every seed."""
+    """Trials (one settings value each), each trained on every fold with every seed.
+
+    `keep` says which epoch a trial keeps: that of its best fold-mean score, or the last, whatever its score: where
+    no rows are set apart to choose by.
+    """
 
     question: str
     trials: tuple[Settings, ...]
     folds: int
     seeds: tuple[int, ...]
+    keep: Keep = "best"
 
     def grown(self, trials: Sequence[Settings]) -> Plan:
         """Give the plan with further trials after its own, which keep their numbers."""
