@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Self
@@ -20,6 +20,7 @@ from torch import Tensor
 from foldwise.data.read import read_table
 from foldwise.data.table import Source, Table, open_table
 from foldwise.data.target import Task
+from foldwise.engine.predict import Refit
 from foldwise.errors import FoldwiseError, InputError, SettingsError
 from foldwise.judge.metrics import class_scores, natural, probabilities
 from foldwise.outcome import combined_outputs, member_outputs, outputs_of
@@ -80,7 +81,7 @@ def takes(**own: Any) -> Any:
     defaults = {**setting_defaults(), **OTHERS, **SEARCH, **own}
 
     def decorate(kind: type) -> type:
-        def __init__(self: Any, **parameters: Any) -> None:  # noqa: N807
+        def __init__(self: Any, **parameters: Any) -> None:
             for name in parameters:
                 if name not in defaults:
                     raise TypeError(f"{kind.__name__} has no parameter `{name}`.")
@@ -88,9 +89,7 @@ def takes(**own: Any) -> Any:
                 setattr(self, name, parameters.get(name, default))
 
         own_self = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        named = [
-            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in defaults.items()
-        ]
+        named = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in defaults.items()]
         __init__.__signature__ = inspect.Signature([own_self, *named])  # type: ignore[attr-defined]
         __init__.__doc__ = "Take settings by name; see docs/settings.md."
         kind.__init__ = __init__  # type: ignore[misc]
@@ -112,6 +111,7 @@ class _NetEstimator(BaseEstimator):
     """What both estimators share; see those."""
 
     study_: Study
+    refit_: Refit | None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Train on all rows or, with a search, on folds of them.
@@ -170,7 +170,8 @@ class _NetEstimator(BaseEstimator):
         useless += ["groups"] if groups is not None else []
         if useless:
             raise SettingsError(
-                f"`{useless[0]}` has no effect without a search.", hint='search={"learning_rate": [0.001, 0.01]}'
+                f"`{useless[0]}` has no effect without a search.",
+                hint='search={"learning_rate": [0.001, 0.01]}',
             )
 
     def means(self) -> Means:
@@ -200,7 +201,7 @@ class _NetEstimator(BaseEstimator):
         self.refit_ = train_on_all(table, settings, self.all_seeds(), self.means())
         self.task_, self.column_plan_ = table.task, table.columns
         self.n_iter_ = self.refit_.epochs
-        vars(self).pop("study_", None)
+        self.__dict__.pop("study_", None)
 
     def _search(
         self, frame: pl.DataFrame, targets: list[str], weights: np.ndarray | None, groups: Any
@@ -208,7 +209,7 @@ class _NetEstimator(BaseEstimator):
         if self.final not in ("ensemble", "refit"):
             raise SettingsError(f"`final` is ensemble or refit; got {self.final!r}.")
         asked = {name: getattr(self, name) for name in SEARCH if name not in ("search", "final")}
-        named = {}
+        named: dict[str, Any] = {}
         if groups is not None:
             check_consistent_length(np.asarray(groups), np.empty(frame.height))
             named["groups"] = "groups" if "groups" not in frame.columns else "groups of rows"
@@ -219,7 +220,8 @@ class _NetEstimator(BaseEstimator):
         if search == "default":
             if given:
                 raise SettingsError(
-                    f"`{next(iter(given))}` has no effect on the default search.", hint="search={…}, or leave it out"
+                    f"`{next(iter(given))}` has no effect on the default search.",
+                    hint="search={…}, or leave it out",
                 )
             search = None
         else:
@@ -230,7 +232,9 @@ class _NetEstimator(BaseEstimator):
             engine=self.engine, device=self.device, dtype=self.dtype, display=Display(), command=f"{self!r}.fit",
             **asked, **named, **self.learnt(),
         )  # fmt: skip
-        self.refit_ = study.refit(self.seeds) if self.final == "refit" else None
+        self.refit_ = None
+        if self.final == "refit":
+            self.refit_ = study.refit(self.seeds, device=self.device, engine=self.engine, display=Display())
         study.table = None  # a fitted estimator does not carry its rows along
         self.study_, self.task_, self.column_plan_ = study, study.task, study.columns
         self.n_iter_ = study.results[0].epoch if self.refit_ is None else self.refit_.epochs
@@ -238,7 +242,12 @@ class _NetEstimator(BaseEstimator):
     def open(self, frame: pl.DataFrame, targets: list[str], weights: np.ndarray | None) -> Table:
         """Plan and encode the rows of a table."""
         return open_table(
-            frame, targets, Source(None, None, "", {}), weights=weights, columns=self.kinds(frame), **self.learnt()
+            frame,
+            targets,
+            Source(None, None, "", {}),
+            weights=weights,
+            columns=self.kinds(frame),
+            **self.learnt(),
         )
 
     def kinds(self, frame: pl.DataFrame) -> dict[str, Any]:
@@ -253,9 +262,7 @@ class _NetEstimator(BaseEstimator):
 
     # Rows
 
-    def _read(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[pl.DataFrame, list[str], np.ndarray | None]:
+    def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[pl.DataFrame, list[str], np.ndarray | None]:
         """Give one frame of features and targets, the names of targets, and weights."""
         if is_frame(X):
             validate_data(self, X, skip_check_array=True)
@@ -263,7 +270,13 @@ class _NetEstimator(BaseEstimator):
             check_consistent_length(np.empty(read_table(X).height), y)
         else:
             X, y = validate_data(
-                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", multi_output=True, ensure_min_samples=2
+                self,
+                X,
+                y,
+                dtype=np.float64,
+                ensure_all_finite="allow-nan",
+                multi_output=True,
+                ensure_min_samples=2,
             )
         y = column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y
         weights = None
@@ -378,7 +391,8 @@ class NetClassifier(ClassifierMixin, _NetEstimator):
             return pl.DataFrame({f"y{i}": column.astype(np.int64) for i, column in enumerate(y.T)})
         if y.ndim > 1:
             raise InputError(
-                f"y is {kind}: several targets of several classes.", hint="one classifier for each, or 0 and 1"
+                f"y is {kind}: several targets of several classes.",
+                hint="one classifier for each, or 0 and 1",
             )
         self.classes_ = np.unique(y if weights is None else y[weights > 0])
         if len(self.classes_) < 2:
@@ -387,7 +401,9 @@ class NetClassifier(ClassifierMixin, _NetEstimator):
             )
         self._kind = "binary" if len(self.classes_) == 2 else "multiclass"
         # text and whole numbers are written as they are; other labels by their number, which always has a type
-        self._numbered = self.classes_.dtype.kind not in "iuU" and not all(type(c) is str for c in self.classes_)
+        self._numbered = self.classes_.dtype.kind not in "iuU" and not all(
+            type(c) is str for c in self.classes_
+        )
         return pl.DataFrame({"y": np.searchsorted(self.classes_, y) if self._numbered else y})
 
     @property
@@ -396,10 +412,15 @@ class NetClassifier(ClassifierMixin, _NetEstimator):
         known = list(self.task_.classes[0])
         return [known.index(self._written(i)) for i in range(len(self.classes_))]
 
+    def encoded(self, y: Any) -> np.ndarray:
+        """Write targets as networks learn them: numbers of classes, or labels as 0.0 and 1.0."""
+        if self._kind == "multilabel":
+            return np.asarray(y, dtype=np.float64)
+        return np.array(self._order)[np.searchsorted(self.classes_, np.asarray(y))]
+
     def predict(self, X: Any) -> np.ndarray:
         """Predict the class of each row, `[rows]`, or labels of 0 and 1, `[rows, labels]`."""
-        outputs = self.outputs(X)
-        return self.decided(outputs)
+        return self.decided(self.outputs(X))
 
     def decided(self, outputs: Float[Tensor, "rows outputs"]) -> np.ndarray:
         """Turn outputs into classes."""
@@ -457,6 +478,11 @@ class NetRegressor(RegressorMixin, _NetEstimator):
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         self._flat = y.ndim == 1
         return pl.DataFrame({"y": y} if self._flat else {f"y{i}": column for i, column in enumerate(y.T)})
+
+    def encoded(self, y: Any) -> np.ndarray:
+        """Write targets as networks learn them: `[rows, targets]`, the logarithm where it is learned."""
+        numbers = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        return np.log(numbers) if self.task_.log else numbers
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the target of each row, `[rows]`, or several, `[rows, targets]`."""

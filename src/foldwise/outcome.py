@@ -36,6 +36,7 @@ from foldwise.plans.plan import Member
 if TYPE_CHECKING:
     from foldwise.study import Study
 
+MODELS = ("ensemble", "refit")
 MOST_POINTS = 2000
 WORST_ROWS = 10
 
@@ -51,12 +52,15 @@ class Opening:
     rows: int
     times_opened: int
     when: str
+    model: str = "ensemble"
 
     @property
     def sentence(self) -> str:
         """The result in one sentence."""
         d = decimals(self.score, self.low, self.high)
-        said = f"test: {self.metric} {self.score:.{d}f} (95 % {self.low:.{d}f}–{self.high:.{d}f}) on {self.rows} rows"
+        of = " of the refit" if self.model == "refit" else ""
+        said = f"test{of}: {self.metric} {self.score:.{d}f} (95 % {self.low:.{d}f}–{self.high:.{d}f})"
+        said += f" on {self.rows} rows"
         if self.times_opened > 1:
             said += f"; opened {self.times_opened} times, so this is no longer an untouched test"
         return said
@@ -71,12 +75,16 @@ def member_outputs(
     frame: pl.DataFrame | Float[np.ndarray, "rows features"],
     trial: int | None,
     *,
+    model: str = "ensemble",
     exact: bool = False,
 ) -> Float[Tensor, "members rows outputs"]:
     """Apply the members of a trial (counted from 1; the winner when None) to new rows; units of the targets.
 
-    Rows are a table, or encoded already; `exact` computes in double precision.
+    Rows are a table, or encoded already. `model` is "ensemble" for the members of all folds, or "refit" for the
+    networks of `study.refit`, which are of one trial. `exact` computes in double precision.
     """
+    if model not in MODELS:
+        raise PlanError(f"`model` is one of {', '.join(MODELS)}; got {model!r}.")
     number = study.results[0].number if trial is None else trial
     known = {r.number for r in study.results}
     if number not in known:
@@ -84,12 +92,30 @@ def member_outputs(
     features = study.columns.encode(frame) if isinstance(frame, pl.DataFrame) else frame
     if len(features) == 0:
         raise DataError("there are no rows to predict.")
+    if model == "refit":
+        return _refit_outputs(study, features, trial, exact)
     models = next(m for m in study.models if m.of_trial(number - 1))
     prepared = Prepared(study.constants, study.scalings, study.target_scale)
     places = models.of_trial(number - 1)
-    return outputs_of(
-        models.exact() if exact else models, places, prepared, features, study.task, study.net
-    )
+    return outputs_of(models.exact() if exact else models, places, prepared, features, study.task, study.net)
+
+
+def _refit_outputs(
+    study: Study, features: Float[np.ndarray, "rows features"], trial: int | None, exact: bool
+) -> Float[Tensor, "members rows outputs"]:
+    found = study.refitted
+    if found is None:
+        raise PlanError(
+            "this study has no refit.",
+            hint="study.refit(seeds=3), or foldwise refit RUN, trains networks on all rows",
+        )
+    if trial not in (None, found.trial):
+        raise PlanError(
+            f"the refit is one of trial {found.trial}, not {trial}.", hint=f"study.refit(trial={trial})"
+        )
+    models = found.models.exact() if exact else found.models
+    places = [*range(len(models.members))]
+    return outputs_of(models, places, found, features, study.task, study.net)
 
 
 @dataclass(frozen=True)
@@ -131,7 +157,7 @@ def outputs_of(
 
 def refuse_other_networks(study: Study) -> None:
     """Raise an error when the stored weights do not fit the networks that the settings describe."""
-    for models in study.models:
+    for models in [*study.models, *([] if study.refitted is None else [study.refitted.models])]:
         member = models.members[0]
         own = member.settings.network == "custom"
         if own and study.net is None:
@@ -177,9 +203,9 @@ def combined_outputs(outputs: Float[Tensor, "members rows outputs"], task: Task)
     return F.log_softmax(class_scores(outputs, task), dim=-1).logsumexp(0) - math.log(len(outputs))
 
 
-def ensemble(study: Study, frame: pl.DataFrame, trial: int | None) -> pl.DataFrame:
-    """Predict by the mean over a trial's members."""
-    outputs = member_outputs(study, frame, trial)
+def ensemble(study: Study, frame: pl.DataFrame, trial: int | None, model: str = "ensemble") -> pl.DataFrame:
+    """Predict by the mean over a trial's members, or over the networks of a refit."""
+    outputs = member_outputs(study, frame, trial, model=model)
     task = study.task
     mean = combined(outputs, task)
     if task.kind == "regression":
@@ -197,12 +223,12 @@ def ensemble(study: Study, frame: pl.DataFrame, trial: int | None) -> pl.DataFra
     return pl.DataFrame({"prediction": task.decode_classes(mean.argmax(-1).numpy()), **shares})
 
 
-def open_test(study: Study) -> Opening:
-    """Score the winner's ensemble on the sealed rows."""
+def open_test(study: Study, model: str = "ensemble") -> Opening:
+    """Score the winner's ensemble, or the refit, on the sealed rows."""
     if study.sealed is None:
         raise PlanError("no test rows were sealed in this study.", hint="--test 0.2 when fitting")
     targets = torch.tensor(study.task.encode(study.sealed))
-    outputs = member_outputs(study, study.sealed, None)
+    outputs = member_outputs(study, study.sealed, None, model=model)
     losses = study.metric.per_row(combined_outputs(outputs, study.task), targets, study.task).numpy()
     every = np.ones(len(losses), dtype=bool)
     own = every.astype(np.float64) if study.sealed_weights is None else study.sealed_weights
@@ -217,6 +243,7 @@ def open_test(study: Study) -> Opening:
         rows=len(losses),
         times_opened=len(study.openings) + 1,
         when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        model=model,
     )
 
 

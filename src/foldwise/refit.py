@@ -24,6 +24,8 @@ from foldwise.plans.plan import Plan
 from foldwise.plans.policy import TO_THE_END, StopAt
 from foldwise.settings import Settings
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Means:
@@ -32,7 +34,7 @@ class Means:
     net: Net | None = None
     loss: OwnLoss | None = None
     links: Sequence[Link] = ()
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     dtype: torch.dtype = torch.float32
     engine: str = "auto"
 
@@ -66,7 +68,8 @@ def train_on_all(
     [course], [stack] = job.field.courses, job.stacks
     if course.kept_epoch == 0 and settings.epochs:
         raise PlanError(
-            f"training on all rows diverged at epoch {course.epoch}.", hint="a smaller learning_rate, or clip_norm"
+            f"training on all rows diverged at epoch {course.epoch}.",
+            hint="a smaller learning_rate, or clip_norm",
         )
     rows = stack.cohort.rows
     [models] = job.models()
@@ -99,7 +102,9 @@ def as_many_steps(settings: Settings, epochs: int, fold_rows: Sequence[int], row
     return min(counts, key=lambda e: abs(pace.total_steps(rows, e) - wanted))
 
 
-def settings_on_all(settings: Settings, epochs: int, fold_rows: Sequence[int], rows: int) -> tuple[Settings, int]:
+def settings_on_all(
+    settings: Settings, epochs: int, fold_rows: Sequence[int], rows: int
+) -> tuple[Settings, int]:
     """Give the settings for a training on all rows, and the epoch at which it stops: chosen on folds as `epochs`.
 
     Steps are what is carried over, not epochs: a rate that falls over the steps, and stops at the chosen one, is then

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Float
 from scipy.stats import rankdata
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone, is_classifier
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    RegressorMixin,
+    clone,
+    is_classifier,
+)
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import ParameterGrid, ParameterSampler, check_cv
@@ -22,11 +32,18 @@ from torch import Tensor
 
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
+from foldwise.data.target import Task
 from foldwise.engine.predict import Models
 from foldwise.errors import InputError, SettingsError, did_you_mean
-from foldwise.estimators import SEARCH, NetClassifier, NetRegressor, in_the_terms_of_scikit_learn, setting_defaults
+from foldwise.estimators import (
+    SEARCH,
+    NetClassifier,
+    NetRegressor,
+    in_the_terms_of_scikit_learn,
+    setting_defaults,
+)
 from foldwise.job import Job
-from foldwise.judge.metrics import METRICS, choose_metric
+from foldwise.judge.metrics import Metric, choose_metric, metric_called
 from foldwise.outcome import Prepared, combined_outputs, outputs_of
 from foldwise.plans.plan import Plan
 
@@ -36,7 +53,7 @@ SCORERS = {
     "rmse": "neg_root_mean_squared_error",
     "mae": "neg_mean_absolute_error",
 }
-"""The metrics of foldwise by the scorers of scikit-learn; those of a loss are negative, because greater is better."""
+"""Metrics of foldwise that scikit-learn has too, by the scorer that gives them; losses are negative there."""
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -58,7 +75,8 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
         param_grid: lists of settings by name, or a list of such mappings; with `n_iter`, also distributions.
         n_iter: how many candidates to draw; None: all combinations.
         scoring: a scorer of scikit-learn by name, a callable (estimator, X, y), several of them (a list or mapping),
-            or a metric of foldwise: accuracy, log_loss, rmse, mae. A callable sees what was predicted, not a network.
+            or a metric of foldwise: accuracy, log_loss, rmse, mae, quantile:0.9 … (where lower is better, its
+            negative). A callable sees what was predicted, not a network.
         refit: whether to train the best anew on all rows; with several scorers, the name of that which decides.
         cv: a number of folds, a splitter, or an iterable of (train, test); as in scikit-learn.
         random_state: of drawing candidates.
@@ -101,7 +119,7 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Train all candidates on all folds, score them, and train the best on all rows.
 
-        `sample_weight` counts in training, and as in GridSearchCV not in scores; `groups` are for the splitter.
+        `sample_weight` counts in training, and in those scores that take weights; `groups` are for the splitter.
         Raises ValueError for what cannot be searched.
         """
         with in_the_terms_of_scikit_learn():
@@ -114,7 +132,7 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
             started = time.perf_counter()
             job = Trained.of(estimator, candidates, splits, X, y, sample_weight)
             seconds = (time.perf_counter() - started) / (len(candidates) * len(splits))
-            self.cv_results_ = self._results(candidates, splits, job, X, y, seconds)
+            self.cv_results_ = self._results(candidates, splits, job, (X, y, sample_weight), seconds)
             self.n_features_in_ = job.template.n_features_in_
             if hasattr(job.template, "feature_names_in_"):
                 self.feature_names_in_ = job.template.feature_names_in_
@@ -145,16 +163,24 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
             return "score"
         if self.refit not in self.scorer_:
             raise SettingsError(
-                "`refit` must name one of several scorers.", hint=f"refit={next(iter(self.scorer_))!r}, or refit=False"
+                "`refit` must name one of several scorers.",
+                hint=f"refit={next(iter(self.scorer_))!r}, or refit=False",
             )
         return str(self.refit)
 
     # What became of it
 
     def _results(
-        self, candidates: list[dict[str, Any]], splits: list[Split], job: Trained, X: Any, y: Any, seconds: float
+        self,
+        candidates: list[dict[str, Any]],
+        splits: list[Split],
+        job: Trained,
+        given: tuple[Any, Any, Any],
+        seconds: float,
     ) -> dict[str, Any]:
+        X, y, weights = given
         scorers = self.scorer_ if self.multimetric_ else {"score": self.scorer_}
+        weighed = {} if weights is None else {name: _weighs(name, scorer) for name, scorer in scorers.items()}
         parts = ("test", "train") if self.return_train_score else ("test",)
         shape = (len(candidates), len(splits))
         scores = {(part, name): np.full(shape, np.nan) for part in parts for name in scorers}
@@ -164,7 +190,10 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
                 for number, said in enumerate(job.foretold(fold, rows, X)):
                     started = time.perf_counter()
                     for name, scorer in scorers.items():
-                        scores[part, name][number, fold] = _scored(scorer, said, _rows(X, rows), _rows(y, rows))
+                        own = {"sample_weight": _rows(weights, rows)} if weighed.get(name) else {}
+                        scores[part, name][number, fold] = _scored(
+                            scorer, said, _rows(X, rows), _rows(y, rows), **own
+                        )
                     if part == "test":
                         took[number, fold] = time.perf_counter() - started
         results: dict[str, Any] = {
@@ -175,12 +204,13 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
             **_columns_of(candidates),
             "params": candidates,
         }
-        for (part, name), own in scores.items():
-            results |= {f"split{fold}_{part}_{name}": column for fold, column in enumerate(own.T)}
-            results |= {f"mean_{part}_{name}": own.mean(axis=1), f"std_{part}_{name}": own.std(axis=1)}
+        for (part, name), found in scores.items():
+            mean = found.mean(axis=1)
+            results |= {f"split{fold}_{part}_{name}": column for fold, column in enumerate(found.T)}
+            results |= {f"mean_{part}_{name}": mean, f"std_{part}_{name}": found.std(axis=1)}
             if part == "test":
                 # candidates that diverged have no score and come last
-                known = np.where(np.isnan(own.mean(axis=1)), -np.inf, own.mean(axis=1))
+                known = np.where(np.isnan(mean), -np.inf, mean)
                 results[f"rank_test_{name}"] = rankdata(-known, method="min").astype(np.int32)
         return results
 
@@ -249,7 +279,8 @@ def _checked(estimator: Any) -> NetClassifier | NetRegressor:
         )
     if asked := [name for name, default in SEARCH.items() if getattr(estimator, name) != default]:
         raise SettingsError(
-            f"the estimator has `{asked[0]}`, of a search of its own.", hint="leave it out, or fit the estimator itself"
+            f"the estimator has `{asked[0]}`, of a search of its own.",
+            hint="leave it out, or fit the estimator itself",
         )
     return estimator
 
@@ -259,17 +290,40 @@ def _scorer_called(scoring: Any) -> Any:
     if not isinstance(scoring, str):
         return scoring
     known = [*SCORERS, *get_scorer_names()]
-    if scoring in METRICS and scoring not in SCORERS:
-        raise SettingsError(
-            f"the metric `{scoring}` has no scorer in scikit-learn.", hint="give a callable (estimator, X, y)"
-        )
+    if scoring not in SCORERS and (metric := metric_called(scoring)) is not None:
+        return MetricScorer(metric)
     if scoring not in known:
         raise SettingsError(f"there is no scorer `{scoring}`.", hint=did_you_mean(scoring, known))
     return SCORERS.get(scoring, scoring)
 
 
-def _scored(scorer: Callable[..., float], said: Foretold | None, X: Any, y: Any) -> float:
-    return np.nan if said is None else float(scorer(said, X, y))
+@dataclass(frozen=True)
+class MetricScorer:
+    """A metric of foldwise as a scorer; negative where lower is better, because scorers are to be greater."""
+
+    metric: Metric
+
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Score what an estimator says of some rows."""
+        task = estimator.task_
+        choose_metric(self.metric.name, task)
+        targets = torch.tensor(estimator.encoded(y))
+        losses = self.metric.per_row(estimator.outputs(X), targets, task).double().numpy()
+        score = self.metric.finish(float(np.average(losses, weights=sample_weight)))
+        return score if self.metric.higher_is_better else -score
+
+
+def _weighs(name: str, scorer: Any) -> bool:
+    """Tell whether a scorer takes weights, as far as GridSearchCV knows too; warn when it does not."""
+    asked = getattr(scorer, "_accept_sample_weight", None)
+    takes = bool(asked()) if asked is not None else "sample_weight" in inspect.signature(scorer).parameters
+    if not takes:
+        warnings.warn(f"the scorer `{name}` takes no weights: its rows count alike.", stacklevel=4)
+    return takes
+
+
+def _scored(scorer: Callable[..., float], said: Foretold | None, X: Any, y: Any, **weights: Any) -> float:
+    return np.nan if said is None else float(scorer(said, X, y, **weights))
 
 
 def _rows(values: Any, rows: np.ndarray) -> Any:
@@ -324,7 +378,7 @@ class Trained:
         frame, targets, weights = template._read(X, y, sample_weight)
         table = template.open(frame, targets, weights)
         folds = _folds_of(splits, table, frame.height)
-        rows = int(round(folds.train.sum(axis=1).mean()))
+        rows = round(float(folds.train.sum(axis=1).mean()))
         settings = [
             clone(estimator).set_params(**values).one_setting(table.task, rows) for values in candidates
         ]
@@ -346,17 +400,21 @@ class Trained:
         """Give what each candidate, trained on a fold, says of some rows; None where it diverged."""
         shared = next(iter(self.job.stacks)).cohort.rows
         prepared = Prepared(shared.constants.to("cpu"), shared.scalings, shared.target_units())
-        task, by_trial = self.job.task, {}
+        task = self.job.task
+        by_trial: dict[int, Tensor] = {}
         for models in self.stacks:
             exact = models.exact()
-            places = [p for p, m in enumerate(models.members) if m.fold == fold and m.trial not in self.diverged]
+            places = [
+                p for p, m in enumerate(models.members) if m.fold == fold and m.trial not in self.diverged
+            ]
             if not places:
                 continue
             said = outputs_of(exact, places, prepared, self.features[rows], task, self.template.net)
             of = np.array([models.members[p].trial for p in places])
             by_trial |= {trial: combined_outputs(said[of == trial], task) for trial in np.unique(of).tolist()}
         return [
-            None if trial in self.diverged else foretold(self.template, by_trial[trial]) for trial in self.trials
+            None if trial in self.diverged else foretold(self.template, by_trial[trial])
+            for trial in self.trials
         ]
 
 
@@ -365,7 +423,8 @@ def _refuse_no_setting(values: Mapping[str, Any]) -> None:
         if name not in setting_defaults():
             raise SettingsError(
                 f"`{name}` is no setting that networks of one job may differ in.",
-                hint=did_you_mean(name, setting_defaults()) or "scikit-learn's GridSearchCV takes every parameter",
+                hint=did_you_mean(name, setting_defaults())
+                or "scikit-learn's GridSearchCV takes every parameter",
             )
 
 
@@ -396,14 +455,26 @@ class Foretold(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def _of(self, X: Any) -> Tensor:
+    @property
+    def task_(self) -> Task:
+        """What is learned."""
+        return self.template.task_
+
+    def encoded(self, y: Any) -> np.ndarray:
+        """Write targets as networks learn them."""
+        return self.template.encoded(y)
+
+    def outputs(self, X: Any) -> Tensor:
+        """Give what networks said."""
         if self.said is None or _num_samples(X) != len(self.said):
-            raise InputError("this scorer asks about other rows than those of its split.", hint="GridSearchCV")
+            raise InputError(
+                "this scorer asks about other rows than those of its split.", hint="GridSearchCV"
+            )
         return self.said
 
     def predict(self, X: Any) -> np.ndarray:
         """Give what was predicted."""
-        return self.template.decided(self._of(X))
+        return self.template.decided(self.outputs(X))
 
 
 class _ForetoldClasses(ClassifierMixin, Foretold):
@@ -412,10 +483,10 @@ class _ForetoldClasses(ClassifierMixin, Foretold):
         return self.template.classes_
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        return self.template.shares(self._of(X))
+        return self.template.shares(self.outputs(X))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        return self.template.scores(self._of(X))
+        return self.template.scores(self.outputs(X))
 
 
 class _ForetoldNumbers(RegressorMixin, Foretold):

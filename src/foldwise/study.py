@@ -23,9 +23,10 @@ from foldwise.data.weights import Weighting
 from foldwise.engine.links import Link
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.losses import OwnLoss
-from foldwise.engine.predict import Models
+from foldwise.engine.predict import Models, Refit
 from foldwise.engine.rows import Constants
 from foldwise.errors import FoldwiseError, PlanError, SettingsError, StoreError
+from foldwise.final import Final, final_of, latencies, make_refit
 from foldwise.job import Job
 from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric, choose_metric
@@ -37,11 +38,12 @@ from foldwise.plans.ask import Searched, ask
 from foldwise.plans.plan import Plan
 from foldwise.plans.strategy import Account
 from foldwise.recall import Replay
+from foldwise.refit import Means
 from foldwise.report.content import content_of
 from foldwise.report.page import render
 from foldwise.store.environment import environment
 from foldwise.store.files import claim, spare_folder, unfinished, write_text
-from foldwise.store.folder import read_study, write_description, write_study
+from foldwise.store.folder import read_study, write_description, write_refit, write_study
 from foldwise.terminal import Display, default_display
 
 
@@ -377,6 +379,8 @@ class Study:
     weights: np.ndarray
     sealed_weights: np.ndarray | None
     openings: list[dict[str, Any]] = field(default_factory=list)
+    refitted: Refit | None = None  # the networks of `refit`
+    latency: dict[str, tuple[float, float]] = field(default_factory=dict)  # by model; see `final`
     folder: Path | None = None
     table: Table | None = field(default=None, repr=False, compare=False)  # its rows, while it is in memory
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
@@ -434,11 +438,14 @@ class Study:
         new: Any,
         trial: int | None = None,
         *,
+        model: str = "ensemble",
         separator: str | None = None,
         encoding: str | None = None,
         header: bool | None = None,
     ) -> pl.DataFrame:
         """Predict new rows with the ensemble of a trial's fold members (the winner's, when none is named).
+
+        `model="refit"` predicts with the networks of `refit` instead, which learned from all rows.
 
         Gives one row per new row: `prediction`, for classes also a probability per class (the mean over members),
         and for numbers `spread`, the deviation between members. A text file is read by what `separator`, `encoding`
@@ -453,11 +460,53 @@ class Study:
             encoding=encoding,
             header=header,
         )
-        return outcome.ensemble(self, frame, trial)
+        return outcome.ensemble(self, frame, trial, model)
 
-    def open_test(self) -> Opening:
-        """Score the winner on the sealed test rows; every opening is recorded in the run folder."""
-        opening = outcome.open_test(self)
+    def refit(
+        self,
+        seeds: int = 3,
+        trial: int | None = None,
+        data: Any = None,
+        *,
+        device: str = "auto",
+        engine: str = "auto",
+        display: Display | None = None,
+    ) -> Refit:
+        """Train a trial (the winner when None) anew on all development rows, with several seeds, and keep it.
+
+        The networks take about as many steps as those of the folds took to the epoch that was chosen, and the last
+        epoch is kept: no row is set apart to choose by. They are in `refitted`, and in the run folder where there is
+        one; `predict(…, model="refit")` predicts with them, and `final` compares them with the ensemble. `data` is the
+        table that the study was made from, or (X, y); one that came from a file is found again by itself.
+
+        Raises FoldwiseError when the table is not to be found, or training diverges.
+
+        >>> study = fit(example="iris", search={"width": 8, "epochs": 20}, folds=3)
+        >>> study.refit(seeds=2).rows
+        150
+        """
+        self._refuse_what_is_missing(self.results[0].number if trial is None else trial)
+        display = display or default_display()
+        with contextlib.closing(display):
+            how = Means(
+                self.net, self.loss, self.links, device_of(device), self.models[0].parameters.dtype,
+                engine_called(engine, None, "auto"),
+            )  # fmt: skip
+            self.refitted = make_refit(self, trial, seeds, data, how, display.progress)
+        self.latency = latencies(self, self.refitted)
+        if self.folder is not None:
+            write_refit(self, self.folder)
+            self.report()
+        return self.refitted
+
+    @property
+    def final(self) -> Final | None:
+        """Compare the refit with the ensemble of the same trial: score, size, latency; None without a refit."""
+        return final_of(self)
+
+    def open_test(self, model: str = "ensemble") -> Opening:
+        """Score the winner's ensemble, or the refit, on the sealed test rows; the run folder records every opening."""
+        opening = outcome.open_test(self, model)
         self.openings.append(opening.record())
         if self.folder is not None:
             write_description(self, self.folder)

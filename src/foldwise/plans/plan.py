@@ -9,7 +9,6 @@ from typing import Literal
 
 from foldwise.settings import Settings
 
-
 Keep = Literal["best", "last"]
 
 
