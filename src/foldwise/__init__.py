@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     )
     from foldwise.engine.links import Link
     from foldwise.errors import FoldwiseError
+    from foldwise.estimators import NetClassifier, NetRegressor
     from foldwise.plans.ranges import LogRange, Range
     from foldwise.plans.search import Grid
     from foldwise.resuming import resume
+    from foldwise.search_cv import SearchCV
     from foldwise.settings import Settings
     from foldwise.study import Study, fit, load
 
@@ -32,7 +34,10 @@ __all__ = [
     "Grid",
     "Link",
     "LogRange",
+    "NetClassifier",
+    "NetRegressor",
     "Range",
+    "SearchCV",
     "Settings",
     "Study",
     "bootstrap",
@@ -52,7 +57,10 @@ _HOMES = {
     "Grid": "foldwise.plans.search",
     "Link": "foldwise.engine.links",
     "LogRange": "foldwise.plans.ranges",
+    "NetClassifier": "foldwise.estimators",
+    "NetRegressor": "foldwise.estimators",
     "Range": "foldwise.plans.ranges",
+    "SearchCV": "foldwise.search_cv",
     "Settings": "foldwise.settings",
     "Study": "foldwise.study",
     "fit": "foldwise.study",

@@ -551,6 +551,14 @@ OwnLinks = Annotated[
 ]
 
 
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", help="ensemble: of the fold members; refit: trained on all rows by foldwise refit."
+    ),
+]
+
+
 def load(run: Path, **own: Any) -> Study:
     """Read a run, with what is the user's own."""
     import foldwise
@@ -619,6 +627,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    model: Model = "ensemble",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Where to write, .csv or .parquet; else stdout."),
@@ -644,6 +653,7 @@ def predict(
     foldwise predict runs/train new.csv -o predictions.csv
     foldwise predict runs/train new.parquet | head
     foldwise predict runs/train new.csv --interval 0.9
+    foldwise predict runs/train new.csv --model refit
     foldwise predict runs/train new.csv --separator ';' --encoding latin-1
     foldwise predict runs/own new.csv --net nets.py:MyNet
     """
@@ -663,9 +673,10 @@ def predict(
     given = {name: value for name, value in asked.items() if value is not None}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
-        table = study.predict(new, trial, **given)
+        table = study.predict(new, trial, model=model, **given)
     warn([str(warning.message) for warning in said])
-    chosen = study.results[0] if trial is None else next(r for r in study.results if r.number == trial)
+    number = study.refitted.trial if model == "refit" and study.refitted is not None else trial
+    chosen = study.results[0] if number is None else next(r for r in study.results if r.number == number)
     if talk().is_terminal:
         talk().print(shown(f"predicted by trial {chosen.number}: {chosen.name}", "dim"), soft_wrap=True)
     if out is None or out.suffix.lower() == ".csv":
@@ -708,18 +719,62 @@ def report(
 
 
 @app.command()
-def open_test(run: RunFolder, net: OwnNet = None) -> None:
+def refit(
+    run: RunFolder,
+    seeds: Annotated[
+        int, typer.Option("--seeds", help="Networks to train, each with a seed of its own.")
+    ] = 3,
+    trial: Annotated[
+        int | None,
+        typer.Option("--trial", help="Trial to train, as numbered in the leaderboard; else the winner."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="The table, if it is no longer where fit found it."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda …")] = "auto",
+    net: OwnNet = None,
+    loss: OwnLoss = None,
+    links: OwnLinks = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")
+    ] = False,
+) -> None:
+    """Train the winner anew on all rows, and compare it with the ensemble of its fold members.
+
+    The new networks are kept in the run folder; --model refit predicts with them.
+
+    [bold]Examples[/bold]
+
+    \b
+    foldwise refit runs/train
+    foldwise refit runs/train --seeds 5 --trial 7
+    foldwise predict runs/train new.csv --model refit
+    """
+    with watching(f"{run} on all rows", quiet) as display:
+        study = load(run, net=net, loss=loss, links=links)
+        study.refit(seeds, trial, data, device=device, display=display)
+    from foldwise.terminal import data_console, final_table
+
+    assert study.final is not None
+    data_console().print(final_table(study.final))
+    write_data(f"{study.final.sentence}\n")
+
+
+@app.command()
+def open_test(run: RunFolder, model: Model = "ensemble", net: OwnNet = None) -> None:
     """Score a run on its sealed test rows, and record that they were opened.
 
     The first opening is the honest one. From the second on, the exit code is 1: choices made after seeing the
     test score make it too good.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
     \b
     foldwise open-test runs/train
+    foldwise open-test runs/train --model refit
     """
-    opening = load(run, net=net).open_test()
+    opening = load(run, net=net).open_test(model)
     write_data(f"{opening.sentence}\n")
     raise typer.Exit(LOOK_AT_IT if opening.times_opened > 1 else CLEAN)
 

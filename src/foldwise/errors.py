@@ -26,6 +26,10 @@ class DataError(FoldwiseError):
     """The table, a column, a row or a file of rows cannot be used as it is."""
 
 
+class InputError(DataError, ValueError):
+    """An estimator cannot use what it was given; a ValueError too, as scikit-learn expects."""
+
+
 class SettingsError(FoldwiseError):
     """A setting or a combination of settings makes no sense."""
 

@@ -353,7 +353,7 @@ class Job:
             each = self.metric.per_row(outputs[p, : len(own)], targets, self.task)
             losses[m.seed, m.fold] = each.double().cpu().numpy()
         per_row, per_fold = row_losses(len(self.table.features), losses, rows, self.score_weights)
-        epoch = course.best_epoch
+        epoch = course.kept_epoch
         if epoch == 0 and course.settings.epochs:
             per_row = np.where(np.isnan(per_row), np.nan, np.inf)  # rows of no fold stay without a loss
             per_fold = np.full_like(per_fold, np.inf)

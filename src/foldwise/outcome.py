@@ -23,7 +23,8 @@ from foldwise.data.weights import score_weights
 from foldwise.engine.initialize import seeded
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.losses import outputs_by_loss
-from foldwise.engine.predict import predict_outputs
+from foldwise.engine.predict import Models, Refit, predict_outputs
+from foldwise.engine.rows import Constants
 from foldwise.engine.state import Layout
 from foldwise.errors import DataError, NetworkError, PlanError, StoreError
 from foldwise.judge.importance import importance
@@ -31,12 +32,13 @@ from foldwise.judge.metrics import Metric, class_scores, natural, probabilities
 from foldwise.judge.selection import bootstrap_intervals
 from foldwise.judge.variance import Split, split_variance
 from foldwise.judge.verdict import TrialRecord, TrialResult, decimals
-from foldwise.nets.build import build
+from foldwise.nets.build import Net, build
 from foldwise.plans.plan import Member
 
 if TYPE_CHECKING:
     from foldwise.study import Study
 
+MODELS = ("ensemble", "refit")
 MOST_POINTS = 2000
 WORST_ROWS = 10
 
@@ -52,12 +54,15 @@ class Opening:
     rows: int
     times_opened: int
     when: str
+    model: str = "ensemble"
 
     @property
     def sentence(self) -> str:
         """The result in one sentence."""
         d = decimals(self.score, self.low, self.high)
-        said = f"test: {self.metric} {self.score:.{d}f} (95 % {self.low:.{d}f}–{self.high:.{d}f}) on {self.rows} rows"
+        of = " of the refit" if self.model == "refit" else ""
+        said = f"test{of}: {self.metric} {self.score:.{d}f} (95 % {self.low:.{d}f}–{self.high:.{d}f})"
+        said += f" on {self.rows} rows"
         if self.times_opened > 1:
             said += f"; opened {self.times_opened} times, so this is no longer an untouched test"
         return said
@@ -76,37 +81,90 @@ def number_of(study: Study, trial: int | None) -> int:
 
 
 def member_outputs(
-    study: Study, frame: pl.DataFrame, trial: int | None
+    study: Study,
+    frame: pl.DataFrame | Float[np.ndarray, "rows features"],
+    trial: int | None,
+    *,
+    model: str = "ensemble",
+    exact: bool = False,
 ) -> Float[Tensor, "members rows outputs"]:
-    """Apply the members of a trial (counted from 1; the winner when None) to new rows; units of the targets."""
+    """Apply the members of a trial (counted from 1; the winner when None) to new rows; units of the targets.
+
+    Rows are a table, or encoded already. `model` is "ensemble" for the members of all folds, or "refit" for the
+    networks of `study.refit`, which are of one trial. `exact` computes in double precision.
+    """
+    if model not in MODELS:
+        raise PlanError(f"`model` is one of {', '.join(MODELS)}; got {model!r}.")
     number = number_of(study, trial)
-    features = study.columns.encode(frame)
+    features = study.columns.encode(frame) if isinstance(frame, pl.DataFrame) else frame
     if len(features) == 0:
         raise DataError("there are no rows to predict.")
+    if model == "refit":
+        return _refit_outputs(study, features, trial, exact)
     models = next(m for m in study.models if m.of_trial(number - 1))
+    prepared = Prepared(study.constants, study.scalings, study.target_scale)
     places = models.of_trial(number - 1)
+    return outputs_of(models.exact() if exact else models, places, prepared, features, study.task, study.net)
+
+
+def _refit_outputs(
+    study: Study, features: Float[np.ndarray, "rows features"], trial: int | None, exact: bool
+) -> Float[Tensor, "members rows outputs"]:
+    found = study.refitted
+    if found is None:
+        raise PlanError(
+            "this study has no refit.",
+            hint="study.refit(seeds=3), or foldwise refit RUN, trains networks on all rows",
+        )
+    if trial not in (None, found.trial):
+        raise PlanError(
+            f"the refit is one of trial {found.trial}, not {trial}.", hint=f"study.refit(trial={trial})"
+        )
+    models = found.models.exact() if exact else found.models
+    places = [*range(len(models.members))]
+    return outputs_of(models, places, found, features, study.task, study.net)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What folds learned to prepare rows with: constants by scaling and fold, and the units of targets by fold."""
+
+    constants: Constants
+    scalings: tuple[str, ...]
+    target_scale: tuple[Tensor, Tensor] | None
+
+
+def outputs_of(
+    models: Models,
+    places: list[int],
+    prepared: Prepared | Refit,
+    features: Float[np.ndarray, "rows features"],
+    task: Task,
+    net: Net | None,
+) -> Float[Tensor, "members rows outputs"]:
+    """Apply some members of one stack to rows that are not yet prepared; outputs in units of the targets."""
     members = [models.members[p] for p in places]
-    settings = members[0].settings
-    if settings.network == "custom" and study.net is None:
+    if members[0].settings.network == "custom" and net is None:
         raise NetworkError("this study used a network of your own.", hint="foldwise.load(folder, net=MyNet)")
-    outputs = outputs_by_loss(study.task)[settings.loss]
+    outputs = outputs_by_loss(task)[members[0].settings.loss]
     folds = torch.tensor([m.fold for m in members])
-    preparations = study.scalings.index(settings.scaling) * len(study.folds) + folds
+    scalings = torch.tensor([prepared.scalings.index(m.settings.scaling) for m in members])
+    preparations = scalings * (len(prepared.constants.fill) // len(prepared.scalings)) + folds
 
     def make(member: Member) -> torch.nn.Module:
-        return seeded(lambda: build(member.settings, features.shape[1], outputs, study.net), member.seed)
+        return seeded(lambda: build(member.settings, features.shape[1], outputs, net), member.seed)
 
     x = torch.tensor(features)
-    raw = predict_outputs(models, places, make, study.constants, preparations, x, outputs)
-    if study.target_scale is None:
+    raw = predict_outputs(models, places, make, prepared.constants, preparations, x, outputs)
+    if prepared.target_scale is None:
         return raw
-    shift, scale = study.target_scale
+    shift, scale = prepared.target_scale
     return raw.double() * scale[folds].unsqueeze(1) + shift[folds].unsqueeze(1)
 
 
 def refuse_other_networks(study: Study) -> None:
     """Raise an error when the stored weights do not fit the networks that the settings describe."""
-    for models in study.models:
+    for models in [*study.models, *([] if study.refitted is None else [study.refitted.models])]:
         member = models.members[0]
         own = member.settings.network == "custom"
         if own and study.net is None:
@@ -152,12 +210,12 @@ def combined_outputs(outputs: Float[Tensor, "members rows outputs"], task: Task)
     return F.log_softmax(class_scores(outputs, task), dim=-1).logsumexp(0) - math.log(len(outputs))
 
 
-def open_test(study: Study) -> Opening:
-    """Score the winner's ensemble on the sealed rows."""
+def open_test(study: Study, model: str = "ensemble") -> Opening:
+    """Score the winner's ensemble, or the refit, on the sealed rows."""
     if study.sealed is None:
         raise PlanError("no test rows were sealed in this study.", hint="--test 0.2 when fitting")
     targets = torch.tensor(study.task.encode(study.sealed))
-    outputs = member_outputs(study, study.sealed, None)
+    outputs = member_outputs(study, study.sealed, None, model=model)
     losses = study.metric.per_row(combined_outputs(outputs, study.task), targets, study.task).numpy()
     every = np.ones(len(losses), dtype=bool)
     own = every.astype(np.float64) if study.sealed_weights is None else study.sealed_weights
@@ -172,6 +230,7 @@ def open_test(study: Study) -> Opening:
         rows=len(losses),
         times_opened=len(study.openings) + 1,
         when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        model=model,
     )
 
 

@@ -32,17 +32,27 @@ IN_TIME = (
 
 
 def predict(
-    study: Study, frame: pl.DataFrame, trial: int | None, interval: float | None, calibrated: bool
+    study: Study,
+    frame: pl.DataFrame,
+    trial: int | None,
+    interval: float | None,
+    calibrated: bool,
+    model: str = "ensemble",
 ) -> pl.DataFrame:
     """Predict by the mean over a trial's members; the columns are those that `Study.predict` describes."""
     if study.task.kind == "regression" and not calibrated:
         raise PlanError(
             "`calibrated=False` has no effect: numbers have no probabilities.", hint="leave it out"
         )
-    own = Own(study, number_of(study, trial))
+    if model == "refit" and interval is not None:
+        raise PlanError(
+            "a refit has no intervals: its networks have seen every row, so nothing says how far off they are.",
+            hint="model ensemble, or leave `interval` out",
+        )
+    own = Own(study, number_of(study, trial), model)
     if interval is not None:
         own.check(interval)
-    outputs = member_outputs(study, frame, trial)
+    outputs = member_outputs(study, frame, trial, model=model)
     if study.task.kind == "regression":
         return _numbers(own, outputs, interval)
     return _classes(own, outputs, interval, calibrated)
@@ -58,7 +68,14 @@ class Own:
     """What is known of one trial's networks from rows that they had not seen."""
 
     study: Study
-    trial: int
+    number: int
+    model: str = "ensemble"
+
+    @property
+    def trial(self) -> int:
+        """Give the trial; a refit is of its own."""
+        refit = self.study.refitted if self.model == "refit" else None
+        return self.number if refit is None else refit.trial
 
     @cached_property
     def held(self) -> HeldOut:
@@ -91,9 +108,14 @@ class Own:
         return calibration_of(study, self.trial)
 
     def by_fold(self, outputs: Tensor) -> Tensor:
-        """Average members over seeds, as numbers that are learnt or as probabilities: `[folds, rows, outputs]`."""
+        """Average members over seeds, as numbers that are learnt or as probabilities: `[folds, rows, outputs]`.
+
+        The networks of a refit are of one fold, which has all rows.
+        """
         study, outputs = self.study, outputs.double()
         said = outputs if study.task.kind == "regression" else probabilities(outputs, study.task)
+        if self.model == "refit":
+            return said.mean(0, keepdim=True)
         members = next(m for m in study.models if m.of_trial(self.trial - 1))
         folds = np.array([members.members[p].fold for p in members.of_trial(self.trial - 1)])
         return torch.stack([said[folds == fold].mean(0) for fold in range(len(study.folds))])

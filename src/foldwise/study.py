@@ -25,9 +25,10 @@ from foldwise.data.weights import Weighting
 from foldwise.engine.links import Link
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.losses import OwnLoss
-from foldwise.engine.predict import Models
+from foldwise.engine.predict import Models, Refit
 from foldwise.engine.rows import Constants
 from foldwise.errors import FoldwiseError, PlanError, SettingsError, StoreError
+from foldwise.final import Final, final_of, latencies, make_refit
 from foldwise.job import Job
 from foldwise.judge.calibrate import Calibration
 from foldwise.judge.importance import values_of
@@ -45,12 +46,19 @@ from foldwise.plans.plan import Plan
 from foldwise.plans.strategy import Account
 from foldwise.questions import QUESTIONS, subject
 from foldwise.recall import Replay
+from foldwise.refit import Means
 from foldwise.report.content import content_of
 from foldwise.report.page import render
 from foldwise.store.answers import Answer, read_answers, write_answer
 from foldwise.store.environment import environment
 from foldwise.store.files import claim, spare_folder, unfinished, write_text
-from foldwise.store.folder import read_openings, read_study, write_description, write_study
+from foldwise.store.folder import (
+    read_openings,
+    read_study,
+    write_description,
+    write_refit,
+    write_study,
+)
 from foldwise.terminal import Display, default_display
 
 
@@ -364,6 +372,7 @@ def gather(
         sealed_weights=job.table.sealed_weights,
         targets=job.table.targets,
         variance=None if live else outcome.variance_of(results, records, job.metric.higher_is_better),
+        table=job.table,
     )
     if not live and job.task.kind != "regression":
         study.calibration = prediction.calibration_of(study, results[0].number)
@@ -414,7 +423,10 @@ class Study:
     calibration: Calibration | None = None  # of the winner's probabilities
     sureness: dict[str, Any] | None = None  # how far intervals reach, or how large sets are, for the page
     variance: Split | None = None  # of the scores of members, over the trials that were searched
+    refitted: Refit | None = None  # the networks of `refit`
+    latency: dict[str, tuple[float, float]] = field(default_factory=dict)  # by model; see `final`
     folder: Path | None = None
+    table: Table | None = field(default=None, repr=False, compare=False)  # its rows, while it is in memory
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
     answers: dict[str, Answer] = field(default_factory=dict)  # by question
 
@@ -498,6 +510,7 @@ class Study:
         new: Any,
         trial: int | None = None,
         *,
+        model: str = "ensemble",
         interval: float | None = None,
         calibrated: bool = True,
         separator: str | None = None,
@@ -511,6 +524,9 @@ class Study:
         deviation between members, of numbers or of the probability (not calibrated) of the predicted class; and with
         `interval=0.9` what holds the truth with probability 0.9: `low` and `high` (CV+ or jackknife+ intervals), or
         `set`, a list of classes (cross-conformal). Of several targets, each has columns of its own: `low of …`.
+
+        `model="refit"` predicts with the networks of `refit` instead, which learned from all rows; their probabilities
+        are calibrated alike, and intervals, which need rows that a network has not seen, they have none.
 
         A text file is read by what `separator`, `encoding` and `header` say, else like that of training if this finds
         the columns, else by what is found out.
@@ -534,15 +550,57 @@ class Study:
             encoding=encoding,
             header=header,
         )
-        return prediction.predict(self, frame, trial, interval, calibrated)
+        return prediction.predict(self, frame, trial, interval, calibrated, model)
 
-    def open_test(self) -> Opening:
-        """Score the winner on the sealed test rows; every opening is recorded in the run folder."""
+    def refit(
+        self,
+        seeds: int = 3,
+        trial: int | None = None,
+        data: Any = None,
+        *,
+        device: str = "auto",
+        engine: str = "auto",
+        display: Display | None = None,
+    ) -> Refit:
+        """Train a trial (the winner when None) anew on all development rows, with several seeds, and keep it.
+
+        The networks take about as many steps as those of the folds took to the epoch that was chosen, and the last
+        epoch is kept: no row is set apart to choose by. They are in `refitted`, and in the run folder where there is
+        one; `predict(…, model="refit")` predicts with them, and `final` compares them with the ensemble. `data` is the
+        table that the study was made from, or (X, y); one that came from a file is found again by itself.
+
+        Raises FoldwiseError when the table is not to be found, or training diverges.
+
+        >>> study = fit(example="iris", search={"width": 8, "epochs": 20}, folds=3)
+        >>> study.refit(seeds=2).rows
+        150
+        """
+        self._refuse_what_is_missing(self.results[0].number if trial is None else trial)
+        display = display or default_display()
+        with contextlib.closing(display):
+            how = Means(
+                self.net, self.loss, self.links, device_of(device), self.models[0].parameters.dtype,
+                engine_called(engine, None, "auto"),
+            )  # fmt: skip
+            self.refitted = make_refit(self, trial, seeds, data, how, display.progress)
+        self.latency = latencies(self, self.refitted)
+        if self.folder is not None:
+            write_refit(self, self.folder)
+            self.report()
+        return self.refitted
+
+    @property
+    def final(self) -> Final | None:
+        """Compare the refit with the ensemble of the same trial: score, size, latency; None without a refit."""
+        return final_of(self)
+
+    def open_test(self, model: str = "ensemble") -> Opening:
+        """Score the winner's ensemble, or the refit, on the sealed test rows; the run folder records every opening."""
         if self.folder is not None and (self.folder / "study.json").exists():
             # the same run, loaded elsewhere, may have been opened meanwhile
             known = read_openings(self.folder)
             self.openings = [*known, *(own for own in self.openings if own not in known)]
-        opening = outcome.open_test(self)
+        opening = outcome.open_test(self, model)
         self.openings.append(opening.record())
         if self.folder is not None:
             write_description(self, self.folder)

@@ -434,6 +434,18 @@ def replay_table(replayed: Any) -> RenderableType:
     return table
 
 
+def final_table(final: Any) -> RenderableType:
+    """Draw what the ensemble and the refit cost, and what they score on test rows where these were opened."""
+    wide = ("networks", "weights", "size", "1 row", "1000 rows")
+    tested = any(c.test is not None for c in (final.ensemble, final.refit))
+    table = _table(("model", {}), *((name, _RIGHT) for name in [*wide, *(["test"] if tested else [])]))
+    for c in (final.ensemble, final.refit):
+        cells = [f"{c.networks}", f"{c.parameters:,}", f"{c.bytes / 1000:,.1f} kB"]
+        cells += [f"{c.one_row_ms:.2g} ms", f"{c.thousand_rows_ms:.2g} ms"]
+        table.add_row(c.model, *cells, *(["–" if c.test is None else f"{c.test:.4g}"] if tested else []))
+    return table
+
+
 # An answer
 
 

@@ -480,3 +480,10 @@ class TestProperties:
         frame.write_csv(path)
         plan = plan_columns(frame, targets=[])
         assert np.array_equal(plan.encode(read_table(path, header=True)), plan.encode(frame), equal_nan=True)
+
+
+def test_a_column_of_one_value_that_is_asked_for_becomes_no_input() -> None:
+    table = pl.DataFrame({"same": [1.0, 1.0], "size": [1.0, 2.0], "y": [0, 1]})
+    plan = plan_columns(table, targets=["y"], overrides={"same": "number"})
+    assert [feature.name for feature in plan.features] == ["size"]
+    assert plan.encode(table).tolist() == [[1.0], [2.0]]

@@ -81,7 +81,8 @@ def encode_column(column: Column, cells: pl.Series) -> Float[np.ndarray, "rows i
         missing = np.isnan(numbers)
     if column.missing:
         inputs.append(missing[:, None].astype(np.float64))
-    return np.concatenate(inputs, axis=1)
+    # a column of one value, kept because the user asked for it, becomes no input
+    return np.concatenate([np.empty((len(missing), 0)), *inputs], axis=1)
 
 
 def with_gaps(cells: pl.Series) -> pl.Series:

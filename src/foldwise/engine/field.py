@@ -44,7 +44,11 @@ class Field:
         self._join(first)
 
     def _join(self, first: int) -> None:
-        new = [Course(trial, s) for trial, s in enumerate(self.plan.trials) if trial >= first]
+        new = [
+            Course(trial, s, keep=self.plan.keep)
+            for trial, s in enumerate(self.plan.trials)
+            if trial >= first
+        ]
         self.courses += new
         stacks = {stack.members[0].settings.shape(): stack for stack in self.stacks}
         for members in self.plan.stacks(first):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,6 +15,7 @@ from foldwise.engine.stacked.forward import choose_forward
 from foldwise.engine.state import Layout
 from foldwise.errors import NetworkError
 from foldwise.plans.plan import Member
+from foldwise.settings import Settings
 
 ROWS_AT_ONCE = 1 << 15  # over all members, so that many members do not need more memory than few
 
@@ -30,6 +31,33 @@ class Models:
     def of_trial(self, trial: int) -> list[int]:
         """Give the places of a trial's members."""
         return [place for place, member in enumerate(self.members) if member.trial == trial]
+
+    def exact(self) -> Models:
+        """Give the same networks in double precision: what a row gets then hardly depends on the rows beside it."""
+        buffers = {n: b.double() if b.is_floating_point() else b for n, b in self.buffers.items()}
+        return replace(self, parameters=self.parameters.double(), buffers=buffers)
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Networks of one trial that learned from all development rows, one for each seed, with what prepares rows.
+
+    They are those of epoch `epochs`, whatever it scored: no row was set apart to choose by. `settings` are the
+    trial's, but for the number of epochs that their schedule counts on, and without early stopping.
+    """
+
+    trial: int  # from 1
+    epochs: int
+    rows: int
+    models: Models
+    constants: Constants
+    scalings: tuple[str, ...]
+    target_scale: tuple[Tensor, Tensor] | None
+
+    @property
+    def settings(self) -> Settings:
+        """Give what they were trained with."""
+        return self.models.members[0].settings
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,10 @@ class Metric:
     per_row: PerRow
     finish: Callable[[float], float]
     needs_log: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it by name: its functions have none."""
+        return metric_called, (self.name,)
 
 
 def class_scores(outputs: Float[Tensor, "*axes outputs"], task: Task) -> Float[Tensor, "*axes classes"]:

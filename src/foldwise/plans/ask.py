@@ -16,7 +16,14 @@ from torch import nn
 from foldwise.errors import NetworkError, PlanError, SettingsError, did_you_mean
 from foldwise.nets.build import Net, own_options
 from foldwise.plans.budget import NO_LIMITS, read_budget
-from foldwise.plans.defaults import LOSSES_OF_TASK, NEEDS_LABELS, base_settings, baselines, default_grid
+from foldwise.plans.defaults import (
+    LOSSES_OF_TASK,
+    NEEDS_LABELS,
+    base_settings,
+    baselines,
+    default_grid,
+    one_setting,
+)
 from foldwise.plans.draw import TRIALS
 from foldwise.plans.halving import read_halving
 from foldwise.plans.plan import Plan
@@ -114,6 +121,32 @@ def ask(
         return plan.grown(searched), TO_THE_END
     strategy = _strategy(asked, ground, searched, plan, seed)
     return plan.grown(strategy.opening()), strategy
+
+
+def ask_one(
+    task: str,
+    rows: int,
+    values: Values,
+    *,
+    net: Net | None = None,
+    loss: Callable[..., Any] | str | None = None,
+    links: Sequence[HasKnobs] = (),
+) -> Settings:
+    """Give the settings of a network that is trained without a search: `values`, over `defaults.one_setting`.
+
+    >>> ask_one("regression", 100, {"width": 8}).learning_rate
+    0.01
+    """
+    own = Own(net, loss, links)
+    _refuse_unfit(own)
+    grid = Grid(dict(values) or {"network": "mlp" if net is None else "custom"})
+    _refuse_what_is_not_taken(grid, own)
+    base = one_setting(task, rows)
+    [asked] = grid.grids
+    made = ground_of(grid, lambda v: _base_of(v, base, own), own.options, own.knobs).make(asked, "")
+    _refuse_wrong_loss([made], task, False, own)
+    _refuse_too_much_noise([made], task)
+    return made
 
 
 @dataclass(frozen=True)

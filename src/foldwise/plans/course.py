@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from foldwise.plans.plan import Keep
 from foldwise.settings import Settings
 
 
@@ -17,8 +18,8 @@ class Course:
 
     Scores are means of the metric's loss, such that lower is better. `curve` is the mean over all folds and seeds,
     every row counting once; ∞ from the epoch on at which a member diverged. `scores` has each member's own, NaN for
-    one that diverged. `lost` are the folds (from 0) in which one did. `ended` says why the trial ended; it is empty
-    while the trial runs.
+    one that diverged. `keep` says which epoch is kept: the best, or the last one at which no member has diverged.
+    `lost` are the folds (from 0) in which one did. `ended` says why the trial ended; it is empty while the trial runs.
 
     Where folds lie inside others, `curve` is of the outer ones, and `inside` has the means inside each outer fold; ∞
     from the epoch on at which a member inside it, or one of the outer fold itself, diverged. Then the trial stops
@@ -39,6 +40,7 @@ class Course:
     lost: list[int] = field(default_factory=list)
     ended: str = ""
     inside: list[tuple[float, ...]] = field(default_factory=list)
+    keep: Keep = "best"
 
     @property
     def epoch(self) -> int:
@@ -52,6 +54,18 @@ class Course:
         An untrained network is no candidate, except where nothing is to be trained.
         """
         return self.best_until(self.epoch)
+
+    @property
+    def kept_epoch(self) -> int:
+        """Give the epoch that is kept; 0 as long as there is none, and when a member diverged before the last.
+
+        >>> course = Course(trial=0, settings=Settings(epochs=2), keep="last")
+        >>> [course.note(mean, (mean,)) for mean in (9.0, 0.5, 0.7)], course.kept_epoch
+        ([False, True, True], 2)
+        """
+        if self.keep == "best":
+            return self.best_epoch
+        return self.epoch if self.epoch >= self._first and self.curve[-1] < math.inf else 0
 
     @property
     def best(self) -> float:
@@ -128,19 +142,19 @@ class Course:
         return float(np.std(own, ddof=1)) if len(own) > 1 else math.nan
 
     def note(self, mean: float, scores: Iterable[float], inside: Sequence[float] = ()) -> bool:
-        """Note the scores of an epoch; tell whether it is the best so far. May end the trial."""
+        """Note the scores of an epoch; tell whether it is to be kept. May end the trial."""
         self.curve.append(math.inf if math.isnan(mean) else mean)
         self.scores.append(tuple(scores))
         if inside:
             self.inside.append(tuple(math.inf if math.isnan(own) else own for own in inside))
-        better = self.best < math.inf and self.best_epoch == self.epoch
+        kept = self.best < math.inf and self.kept_epoch == self.epoch
         s = self.settings
         if self.epoch >= s.epochs:
             self.end("finished")
         elif all(self._waited(self.epoch, best) for best in (self.best_epoch, *self.best_inside)):
             waited = f"{s.early_stopping} epoch{'s' * (s.early_stopping > 1)}"
             self.end(f"stopped early at epoch {self.epoch}: no better fold mean for {waited}")
-        return better
+        return kept
 
     def lose(self, folds: Iterable[int]) -> None:
         """Note the folds in which a member diverged."""

@@ -60,6 +60,11 @@ DOZEN: list[dict[str, Any]] = [
 benchmarks/defaults. What is not named has its default: two hidden layers of 128 units, ReLU, robust scaling."""
 
 
+def one_setting(task: str, rows: int) -> dict[str, Any]:
+    """Give what a network has that is trained without a search: the base and the first of the dozen."""
+    return {**base_settings(task, rows), **DOZEN[0]}
+
+
 def default_grid() -> Grid:
     """Give a dozen settings of the perceptron."""
     return Grid(*({"network": "mlp", **settings} for settings in DOZEN))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from foldwise.settings import Settings
+
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Plan:
     """Trials (one settings value each), each trained on every fold with every seed.
 
     Where trials have folds of their own, `folds_of` lists them, trial by trial.
+    `keep` says which epoch a trial keeps: that of its best fold-mean score, or the last, whatever its score: where
+    no rows are set apart to choose by.
     """
 
     question: str
@@ -31,6 +36,7 @@ class Plan:
     folds: int
     seeds: tuple[int, ...]
     folds_of: tuple[tuple[int, ...], ...] = ()
+    keep: Keep = "best"
 
     def grown(self, trials: Sequence[Settings]) -> Plan:
         """Give the plan with further trials after its own, which keep their numbers."""

@@ -53,6 +53,18 @@ class ToTheEnd:
 TO_THE_END = ToTheEnd()
 
 
+@dataclass(frozen=True)
+class StopAt:
+    """Lets every trial of the plan run to an epoch, which need not be the last that its schedule counts on."""
+
+    epoch: int
+    scalings: Collection[str] = ()
+
+    def decide(self, courses: Sequence[Course], seconds: float) -> Decision:
+        """Stop the trials that are there."""
+        return Decision({c.trial: f"stopped at epoch {c.epoch}" for c in courses if c.epoch >= self.epoch})
+
+
 def effective(decision: Decision, courses: Sequence[Course]) -> Decision:
     """Leave out of a decision the trials that have ended without it."""
     stop = {trial: why for trial, why in decision.stop.items() if not courses[trial].ended}

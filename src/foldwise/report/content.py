@@ -81,6 +81,8 @@ def _facts(study: Study) -> list[list[str]]:
         facts += [["search", study.account.how], ["stopped", study.account.sentence]]
     if s.sealed:
         facts.append(["sealed test rows", f"{s.sealed:,}, {_opened(study.openings)}"])
+    if (final := study.final) is not None:
+        facts.append(["final model", final.sentence])
     return facts
 
 
@@ -108,7 +110,8 @@ def _opened(openings: list[dict[str, Any]]) -> str:
         return "not opened"
     first = openings[0]
     digits = decimals(first["score"], first["low"], first["high"])
-    said = f"{first['metric']} " + " ".join(
+    of = " of the refit" if first.get("model") == "refit" else ""
+    said = f"{first['metric']}{of} " + " ".join(
         (f"{first['score']:.{digits}f}", f"(95 % {first['low']:.{digits}f}–{first['high']:.{digits}f})")
     )
     return said if len(openings) == 1 else f"{said} at the first of {len(openings)} openings"

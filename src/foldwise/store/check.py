@@ -11,7 +11,7 @@ import torch
 
 from foldwise.data.folds import Folds
 from foldwise.data.target import Task
-from foldwise.engine.predict import Models
+from foldwise.engine.predict import Models, Refit
 from foldwise.engine.rows import Constants
 from foldwise.judge.calibrate import Calibration
 from foldwise.judge.metrics import Metric
@@ -56,6 +56,8 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
     sealed = fields["sealed"]
     if sealed is not None and not used <= {*sealed.columns}:
         yield "its sealed test rows lack columns"
+    if fields["refitted"] is not None:
+        yield from _refit_problems(plan, task, len(columns.features), fields["refitted"])
     if not weigh(fields["weights"], len(fields["row"])):
         yield "its weights are not those of its rows"
     if fields["sealed_weights"] is not None and not weigh(fields["sealed_weights"], len(sealed)):
@@ -95,6 +97,31 @@ def _choice_problems(nested: Nested | None, plan: Plan) -> Iterator[str]:
         yield "what was chosen inside its folds is not of its folds"
     if any(not 1 <= c.trial <= len(plan.trials) for c in nested.choices):
         yield "trials were chosen inside its folds that are not there"
+
+
+def _refit_problems(plan: Plan, task: Task, features: int, refit: Refit) -> Iterator[str]:
+    count, models = len(refit.models.members), refit.models
+    if not 1 <= refit.trial <= len(plan.trials):
+        yield "its refit is one of a trial that is not there"
+        return
+    like = plan.trials[refit.trial - 1].model_dump(exclude={"epochs", "early_stopping"})
+    if refit.settings.model_dump(exclude={"epochs", "early_stopping"}) != like:
+        yield "its refit has other settings than its trial"
+    tensors = [models.parameters, *models.buffers.values()]
+    if not count or models.parameters.ndim != 2 or any(t.ndim == 0 or len(t) != count for t in tensors):
+        yield "the weights of its refit are not those of its networks"
+    if models.parameters.dtype not in (torch.float32, torch.float64):
+        yield f"the weights of its refit are {models.parameters.dtype}"
+    shape = (len(refit.scalings), features)
+    if any(getattr(refit.constants, name).shape != shape for name in ("fill", "shift", "scale", "bound")):
+        yield "the constants of its refit are not those of its columns"
+    if refit.settings.scaling not in refit.scalings:
+        yield "the constants of a scaling of its refit are missing"
+    scale = refit.target_scale
+    if (scale is not None) != (task.kind == "regression") or any(
+        s.shape != (1, len(task.targets)) for s in scale or ()
+    ):
+        yield "the scales of its refit's targets are none"
 
 
 def weigh(weights: np.ndarray, rows: int) -> bool:

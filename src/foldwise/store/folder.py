@@ -22,7 +22,7 @@ from foldwise.data.table import Source
 from foldwise.data.target import Task
 from foldwise.data.weights import Weighting
 from foldwise.engine.loop import PlanSummary
-from foldwise.engine.predict import Models
+from foldwise.engine.predict import Models, Refit
 from foldwise.engine.rows import Constants
 from foldwise.errors import StoreError
 from foldwise.judge.calibrate import Calibration
@@ -57,6 +57,13 @@ def write_study(study: Study, folder: Path) -> None:
         if study.sealed is not None:
             _write_table(place / "sealed.parquet", study.sealed)
         _write_json(place / "findings.json", {"warnings": study.warnings})
+        write_description(study, place)
+
+
+def write_refit(study: Study, folder: Path) -> None:
+    """Write what a refit changes: study.json, and the weights with those of the refit."""
+    with all_or_nothing(folder, ("state.safetensors", "study.json"), last="study.json") as place:
+        write_atomically(place / "state.safetensors", lambda p: p.write_bytes(save(_tensors(study))))
         write_description(study, place)
 
 
@@ -118,6 +125,20 @@ def _described(study: Study) -> dict[str, Any]:
         "sureness": study.sureness,
         "variance": None if study.variance is None else asdict(study.variance),
         "calibration": None if study.calibration is None else asdict(study.calibration),
+        "refit": None if study.refitted is None else _described_refit(study.refitted),
+        "latency": study.latency,
+    }
+
+
+def _described_refit(refit: Refit) -> dict[str, Any]:
+    return {
+        "trial": refit.trial,
+        "epochs": refit.epochs,
+        "rows": refit.rows,
+        "settings": refit.settings.model_dump(),
+        "seeds": [m.seed for m in refit.models.members],
+        "scalings": list(refit.scalings),
+        "bounded": refit.constants.bounded,
     }
 
 
@@ -151,7 +172,17 @@ def _tensors(study: Study) -> dict[str, Tensor]:
     for number, models in enumerate(study.models):
         tensors[f"stack{number}.parameters"] = models.parameters
         tensors |= {f"stack{number}.buffers.{name}": buffer for name, buffer in models.buffers.items()}
+    if study.refitted is not None:
+        tensors |= _refit_tensors(study.refitted)
     return {name: t.contiguous() for name, t in tensors.items()}
+
+
+def _refit_tensors(refit: Refit) -> dict[str, Tensor]:
+    tensors = {f"refit.prepare.{n}": getattr(refit.constants, n) for n in ("fill", "shift", "scale", "bound")}
+    if refit.target_scale is not None:
+        tensors |= {"refit.target.shift": refit.target_scale[0], "refit.target.scale": refit.target_scale[1]}
+    tensors["refit.parameters"] = refit.models.parameters
+    return tensors | {f"refit.buffers.{name}": buffer for name, buffer in refit.models.buffers.items()}
 
 
 def read_study(folder: Path, net: Net | None) -> dict[str, Any]:
@@ -220,6 +251,9 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "command": as_record(str, described["command"]),
         "openings": [_read_opening(o) for o in described["openings"]],
         **_read_weights(described, tensors, sealed),
+        # runs that say nothing of it have none
+        "refitted": _read_refit(described.get("refit"), tensors),
+        "latency": as_record(dict[str, tuple[float, float]], described.get("latency", {})),
     }
 
 
@@ -309,8 +343,33 @@ def _read_trial(stored: dict[str, Any]) -> TrialResult:
 
 
 def _read_constants(described: dict[str, Any], tensors: dict[str, Tensor]) -> Constants:
-    fill, shift, scale, bound = (tensors[f"prepare.{n}"] for n in ("fill", "shift", "scale", "bound"))
-    return Constants(fill, shift, scale, bound, bounded=bool(described["bounded"]))
+    return _constants(tensors, "prepare", described["bounded"])
+
+
+def _constants(tensors: dict[str, Tensor], head: str, bounded: Any) -> Constants:
+    fill, shift, scale, bound = (tensors[f"{head}.{n}"] for n in ("fill", "shift", "scale", "bound"))
+    return Constants(fill, shift, scale, bound, bounded=bool(bounded))
+
+
+def _read_refit(stored: dict[str, Any] | None, tensors: dict[str, Tensor]) -> Refit | None:
+    if stored is None:
+        return None
+    settings, seeds = as_record(Settings, stored["settings"]), as_record(list[int], stored["seeds"])
+    trial, head = as_record(int, stored["trial"]), "refit.buffers."
+    names = ("refit.target.shift", "refit.target.scale")
+    return Refit(
+        trial=trial,
+        epochs=as_record(int, stored["epochs"]),
+        rows=as_record(int, stored["rows"]),
+        models=Models(
+            [Member(trial - 1, 0, seed, settings) for seed in seeds],
+            tensors["refit.parameters"],
+            {name.removeprefix(head): t for name, t in tensors.items() if name.startswith(head)},
+        ),
+        constants=_constants(tensors, "refit.prepare", stored["bounded"]),
+        scalings=as_record(tuple[str, ...], stored["scalings"]),
+        target_scale=(tensors[names[0]], tensors[names[1]]) if names[0] in tensors else None,
+    )
 
 
 def _read_models(
