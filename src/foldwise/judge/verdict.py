@@ -275,9 +275,17 @@ def _of_epochs(
     parts = np.arange(len(folds)) * min(MOST_PARTS, len(folds)) // len(folds)
     joined = np.equal.outer(np.unique(parts), parts)
     total = joined @ rows
-    curves = [np.where(np.isfinite(c), c, np.inf) @ (joined * rows).T / total for c, _ in known]
+    curves = [_over_parts(curve, joined * rows) / total for curve, _ in known]
     scored = np.stack([folds.validation[own].any(axis=0) for own in joined]).astype(np.float32)
     return epoch_optimism(curves, [kept for _, kept in known], total, scored @ scored.T > 0)
+
+
+def _over_parts(
+    curve: Float[np.ndarray, "epochs folds"], rows: Float[np.ndarray, "parts folds"]
+) -> Float[np.ndarray, "epochs parts"]:
+    """Add up losses over the folds of each part; ∞ where a member of one of them had none."""
+    lost = ~np.isfinite(curve)
+    return np.where(lost @ (rows > 0).T, np.inf, np.where(lost, 0.0, curve) @ rows.T)
 
 
 def _luck(
