@@ -363,7 +363,7 @@ class NetClassifier(ClassifierMixin, _NetEstimator):
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = NetClassifier(width=16, epochs=20).fit(X, y)
+    >>> model = NetClassifier(width=16, epochs=40).fit(X, y)
     >>> model.predict(X[:2]), model.score(X, y) > 0.9
     (array([0, 0]), True)
     """

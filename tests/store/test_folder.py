@@ -83,8 +83,9 @@ def same(one: Any, other: Any) -> bool:
 def test_what_is_loaded_is_what_was_saved(task: str, tmp_path: Path) -> None:
     study = made(task)
     again = foldwise.load(study.save(tmp_path / "run"))
-    for name in Study.__dataclass_fields__:
+    for name in Study.__dataclass_fields__.keys() - {"table"}:  # rows are not stored
         assert same(getattr(study, name), getattr(again, name)), name
+    assert again.table is None
     new = studies.table(task, rows=20, seed=5)
     for trial in (None, 1, 2, 3):
         assert again.predict(new, trial).equals(study.predict(new, trial))
