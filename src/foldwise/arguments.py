@@ -55,7 +55,7 @@ def with_values(typed: Sequence[str]) -> list[str]:
     >>> with_values(["fit", "--nested", "rows.csv"]), with_values(["fit", "--nested", "3"])
     (['fit', '--nested=true', 'rows.csv'], ['fit', '--nested', '3'])
     """
-    followed = zip(typed, [*typed[1:], ""], strict=True)
+    followed = itertools.pairwise([*typed, ""])
     return [
         "--nested=true"
         if word == "--nested" and not (after.lstrip("-").isdigit() or ".py:" in after)

@@ -216,8 +216,8 @@ def fit(
         str | None,
         option(
             "--folds",
-            metavar="N|loo|FILE.py:NAME",
-            says="Number of folds; loo leaves one row out at a time; or a splitter of scikit-learn of your own.",
+            metavar="N|loo",
+            says="Number of folds; loo leaves one row out at a time; FILE.py:NAME is a splitter.",
             of="folds",
             panel=VALIDATION,
         ),
