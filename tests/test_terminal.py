@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 
 from foldwise.data.columns import plan_columns
 from foldwise.engine.loop import PlanSummary, Progress, Standing
+from foldwise.judge.nested import Choice, Nested
 from foldwise.plans.strategy import Account
 from foldwise.terminal import (
     LEADERS,
@@ -79,6 +80,7 @@ class Result:
     variance: None = None
     calibration: None = None
     headline_result: None = None
+    nested: Nested | None = None
 
 
 def board(rows: int, **changes: Any) -> pl.DataFrame:
@@ -270,6 +272,12 @@ def test_the_result_says_headline_warnings_and_places() -> None:
     assert "warning: trial 2 diverged [bold]" in shown
     assert "foldwise fit train.csv --target price" in shown
     assert "foldwise predict 'runs/my run' NEW.csv" in shown
+
+
+def test_the_result_says_what_was_chosen_inside_the_folds() -> None:
+    page, choices = console(), tuple(Choice(f, 2, "mlp [b]8×2", 3, 0.1, 0.2) for f in (1, 2))
+    TerminalDisplay(page).finished(Result("x", board(3), [], nested=Nested(10, choices)))
+    assert "of 2 outer folds, the folds inside chose trial 2 (mlp [b]8×2) in 2" in text_of(page)
 
 
 def test_a_study_that_can_be_gone_on_with_says_how() -> None:
