@@ -304,7 +304,8 @@ def _luck(
 
 
 def _finish(metric: Metric, mean: float) -> float:
-    return metric.finish(float(mean)) if math.isfinite(mean) else math.nan
+    # no loss is below 0, though a correction may end there, of which an RMSE has no root
+    return metric.finish(max(0.0, float(mean))) if math.isfinite(mean) else math.nan
 
 
 def _tied(winner: TrialRecord, other: TrialRecord, folds: Folds, weights: np.ndarray | None) -> bool:
