@@ -333,7 +333,9 @@ def variance_of(
     ends = sorted((found.best, found.edge))
     tried = [records[r.number - 1].members for r in found.trials if ends[0] <= r.score <= ends[1]]
     # a loss of which the square is no number says that training failed, and nothing of how much scores vary
-    losses = [own for own in tried if own is not None and np.isfinite(own).all() and np.abs(own).max() < 1e100]
+    losses = [
+        own for own in tried if own is not None and np.isfinite(own).all() and np.abs(own).max() < 1e100
+    ]
     return split_variance(np.stack(losses)) if losses else None
 
 
