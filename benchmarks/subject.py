@@ -20,6 +20,8 @@ from foldwise.engine.losses import LOSSES
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.rows import Rows, place_rows
+from foldwise.engine.stack import Stack
+from foldwise.plans.course import Course
 from foldwise.plans.plan import Member
 from foldwise.settings import Settings
 
@@ -65,8 +67,19 @@ class Subject:
 
     def epoch(self) -> None:
         """Train every member for one more epoch."""
-        for _ in self.engine.advance(self.engine.parts(self.everyone)):
-            pass
+        with self.engine.at_work():
+            for _ in self.engine.advance(self.engine.parts(self.everyone)):
+                pass
+
+    def study(self, epochs: int) -> None:
+        """Train as a study does, with validation after each epoch and the best of each member kept."""
+        stack = Stack(self.engine, [Course(0, self.cohort.members[0].settings)])
+
+        def measure(outputs: torch.Tensor, folds: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(folds), dtype=torch.float64, device=folds.device)
+
+        for _ in range(epochs):
+            stack.advance(measure, lambda rows: None)
 
     @property
     def members(self) -> int:

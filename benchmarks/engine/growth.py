@@ -23,7 +23,7 @@ rows and 100 members where not said). Microseconds per member and step: median o
 plain PyTorch loop (fused Adam, one thread, two members, as many steps as foldwise but at most 1000; one member more
 takes as long again).
 Memory: what the engine says before it trains, and by how much the resident memory of a fresh process grows at its
-peak through building and two epochs."""
+peak through building and two epochs, with validation and the best of each member kept as in a study."""
 BASE = {"members": 100, "training_rows": 256, "width": 64}
 AXES = {
     "members": (1, 10, 100, 1_000, 10_000),
@@ -66,13 +66,12 @@ def memory_of(axis: str, value: int) -> dict[str, int]:
 
 def grown(axis: str, value: int) -> dict[str, int]:
     """Tell predicted and measured bytes; the peak is counted from where the process stands after a small stack."""
-    build(W2, 2, 256).epoch()
+    build(W2, 2, 256).study(1)
     before = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     network, asked = point(axis, value)
     subject = build(network, **asked)
-    subject.epoch()
-    subject.epoch()
+    subject.study(2)
     return {"predicted": subject.bytes, "measured": _resident("VmHWM") - before}
 
 

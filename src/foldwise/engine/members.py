@@ -105,20 +105,22 @@ class Nursery:
         `moments` names what the links of a step remember: with its first value for one number per member, None for
         one zero per weight.
         """
-        starts = Starts(self)
-        modules = [starts.of(member) for member in members]
-        layout = Layout.of(modules[0])
-        device = self.rows.device
-        parameters = torch.stack(
-            [
-                torch.cat([dict(m.named_parameters())[name].detach().flatten() for name in layout.names])
-                for m in modules
-            ]
-        )
-        names = kept_buffers(modules[0])
+        starts, device = Starts(self), self.rows.device
+        first = starts.of(members[0])
+        layout, names = Layout.of(first), kept_buffers(first)
+        parameters = torch.empty(len(members), layout.size, dtype=self.rows.dtype, device=device)
+        buffers = {name: torch.stack([tensors_of(first)[name].detach()] * len(members)) for name in names}
+        for place, member in enumerate(
+            members
+        ):  # one after the other: thousands of modules take more than their weights
+            module = starts.of(member)
+            weights = dict(module.named_parameters())
+            parameters[place] = torch.cat([weights[name].detach().flatten() for name in layout.names])
+            for name in names:
+                buffers[name][place] = tensors_of(module)[name].detach()
         return State(
             parameters=parameters,
-            buffers={name: torch.stack([tensors_of(m)[name].detach() for m in modules]) for name in names},
+            buffers=buffers,
             moments={name: first_moment(parameters, value) for name, value in moments.items()},
             epoch=torch.zeros(len(members), dtype=torch.int64, device=device),
             step=torch.zeros(len(members), dtype=torch.int64, device=device),

@@ -173,7 +173,7 @@ def place_rows(
     }
     return Rows(
         dtype=dtype,
-        features=placed(features),
+        features=_shared(features, device),
         targets=placed(targets),
         folds=folds,
         scalings=tuple(preparations),
@@ -186,6 +186,12 @@ def place_rows(
         score_weights=None if score_weights is None else placed(score_weights),
         target_start=None if target_start is None else placed(target_start),
     )
+
+
+def _shared(features: Float[np.ndarray, "rows features"], device: torch.device) -> Tensor:
+    # on a processor a copy of the table would only take as much memory again
+    writable = features.flags.writeable  # torch has no tensor that is not
+    return torch.from_numpy(features).to(device) if writable else torch.tensor(features, device=device)
 
 
 def _placed_once(weights: Float[np.ndarray, "folds rows"], device: torch.device) -> Tensor:

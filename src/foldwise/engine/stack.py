@@ -23,6 +23,9 @@ Measure = Callable[[Tensor, Tensor], Float[Tensor, " members"]]
 member's mean loss per validation row, by which epochs and trials are chosen; lower is better."""
 
 
+AT_ONCE = 256  # members whose best is written down together, by way of a copy
+
+
 @dataclass(frozen=True)
 class Notes:
     """What is known of an epoch of some members, each its own.
@@ -254,21 +257,17 @@ class Stack:
         return better
 
     def _keep(self, mine: list[int], seen: Seen) -> None:
-        state, own, at = (
-            self.cohort.state,
-            self.cohort.index(mine),
-            self.cohort.index([seen.at[p] for p in mine]),
-        )
-        put(
-            self.kept,
-            own,
-            Kept(
+        state = self.cohort.state
+        for first in range(0, len(mine), AT_ONCE):
+            some = mine[first : first + AT_ONCE]
+            own, at = self.cohort.index(some), self.cohort.index([seen.at[p] for p in some])
+            best = Kept(
                 state.parameters.index_select(0, own),
                 {name: buffer.index_select(0, own) for name, buffer in state.buffers.items()},
                 seen.outputs.index_select(0, at),
                 state.epoch.index_select(0, own),
-            ),
-        )
+            )
+            put(self.kept, own, best)
 
     def _stop(self, places: list[int], broken: Tensor) -> None:
         """Stop members that broke, at once and alone; and those of trials that have ended."""

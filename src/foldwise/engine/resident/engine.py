@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from foldwise.engine.state import State, put, take
 
 CACHE_BYTES = 384 << 10  # of a core, that the values and slopes of a block of rows may fill
 SHARE = 2  # the part that a core takes next is one of so many for each core
+MOST = 64  # members of a part, which trains on a copy
 
 
 def lacks(cohort: Cohort) -> str:
@@ -80,7 +82,7 @@ class ResidentEngine:
         """
         left, parts = list(places), []
         while left:
-            size = math.ceil(len(left) / (SHARE * self.workers))
+            size = min(MOST, math.ceil(len(left) / (SHARE * self.workers)))
             parts.append(left[:size])
             left = left[size:]
         return parts
@@ -101,22 +103,25 @@ class ResidentEngine:
         steps, batches = turn.counts
         ends = np.cumsum([len(part) for part in parts]).tolist()
         owns = [slice(end - len(part), end) for end, part in zip(ends, parts, strict=True)]
-        jobs = [
-            self.pool.submit(self._epoch, part, members[own], part_of(chances, own), look)
+        jobs = deque(
+            (part, own, self.pool.submit(self._epoch, part, members[own], part_of(chances, own), look))
             for part, own in zip(parts, owns, strict=True)
-        ]
+        )
         try:
-            for part, own, job in zip(parts, owns, jobs, strict=True):
+            while jobs:
+                part, own, job = jobs.popleft()  # nobody holds what is handed over, which is a copy of a part
                 state, losses = job.result()
+                del job
                 state.step.add_(steps[own])
                 state.epoch.add_(1)
                 for buffer in state.buffers.values():
                     if not buffer.is_floating_point():  # batch normalization counts its batches
                         buffer.add_(batches[own])
                 put(self.cohort.state, self.cohort.index(part), state)
+                del state
                 yield list(part), losses
         finally:
-            wait([job for job in jobs if not job.cancel()])
+            wait([job for _, _, job in jobs if not job.cancel()])
 
     @contextmanager
     def at_work(self) -> Generator[None]:
@@ -223,7 +228,8 @@ class ResidentEngine:
         each = cohort.layout.size * (2 + len(cohort.step.to_direction.moments)) + 3 * rows * cohort.outputs
         largest = self._space(cohort.pace.size(max(1, *(m.settings.epochs for m in cohort.members))))
         room = largest * (2 * self.program.values + self.program.kept) + 3 * cohort.layout.size
-        return item * (each * members + room * self.workers) + prepared_bytes(cohort.rows)
+        copies = min(members, MOST * (self.workers + 1)) * (each - cohort.layout.size)
+        return item * (each * members + copies + room * self.workers) + prepared_bytes(cohort.rows)
 
     def seconds(self) -> float:
         """Estimate the time to train all members, from a few steps on copies."""
