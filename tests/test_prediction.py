@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -18,9 +19,10 @@ import foldwise
 import studies
 from foldwise.data.folds import Folds
 from foldwise.errors import FoldwiseError
+from foldwise.judge.heldout import Judges
 from foldwise.judge.metrics import natural, probabilities
 from foldwise.outcome import member_outputs
-from foldwise.prediction import Own
+from foldwise.prediction import Own, sureness
 from foldwise.study import Study
 
 NEW = 9
@@ -288,3 +290,53 @@ def test_sets_on_the_page_are_those_of_held_out_rows() -> None:
     assert distances is not None
     within = sum(distances["counts"][:10])
     assert within >= 0.9 * 47 - 1
+
+
+# What is said of many rows, and of rows that are not alike
+
+
+@pytest.mark.parametrize("task", ["log regression", "two numbers", "multiclass", "multilabel"])
+def test_many_new_rows_are_taken_part_by_part(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, new = made(task, folds=repeated()), new_rows(task, 25)
+    whole = study.predict(new, 1, interval=0.8)
+    sizes = []
+    over = Judges.over
+
+    def counted(judges: Judges, by_fold: np.ndarray) -> np.ndarray:
+        sizes.append(by_fold.shape[1])
+        return over(judges, by_fold)
+
+    monkeypatch.setattr(Judges, "over", counted)
+    monkeypatch.setattr("foldwise.prediction.AT_ONCE", 10)
+    parts = study.predict(new, 1, interval=0.8)
+    assert {*sizes} == {10, 5}
+    for name in whole.columns:
+        if whole[name].dtype.is_float():
+            np.testing.assert_allclose(parts[name], whole[name], rtol=1e-12)
+        else:
+            assert parts[name].equals(whole[name])
+
+
+@pytest.mark.parametrize("asked", [{"folds": 3}, {"holdout": 0.4, "folds": 5}], ids=["k folds", "hold-out"])
+def test_grouped_folds_are_warned_of(asked: dict[str, Any]) -> None:
+    frame = studies.table("regression").with_columns(farm=pl.Series(np.arange(47) // 4))
+    study = foldwise.fit(frame, target="price", groups="farm", search={"width": 4, "epochs": 1}, **asked)
+    with pytest.warns(UserWarning, match="the folds of this study are grouped"):
+        study.predict(frame, interval=0.7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study.predict(frame)
+
+
+def test_sureness_needs_as_many_rows_as_an_interval() -> None:
+    """Nine rows are enough for 90 %; 0.9 / (1 − 0.9) is a little more than 9 in floating numbers."""
+    study = made("binary")
+    few = dataclasses.replace(
+        study.folds, validation=study.folds.validation & (study.folds.validation.any(axis=0).cumsum() <= 9)
+    )
+    study.folds = few
+    study.predictions = study.predictions.filter(pl.col("row") < 9)
+    found = sureness(study, 0.9)
+    assert found is not None
+    assert sum(found["counts"]) == 9
+    assert sureness(study, 0.91) is None

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldwise.data.weights import score_weights
-from foldwise.errors import PlanError, StoreError
+from foldwise.errors import DataError, PlanError, StoreError
 from foldwise.job import named_outputs
 from foldwise.judge.calibrate import UNCALIBRATED, Calibration, calibrate
 from foldwise.judge.conformal import intervals, prediction_sets, rank
@@ -29,6 +29,11 @@ IN_TIME = (
     "the folds of this study are in time: intervals suppose that new rows are like those validated, in any order, and "
     "may cover less where things change"
 )
+GROUPED = (
+    "the folds of this study are grouped: intervals suppose that rows are independent of each other, and rows of one "
+    "group are not; with few groups they may cover less in new ones"
+)
+AT_ONCE = 500  # new rows; what is said of them by every set of folds lies in memory together
 
 
 def predict(
@@ -60,7 +65,13 @@ def predict(
 
 def cautions(study: Study, interval: float | None) -> list[str]:
     """Say what must be known of intervals of this study."""
-    return [IN_TIME] if interval is not None and in_time(study.folds) else []
+    if interval is None:
+        return []
+    return [IN_TIME] * in_time(study.folds) + [GROUPED] * _grouped(study)
+
+
+def _grouped(study: Study) -> bool:
+    return study.folds.how.startswith("grouped")
 
 
 @dataclass(frozen=True)
@@ -154,14 +165,13 @@ def sureness(study: Study, interval: float = 0.9) -> dict[str, Any] | None:
     task, places = study.task, own.judges.places
     if study.targets is None or task.soft or task.kind == "multilabel" or len(task.targets) > 1:
         return None
-    if len(places) < math.ceil(interval / (1 - interval)):
+    try:
+        last = rank(interval, len(places))
+    except DataError:  # too few rows
         return None
-    said, truth, last = (
-        over_folds(own.held, len(study.row))[places],
-        study.targets[places],
-        rank(interval, len(places)),
-    )
+    said, truth = over_folds(own.held, len(study.row))[places], study.targets[places]
     caution = " Folds are in time: what comes may be less like these." if in_time(study.folds) else ""
+    caution += " Rows of one group are alike: new groups may be less so." if _grouped(study) else ""
     if task.kind != "regression":
         of_truth = said[np.arange(len(places)), truth]
         # a class is in the set of a row when it is at least as probable as all but the surest wrong ones
@@ -216,12 +226,17 @@ def bounds(
     said = over_folds(own.held, len(own.study.row))
     residuals = np.abs(own.targets - said)[judges.places]
     residuals[~np.isfinite(residuals)] = np.inf
-    center = judges.over(by_fold)
-    ends = [
-        intervals(center[..., i], residuals[:, i], judges.which, interval) for i in range(center.shape[-1])
-    ]
-    low, high = (torch.tensor(np.stack(part, axis=-1)) for part in zip(*ends, strict=True))
+    ends = np.empty((2, *by_fold.shape[1:]))
+    for part in _chunks(by_fold.shape[1]):
+        center = judges.over(by_fold[:, part])
+        for i in range(center.shape[-1]):
+            ends[:, part, i] = intervals(center[..., i], residuals[:, i], judges.which, interval)
+    low, high = torch.tensor(ends)
     return natural(low, task).numpy(), natural(high, task).numpy()
+
+
+def _chunks(new: int) -> list[slice]:
+    return [slice(first, first + AT_ONCE) for first in range(0, new, AT_ONCE)]
 
 
 # Classes
@@ -276,7 +291,7 @@ def _labels(
     for i, (target, classes) in enumerate(zip(task.targets, task.classes, strict=True)):
         of_truth = np.where(truth[:, i] > 0.5, said[:, i], 1 - said[:, i])[own.judges.places]
         both = np.stack([1 - by_fold[..., i], by_fold[..., i]], axis=-1)
-        chosen = prediction_sets(own.judges.over(both), of_truth, own.judges.which, best[:, i], interval)
+        chosen = _chosen(own.judges, both, of_truth, best[:, i], interval)
         found[f"set of {target}"] = _listed(chosen, classes)
     return frame.with_columns(**found)
 
@@ -285,7 +300,17 @@ def _sets(own: Own, by_fold: np.ndarray, best: np.ndarray, interval: float) -> n
     places = own.judges.places
     said = over_folds(own.held, len(own.study.row))[places]
     of_truth = said[np.arange(len(places)), own.targets[places]]
-    return prediction_sets(own.judges.over(by_fold), of_truth, own.judges.which, best, interval)
+    return _chosen(own.judges, by_fold, of_truth, best, interval)
+
+
+def _chosen(
+    judges: Judges, by_fold: np.ndarray, of_truth: np.ndarray, best: np.ndarray, interval: float
+) -> np.ndarray:
+    chosen = np.empty(by_fold.shape[1:], dtype=bool)
+    for part in _chunks(len(chosen)):
+        said = judges.over(by_fold[:, part])
+        chosen[part] = prediction_sets(said, of_truth, judges.which, best[part], interval)
+    return chosen
 
 
 def _listed(chosen: np.ndarray, classes: tuple[object, ...]) -> pl.Series:

@@ -532,7 +532,8 @@ class Study:
         the columns, else by what is found out.
 
         Raises DataError when there are too few validated rows for the interval, SettingsError when it is no share
-        between 0 and 1; warns when folds are in time, where the past need not be like the future.
+        between 0 and 1; warns when folds are in time, where the past need not be like the future,
+        or grouped, because rows of one group are not independent.
 
         >>> study = fit(example="iris", search={"width": 8, "epochs": 20}, folds=3)
         >>> from sklearn.datasets import load_iris

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from foldwise.judge.calibrate import (
     SURE,
     Calibration,
     Steps,
+    _parts,
     best_steps,
     best_temperature,
     calibrate,
@@ -226,3 +227,42 @@ def test_it_says_what_was_done(temperature: float, words: str) -> None:
     assert words in ours.sentence
     assert f"{ours.temperature:.2f}" in ours.sentence
     assert "left as they are" in found("binary", *drawn("binary", 60)).sentence
+
+
+def test_the_limits_of_a_row_in_several_lines_are_those_of_one() -> None:
+    said, truth = drawn("binary", 400)
+    once = reliability(said, truth, "binary", np.ones(400))
+    thrice = reliability(
+        np.tile(said, (3, 1)), np.tile(truth, 3), "binary", np.full(1200, 1 / 3), np.tile(np.arange(400), 3)
+    )
+    for one, other in zip(once, thrice, strict=True):
+        assert astuple(other) == pytest.approx(astuple(one), rel=1e-9)
+
+
+def test_labels_of_a_row_are_claims_of_their_own() -> None:
+    said, truth = drawn("multilabel", 300)
+    rows = np.arange(300)
+    assert sum(b.rows for b in reliability(said, truth, "multilabel", np.ones(300), rows)) == 600
+    twice = reliability(
+        np.tile(said, (2, 1)), np.tile(truth, (2, 1)), "multilabel", np.full(600, 0.5), np.tile(rows, 2)
+    )
+    assert sum(b.rows for b in twice) == 600
+
+
+def test_the_expected_error_weighs_as_the_bins_do() -> None:
+    """A light group that is right and a heavy one that is 0.4 off."""
+    said = np.repeat([[0.5, 0.5], [0.1, 0.9]], [60, 40], axis=0)
+    truth = np.concatenate([np.tile([0, 1], 30), np.tile([0, 1], 20)])
+    weights = np.repeat([1.0, 6.0], [60, 40])
+    assert expected_error(said, truth, "binary", weights) == pytest.approx(0.4 * 240 / 300)
+
+
+@pytest.mark.parametrize("folds", [5, 20, 21, 60])
+def test_rows_of_one_fold_stand_on_one_side(folds: int) -> None:
+    """Rows of a group are in one fold; none may be learned from where others are scored."""
+    fold = np.random.default_rng(0).permutation(np.arange(240) % folds)
+    scored = np.zeros(240, int)
+    for learnt, now in _parts(fold, np.arange(240)):
+        assert not {*fold[learnt]} & {*fold[now]}
+        scored += now
+    assert (scored == 1).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +71,16 @@ def test_many_rows_are_taken_part_by_part(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("foldwise.judge.conformal.AT_ONCE", 100)
     for part, all_at_once in zip(intervals(center, residuals, which, 0.7), whole, strict=True):
         np.testing.assert_array_equal(part, all_at_once)
+
+
+def test_many_new_rows_need_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foldwise.judge.conformal.AT_ONCE", 1 << 14)
+    center, residuals = np.zeros((4, 5000)), np.ones(400)
+    tracemalloc.start()
+    intervals(center, residuals, np.arange(400) % 4, 0.9)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20  # every residual with every new row would take 16 MB
 
 
 def test_residuals_that_are_not_finite_count_as_large() -> None:

@@ -103,6 +103,16 @@ def test_losses_below_zero_have_an_upper_end_below_zero() -> None:
     assert corrected_winner(losses, np.ones(2, bool)).high < -0.9
 
 
+def test_a_winner_without_error_may_have_errors_beside_trials_that_have() -> None:
+    """Whatever is drawn, the perfect trial wins; its limit is that of no error in 60 rows (Clopper & Pearson)."""
+    losses = np.stack([np.zeros(60), np.ones(60)])
+    limit = stats.binomtest(0, 60).proportion_ci(method="exact").high
+    found = corrected_winner(losses, np.ones(2, bool))
+    assert (found.value, found.low) == (0, 0)
+    assert found.high == pytest.approx(limit)
+    assert [i.high for i in bootstrap_intervals(losses)] == pytest.approx([limit, 1])
+
+
 # Epochs
 
 

@@ -273,3 +273,43 @@ def test_a_constant_winner_is_no_gain() -> None:
     _, headline = judge(TRIALS, [record(own, folds) for own in losses], folds, METRICS["rmse"], "price")
     assert headline.luck is not None
     assert headline.luck.gains is False
+
+
+def test_an_accuracy_and_its_interval_are_shares() -> None:
+    """Nearly all rows are wrong, and the epoch that the other folds like is always worse on a fold."""
+    losses, folds = (np.arange(12) > 0)[None].astype(float), make_folds(12, 3)
+    curve = np.where(np.eye(3, dtype=bool), 1.0, 0.5)
+    _, headline = judge(
+        TRIALS[:1], [replace(record(losses[0], folds), curve=curve)], folds, METRICS["accuracy"], "y"
+    )
+    assert headline.luck is not None
+    assert headline.luck.of_epochs > 0.1
+    assert 0 <= headline.low <= headline.value <= headline.high <= 1
+
+
+def test_the_bound_of_looks_is_that_of_the_smallest_fold() -> None:
+    losses = (np.random.default_rng(0).random((2, 500)) < 0.3).astype(float)
+    fold = np.repeat([1, 2, 3], [300, 150, 50])
+    folds = make_folds(500, numbers=fold)
+    _, headline = verdict(losses, folds, "accuracy")
+    luck = headline.luck
+    assert luck is not None
+    assert luck.rows == 50
+    assert luck.bound == pytest.approx(math.sqrt(math.log(2 * 2 / 0.05) / 100))
+    assert "with 50 rows in the smallest fold, none is off by more than 0.21" in luck.sentence(
+        METRICS["accuracy"], headline.low, headline.high
+    )
+    weights = np.where(fold == 3, 1.0, np.where(np.arange(500) % 300 == 0, 1.0, 1e-9))
+    _, heavy = judge(
+        TRIALS[:2], [record(own, folds) for own in losses], folds, METRICS["accuracy"], "y", weights=weights
+    )
+    assert heavy.luck is not None
+    assert heavy.luck.rows == pytest.approx(1, rel=1e-3)  # all the weight of a fold lies on one row
+    assert heavy.luck.bound is None
+
+
+def test_no_bound_is_given_where_it_says_nothing() -> None:
+    losses = (np.random.default_rng(0).random((2, 30)) < 0.3).astype(float)
+    luck = verdict(losses, make_folds(30, "loo"), "accuracy")[1].luck
+    assert luck is not None
+    assert (luck.rows, luck.bound) == (1, None)

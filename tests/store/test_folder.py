@@ -233,6 +233,33 @@ def paths(value: Any, depth: int = 3) -> Iterator[tuple[Any, ...]]:
         yield from ((0, *rest) for rest in paths(value[0], depth - 1))
 
 
+STEPS = {"x": [0.1, 0.6], "y": [0.2, 0.7]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": math.inf},
+        {"temperature": 0.01},
+        {"temperature": 30.0},
+        {"steps": [STEPS | {"y": [-5.0, 0.7]}]},
+        {"steps": [STEPS | {"y": [0.2, 7.0]}]},
+        {"steps": [STEPS | {"y": [0.2, math.nan]}]},
+        {"steps": [STEPS | {"y": [0.7, 0.2]}]},
+        {"steps": [STEPS | {"x": [0.1, math.inf]}]},
+        {"steps": [STEPS | {"x": [0.6, 0.1]}]},
+        {"steps": []},
+    ],
+)
+def test_a_calibration_that_cannot_be_learned_is_damage(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    run = made("binary").save(tmp_path / "run")
+    edited(run, lambda d: d["calibration"].update(method="isotonic", steps=[STEPS]))
+    foldwise.load(run)
+    edited(run, lambda d: d["calibration"].update(wrong))
+    with pytest.raises(StoreError, match="damaged"):
+        foldwise.load(run)
+
+
 REMOVED = object()
 
 

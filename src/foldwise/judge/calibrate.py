@@ -12,11 +12,11 @@ from scipy import optimize, special
 from sklearn.isotonic import IsotonicRegression
 
 from foldwise.data.target import Task
-from foldwise.judge.selection import mean_losses
+from foldwise.judge.selection import mean_losses, rows_that_count
 
 Method = Literal["none", "temperature", "isotonic"]
 LEAST_ROWS = 1000  # from which on a step function is not made of noise
-PARTS = 5  # of a cross-fit, where the folds do not give them
+PARTS = 5  # of a cross-fit, where there is but one fold
 MOST_PARTS = 20
 BINS, LEAST_IN_BIN = 10, 20
 SURE = 1e-7  # a probability is not nearer to 0 or 1; float32 rounds 1 − 3e-8 to 1
@@ -25,7 +25,10 @@ COOLEST, HOTTEST = 0.05, 20.0
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows of like confidence: the mean of what was said, the share that was true with its 95 % limits, how many."""
+    """Rows of like confidence: the mean of what was said, the share that was true with its 95 % limits, how many.
+
+    A row of which several folds speak is one; of labels, each label of a row counts.
+    """
 
     said: float
     true: float
@@ -111,7 +114,7 @@ def calibrate(
         probabilities: out-of-fold, one line for each row and fold that validates it.
         targets: class numbers `[lines]`, probabilities of classes or labels 0 and 1 `[lines, outputs]`.
         task: binary, multiclass or multilabel.
-        fold: the fold of each line; parts of the cross-fit are folds where there are 2 to 20.
+        fold: the fold of each line; parts of the cross-fit are folds, joined to 20 where there are more.
         row: the row of each line; a row in several lines is one row, and always in one part.
         weights: how much each line counts; a row that is in c lines should count 1/c in each.
 
@@ -135,8 +138,8 @@ def calibrate(
         if _better(losses[kept], losses[method], own, row):
             kept = method
     whole = _learned(kept, probabilities, targets, task.kind, own)
-    errors = [expected_error(tried[m], targets, task.kind, own) for m in ("none", kept)]
-    curves = [reliability(tried[m], targets, task.kind, own) for m in ("none", kept)]
+    errors = [expected_error(tried[m], targets, task.kind, own, row) for m in ("none", kept)]
+    curves = [reliability(tried[m], targets, task.kind, own, row) for m in ("none", kept)]
     return Calibration(
         kept,
         rows=len(np.unique(row)),
@@ -156,8 +159,10 @@ def _methods(row: np.ndarray) -> tuple[Method, ...]:
 def _parts(fold: np.ndarray, row: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give the lines to learn from and those to score, so that no row is on both sides."""
     rows, first, inverse = np.unique(row, return_index=True, return_inverse=True)
-    part = fold[first]  # a row's first fold, so that rows of one group stay together
-    if not 2 <= len(np.unique(part)) <= MOST_PARTS:
+    # a row's first fold, so that rows of one group stay together
+    folds, part = np.unique(fold[first], return_inverse=True)
+    part = part % MOST_PARTS
+    if len(folds) < 2:
         part = np.random.default_rng(0).permutation(len(rows)) % PARTS
     of_line = part[inverse]
     for number in np.unique(part):
@@ -272,27 +277,54 @@ def _claims(
 
 
 def reliability(
-    probabilities: np.ndarray, targets: np.ndarray, kind: str, weights: np.ndarray, bins: int = BINS
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    kind: str,
+    weights: np.ndarray,
+    row: Int[np.ndarray, " lines"] | None = None,
+    bins: int = BINS,
 ) -> tuple[Bin, ...]:
     """Group claims into up to `bins` groups of equal weight, and say how often those of each were true.
 
     The limits are Wilson's (1927): (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96, where n is the
-    number of equal rows that would say as much.
+    number of equal rows that would say as much. `row` tells which lines are of one row, whose truth is one however many
+    folds speak of it: their weights are added up, and it counts once; by default each line is a row.
     """
+    return tuple(found for found, _ in _bins(probabilities, targets, kind, weights, row, bins))
+
+
+def _bins(
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    kind: str,
+    weights: np.ndarray,
+    row: np.ndarray | None,
+    bins: int = BINS,
+) -> list[tuple[Bin, float]]:
+    """Give each bin with the sum of its weights."""
     said, true, own = _claims(probabilities, targets, kind, weights)
+    truth = _truths(np.arange(len(probabilities)) if row is None else row, len(said))
     # equal claims stay together: halves of a group that says the same would differ by noise alone
     _, same = np.unique(said, return_inverse=True)
     by_value = np.bincount(same, own)
-    bins = max(1, min(bins, len(said) // LEAST_IN_BIN))
+    bins = max(1, min(bins, len(np.unique(truth)) // LEAST_IN_BIN))
     group = (bins * (np.cumsum(by_value) - by_value / 2) / by_value.sum()).astype(int)[same]
     found = []
     for number in np.unique(group):
         at = np.flatnonzero(group == number)
-        share, n = np.average(true[at], weights=own[at]), own[at].sum() ** 2 / np.square(own[at]).sum()
-        middle, half = _wilson(share, n)
+        share, total = np.average(true[at], weights=own[at]), float(own[at].sum())
+        _, place = np.unique(truth[at], return_inverse=True)
+        by_row = np.bincount(place, own[at])
+        middle, half = _wilson(share, rows_that_count(len(by_row), by_row))
         claim = float(np.average(said[at], weights=own[at]))
-        found.append(Bin(claim, float(share), middle - half, middle + half, len(at)))
-    return tuple(found)
+        found.append((Bin(claim, float(share), middle - half, middle + half, len(by_row)), total))
+    return found
+
+
+def _truths(row: np.ndarray, claims: int) -> Int[np.ndarray, " claims"]:
+    """Number what each claim is about: a row, or a label of a row."""
+    each = claims // len(row)
+    return (np.unique(row, return_inverse=True)[1][:, None] * each + np.arange(each)).ravel()
 
 
 def _wilson(share: float, rows: float, z: float = 1.959964) -> tuple[float, float]:
@@ -302,14 +334,19 @@ def _wilson(share: float, rows: float, z: float = 1.959964) -> tuple[float, floa
     return float(middle), float(half)
 
 
-def expected_error(probabilities: np.ndarray, targets: np.ndarray, kind: str, weights: np.ndarray) -> float:
-    """Give the expected calibration error: the mean of |said − true| over the groups of `reliability`, by their rows.
+def expected_error(
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    kind: str,
+    weights: np.ndarray,
+    row: Int[np.ndarray, " lines"] | None = None,
+) -> float:
+    """Give the expected calibration error: the mean of |said − true| over the groups of `reliability`, by their weight.
 
     Naeini, Cooper & Hauskrecht 2015; groups of equal size as in Nixon et al. 2019.
 
     >>> expected_error(np.array([[0.2, 0.8]] * 4), np.array([1, 1, 1, 0]), "binary", np.ones(4)).__round__(3)
     0.05
     """
-    bins = reliability(probabilities, targets, kind, weights)
-    rows = sum(b.rows for b in bins)
-    return sum(b.rows * abs(b.said - b.true) for b in bins) / rows
+    found = _bins(probabilities, targets, kind, weights, row)
+    return sum(total * abs(b.said - b.true) for b, total in found) / sum(total for _, total in found)

@@ -70,7 +70,7 @@ def intervals(
     parts = np.array_split(np.arange(center.shape[1]), max(1, len(residuals) * center.shape[1] // AT_ONCE))
     low, high = np.empty((2, center.shape[1]))
     for part in parts:
-        own, spread = center[which][:, part], residuals[:, None]
+        own, spread = center[:, part][which], residuals[:, None]
         low[part] = np.partition(own - spread, first - 1, axis=0)[first - 1]
         high[part] = np.partition(own + spread, last - 1, axis=0)[last - 1]
     return low, high

@@ -35,6 +35,7 @@ def corrected_winner(
     so the scores vary about the value (1 − f)/f = 1.7 times as much as a mean over all n rows would; the interval is
     that of their 2.5 % and 97.5 % points, brought nearer to the value by √(f/(1 − f)).
     `losses` holds each trial's out-of-fold loss of each row; every mean is weighted by `weights`, all above 0.
+    Where all scores are 0, the upper end is the share of errors that so many rows without any do not rule out.
     """
     chosen_among = np.ascontiguousarray(losses[candidates].T)
     rows, trials = chosen_among.shape
@@ -49,8 +50,8 @@ def corrected_winner(
     value, outside = np.nanmean(scores), (1 - 1 / rows) ** rows
     ends = np.nanquantile(scores, [0.025, 0.975])
     low, high = value + np.sqrt(outside / (1 - outside)) * (ends - value)
-    if not chosen_among.any():
-        high = _unseen(chosen_among, rows_that_count(rows, weights))
+    if not np.nan_to_num(scores).any():
+        high = _unseen(rows_that_count(rows, weights))
     return Interval(float(value), float(low), float(high))
 
 
@@ -110,7 +111,9 @@ def look_bound(looks: int, rows: float) -> float:
     """Bound how far any of so many means of losses between 0 and 1 may be from the truth, with probability 95 %.
 
     Hoeffding's inequality (1963) for each of k looks at n rows, and a union bound: √(ln(2k/0.05) / 2n). It holds for
-    networks that were fixed before the rows were looked at; in cross-validation, for those of each fold.
+    independent rows and networks that have not learned from them. Rows pooled over folds are not so: networks of one
+    fold learn from rows that score another. But a mean over folds is bounded with n the rows of the smallest one,
+    because the exponential in Hoeffding's proof is convex.
 
     >>> round(look_bound(1, 1000), 3), round(look_bound(1000, 1000), 3)
     (0.043, 0.073)
@@ -134,12 +137,12 @@ def rows_that_count(rows: int, weights: Float[np.ndarray, " rows"] | None) -> fl
     return float(rows if weights is None else weights.sum() ** 2 / np.square(weights).sum())
 
 
-def _unseen(losses: np.ndarray, rows: float) -> float:
+def _unseen(rows: float) -> float:
     """Bound the mean of losses from 0 to 1 that were 0 in every row, where a bootstrap sees nothing but zeros.
 
     The largest share of errors p under which n rows without error have a probability of 2.5 %: 1 − 0.025^(1/n).
     """
-    return 0.0 if losses.any() else 1 - 0.025 ** (1 / rows)
+    return 1 - 0.025 ** (1 / rows)
 
 
 def bootstrap_intervals(
@@ -158,7 +161,7 @@ def bootstrap_intervals(
     if weights is not None:  # no mean is beyond what it is a mean of, though rounding may make it so
         means = np.clip(means, losses.min(axis=1), losses.max(axis=1))
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
-    high = np.maximum(high, [_unseen(own, rows_that_count(len(by_row), weights)) for own in losses])
+    high = np.where(losses.any(axis=1), high, _unseen(rows_that_count(len(by_row), weights)))
     values = mean_losses(losses, weights)
     return [Interval(*map(float, v)) for v in zip(values, low, high, strict=True)]
 

@@ -54,9 +54,10 @@ class Luck:
     """How much better the winner looks than it is, because it was chosen.
 
     `raw` is its score as in the leaderboard and `value` the corrected one; `of_epochs` is what the choice of epochs
-    takes part in it, as a mean loss per row. Scores were looked at `looks` times, one for each trial and epoch; `bound`
-    is how far any of them may be off for losses between 0 and 1, else None. `gains` tells whether the winner is better
-    than the constant predictor, beyond noise and choice; None without one.
+    takes part in it, as a mean loss per row. Scores were looked at `looks` times, one for each trial and epoch; `rows`
+    are those of the smallest fold (of equal weight that would say as much), and `bound` is how far any look may be off,
+    for losses between 0 and 1, by `look_bound` with them; else, or where that is 1 or more, None. `gains` tells
+    whether the winner is better than the constant predictor, beyond noise and choice; None without one.
     """
 
     raw: float
@@ -77,7 +78,10 @@ class Luck:
         )
         said += f" and is {self.value:.{digits}f}" if parted else "; that is not luck"
         if self.bound is not None:
-            said += f"; of so many looks at {self.rows:,.0f} rows, none is off by more than {self.bound:.2f} (95 %)"
+            said += (
+                f"; of so many looks, with {self.rows:,.0f} rows in the smallest fold, none is off by more than "
+                f"{self.bound:.2f} (95 %)"
+            )
         return f"{said}."
 
 
@@ -242,7 +246,7 @@ def judge(
     results = _recommend(results)
     optimism = _of_epochs(records, finished, folds, weights)
     winner_again = less_lucky(corrected_winner(usable, finished, weights=own), optimism)
-    luck = _luck(results, records, winner_again, optimism, metric, own, int(validated.sum()))
+    luck = _luck(results, records, winner_again, optimism, metric, folds, weights)
     constant = next((r.number - 1 for r in results if r.settings.network == "constant"), None)
     if constant is not None and finished[constant]:
         gap = less_lucky(corrected_winner(usable - usable[constant], finished, weights=own), optimism)
@@ -294,18 +298,25 @@ def _luck(
     winner: Interval,
     optimism: float,
     metric: Metric,
+    folds: Folds,
     weights: np.ndarray | None,
-    rows: int,
 ) -> Luck:
     looks = sum(1 if r.curve is None else len(r.curve) for r in records)
-    count = rows_that_count(rows, weights)
-    bound = look_bound(looks, count) if metric.name == "accuracy" else None
-    return Luck(results[0].score, _finish(metric, winner.value), optimism, looks, count, bound, None)
+    # a row that several folds validate counts in each for its share of them, as in the mean over rows
+    each = np.ones(folds.validation.shape[1]) if weights is None else weights
+    counts = folds.validation.sum(axis=0)
+    count = min(
+        rows_that_count(int(own.sum()), each[own] / counts[own]) for own in folds.validation if own.any()
+    )
+    bound = look_bound(looks, count)
+    told = bound if metric.name == "accuracy" and bound < 1 else None
+    return Luck(results[0].score, _finish(metric, winner.value), optimism, looks, count, told, None)
 
 
 def _finish(metric: Metric, mean: float) -> float:
-    # no loss is below 0, though a correction may end there, of which an RMSE has no root
-    return metric.finish(max(0.0, float(mean))) if math.isfinite(mean) else math.nan
+    # no loss is below 0, though a correction may end there, of which an RMSE has no root; no share is above 1
+    most = 1.0 if metric.higher_is_better else math.inf
+    return metric.finish(min(most, max(0.0, float(mean)))) if math.isfinite(mean) else math.nan
 
 
 def _tied(winner: TrialRecord, other: TrialRecord, folds: Folds, weights: np.ndarray | None) -> bool:

@@ -13,7 +13,7 @@ from foldwise.data.folds import Folds
 from foldwise.data.target import Task
 from foldwise.engine.predict import Models, Refit
 from foldwise.engine.rows import Constants
-from foldwise.judge.calibrate import Calibration
+from foldwise.judge.calibrate import COOLEST, HOTTEST, Calibration, Steps
 from foldwise.judge.metrics import Metric
 from foldwise.judge.nested import Nested
 from foldwise.plans.defaults import LOSSES_OF_TASK
@@ -83,11 +83,18 @@ def _within(numbers: np.ndarray, count: int) -> bool:
 
 def _calibration_problems(task: Task, found: Calibration) -> Iterator[str]:
     outputs = 1 if task.kind == "binary" else task.outputs
-    steps = [len(s.x) == len(s.y) > 0 and list(s.x) == sorted(s.x) for s in found.steps]
+    steps = [_increasing(s) for s in found.steps]
     if len(steps) != (outputs if found.method == "isotonic" else 0) or not all(steps):
         yield "its calibration is not that of its outputs"
-    if not found.temperature > 0 or task.kind == "regression":
+    if not COOLEST <= found.temperature <= HOTTEST or task.kind == "regression":
         yield "its calibration is none"
+
+
+def _increasing(steps: Steps) -> bool:
+    """Tell whether steps increase, from probabilities to probabilities; none of 0, whose sum over classes may be 0."""
+    x, y = np.array(steps.x, dtype=float), np.array(steps.y, dtype=float)
+    fit = x.shape == y.shape and x.size > 0 and bool(np.isfinite(x).all() and np.isfinite(y).all())
+    return fit and bool((np.diff(x) > 0).all() and (np.diff(y) >= 0).all() and y[0] > 0 and y[-1] < 1)
 
 
 def _choice_problems(nested: Nested | None, plan: Plan) -> Iterator[str]:
