@@ -96,6 +96,14 @@ class Job:
         table, scored = self.table, np.asarray(self.outer.validation.any(axis=0))
         return score_weights(table.weights, table.targets, scored, table.weighting.classes)
 
+    @cached_property
+    def _score_weights_of_folds(self) -> np.ndarray | None:
+        """Say what each row counts in scores: `[rows]`, or `[folds, rows]` where targets have versions."""
+        if self.variants is None:
+            return self.score_weights
+        scored = np.asarray(self.outer.validation.any(axis=0))
+        return self.variants.score_weights(self.table.weights, scored, self.table.weighting.classes)
+
     @property
     def weighted(self) -> str:
         """Say how rows are weighted; empty when they are not."""
@@ -121,7 +129,7 @@ class Job:
                 dtype=self.dtype,
                 weights=self.training_weights,
                 sample_weights=table.weights,
-                score_weights=self.score_weights,
+                score_weights=self._score_weights_of_folds,
                 target_start=None if self.variants is None else self.variants.target_start,
             )
         if loss not in self._rows:

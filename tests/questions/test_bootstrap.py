@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,19 +11,26 @@ import torch
 
 import foldwise
 import studies
+from foldwise.data.folds import Folds
 from foldwise.data.prepare import learn_preparation
 from foldwise.data.variants import Variants
 from foldwise.engine.losses import LOSSES
+from foldwise.job import Job
 from foldwise.judge.metrics import METRICS
 from foldwise.plans.plan import Member
 from foldwise.questions import bootstrap
-from foldwise.questions.subject import subject_of
+from foldwise.questions.subject import Subject, subject_of
 from foldwise.reference import Own, outputs_of, prepare_fold, train_alone
 
 
 def test_the_estimate_is_that_of_networks_trained_one_by_one() -> None:
     frame = studies.table("binary", rows=30)
-    settings = {"width": 3, "epochs": 4, "learning_rate": 0.05}
+    settings = {
+        "width": 3,
+        "epochs": 4,
+        "learning_rate": 0.05,
+        "batch_size": 64,
+    }  # rows not drawn take no place
     study = studies.study(studies.job(frame, "binary", [settings], metric="log_loss"))
     subject = subject_of(study, None, frame, torch.device("cpu"), lambda now: None)
     found = bootstrap.answer(subject, draws=20)
@@ -94,3 +102,30 @@ def test_rows_in_groups_cannot_be_drawn_one_by_one() -> None:
     study = foldwise.fit(frame, target="price", groups="color", folds=3, search={"width": 4, "epochs": 1})
     with pytest.raises(foldwise.FoldwiseError, match="because the study divides them by groups"):
         study.bootstrap(data=frame)
+
+
+def test_draws_take_as_many_steps_as_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = studies.table("binary", rows=40)
+    learnt, train = [], Subject.train
+
+    def noting(self: Subject, question: str, trials: Any, folds: Folds, **options: Any) -> Job:
+        learnt.append(folds.train.sum(axis=1))
+        return train(self, question, trials, folds, **options)
+
+    monkeypatch.setattr(Subject, "train", noting)
+    for normalization in ("none", "batch"):
+        settings = {"width": 3, "epochs": 2, "batch_size": 8, "normalization": normalization}
+        study = studies.study(studies.job(frame, "binary", [settings]))
+        found = bootstrap.answer(
+            subject_of(study, None, frame, torch.device("cpu"), lambda now: None), draws=20
+        )
+        assert (learnt[-1] == 40).all() == (normalization == "none")
+        assert ("a third fewer steps" in found.how) == (normalization == "batch")
+
+
+def test_classes_that_draws_miss_are_refused() -> None:
+    x, y = np.random.default_rng(0).normal(size=(120, 2)), np.array([f"class {n // 2}" for n in range(120)])
+    study = foldwise.fit(x, y, search={"width": 2, "epochs": 1}, folds=2)
+    with pytest.raises(foldwise.FoldwiseError, match="had rows of every class") as caught:
+        study.bootstrap(data=(x, y), draws=20)
+    assert "rare classes" in caught.value.hint

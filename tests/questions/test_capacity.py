@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import foldwise
-from foldwise.questions.capacity import half_point
+from foldwise.judge.metrics import METRICS
+from foldwise.questions.capacity import Tried, _closer, half_point, surely
+from foldwise.questions.numbers import finished
 from foldwise.study import Study
 
 FEATURES = 3
@@ -81,3 +83,17 @@ def test_a_constant_is_refused() -> None:
     study, data = study_of(8, 3, {"width": 4})
     with pytest.raises(foldwise.FoldwiseError, match="does not learn in steps"):
         study.capacity(trial=1, data=data)
+
+
+def test_a_size_counts_only_when_all_labellings_were_fitted() -> None:
+    tried = {n: Tried(fitted, 1.0, 1) for n, fitted in ((2, 3), (4, 3), (8, 0))}
+    assert surely(tried, 3) == 4
+    assert surely(tried, 10) == 1
+    assert _closer(tried, 3, 8) == [5, 6, 7]
+    assert not _closer(tried, 10, 8)  # five, half of ten, were fitted nowhere, and 1 and 2 have none between
+
+
+def test_a_loss_that_is_none_is_no_perfect_score() -> None:
+    for metric in METRICS.values():
+        assert np.isnan(finished(metric, np.array([np.nan]))).all()
+    assert finished(METRICS["accuracy"], np.array([-0.1, 1.2])).tolist() == [1.0, 0.0]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,9 +18,13 @@ import studies
 from foldwise.data.table import Table
 from foldwise.engine.losses import LOSSES
 from foldwise.engine.members import Nursery
+from foldwise.job import Job
 from foldwise.judge.metrics import METRICS
 from foldwise.plans.plan import Member
+from foldwise.questions.bootstrap import answer as bootstrap
 from foldwise.questions.leave_one_out import answer as leave_one_out
+from foldwise.questions.leave_one_out import beyond_noise
+from foldwise.questions.numbers import moderated
 from foldwise.questions.subject import Subject, subject_of
 from foldwise.reference import Own, outputs_of, prepare_fold, train_alone
 from foldwise.study import Study
@@ -118,3 +125,45 @@ def test_one_seed_has_no_noise_floor() -> None:
     study, frame = small_study()
     with pytest.raises(foldwise.FoldwiseError, match="at least 2"):
         study.leave_one_out(data=frame, seeds=1)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_noise_is_rarely_beyond_the_noise(spread: float, seeds: int) -> None:
+    """Of questions about noise, some row is beyond it in about 5 %, though rows are not equally noisy."""
+    random = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(300):
+        scale = np.exp(spread * random.normal(size=300))
+        wrong += beyond_noise(scale * random.normal(size=(seeds, 300)))[2].any()
+    assert wrong / 300 < 0.11
+
+
+def test_variances_of_one_size_are_drawn_together_and_others_left() -> None:
+    random = np.random.default_rng(0)
+    true = 1 / random.gamma(3, 1 / 3, size=20000)  # s²·d/χ²(d) of d = 6, s² = 1
+    found = true * random.chisquare(4, size=20000) / 4
+    drawn, degrees = moderated(found, 4)
+    assert degrees == pytest.approx(10, rel=0.05)
+    np.testing.assert_allclose(drawn, (6 + 4 * found) / 10, rtol=0.05)
+    assert moderated(random.chisquare(4, size=2000) / 4, 4)[1] > 100
+    assert moderated(np.zeros(3), 4) == (pytest.approx(np.zeros(3)), 4)
+
+
+@pytest.mark.parametrize("question", [leave_one_out, bootstrap])
+def test_members_reach_the_epoch_that_was_kept(
+    question: Callable[[Subject], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = studies.table("binary", rows=30)
+    settings = {"width": 4, "epochs": 12, "early_stopping": 1, "learning_rate": 3.0}
+    study = studies.study(studies.job(frame, "binary", [settings]))
+    subject = replace(subject_of(study, None, frame, torch.device("cpu"), lambda now: None), epoch=9)
+    jobs, train = [], Subject.train
+
+    def keeping(self: Subject, *args: Any, **options: Any) -> Job:
+        jobs.append(train(self, *args, **options))
+        return jobs[-1]
+
+    monkeypatch.setattr(Subject, "train", keeping)
+    question(subject)
+    assert [course.epoch for job in jobs for course in job.field.courses] == [9] * len(jobs)

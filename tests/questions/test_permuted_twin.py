@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from sklearn.model_selection import ShuffleSplit
 
 import foldwise
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.target import Task
+from foldwise.data.variants import Variants
+from foldwise.plans.policy import StopAt
 from foldwise.questions.permuted_twin import agreement_of, answer, shuffled
-from foldwise.questions.subject import subject_of
+from foldwise.questions.subject import Subject, few_folds, kept_losses, seen, subject_of
 
 SETTINGS = {"network": "mlp", "width": 16, "depth": 1, "epochs": 25, "learning_rate": 0.03}
 
@@ -62,9 +66,11 @@ def test_validation_rows_that_were_learnt_from_are_found() -> None:
     x, y = table()
     study = foldwise.fit(x, y, search=SETTINGS)
     subject = subject_of(study, 4, (x, y), torch.device("cpu"), lambda now: None)
-    seen = replace(subject, folds=Folds(np.ones_like(study.folds.train), study.folds.validation, "leaking"))
+    leaking = replace(
+        subject, folds=Folds(np.ones_like(study.folds.train), study.folds.validation, "leaking")
+    )
     assert not answer(subject).look
-    assert answer(seen).look
+    assert answer(leaking).look
 
 
 def test_a_column_that_holds_the_answer_is_explained_and_not_found() -> None:
@@ -86,6 +92,85 @@ def test_shuffles_keep_the_targets_of_folds_and_copies_together() -> None:
     single = np.r_[4:20, 24:40]
     assert (fold[source[single]] == fold[single]).all()
     assert {*zip(source[:4].tolist(), source[20:24].tolist(), strict=True)} == {(n, n + 20) for n in range(4)}
+
+
+def test_alone_the_trial_that_is_asked_about_competes_with_none() -> None:
+    x, y = table(rows=60)
+    study = foldwise.fit(x, y, search=SETTINGS | {"epochs": 3, "learning_rate": [0.03, 1e-7]}, folds=3)
+    asked = next(
+        r for r in study.results if r.settings.network == "mlp" and r.number != study.results[0].number
+    )
+    found = study.permuted_twin(asked.number, data=(x, y), shuffles=5)
+    assert found.facts["score"] == pytest.approx(asked.score)
+    assert asked.name in found.how
+
+
+def rare(rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    y = np.zeros(rows, dtype=int)
+    y[: rows // 20] = 1
+    return random.normal(size=(rows, 5)), y
+
+
+def test_by_balanced_classes_every_shuffle_is_weighed_with_its_own() -> None:
+    """A constant has a balanced accuracy of a half, whatever the targets."""
+    x, y = rare()
+    study = foldwise.fit(
+        x, y, search=SETTINGS | {"epochs": 2}, metric="accuracy", class_weights="balanced", folds=4
+    )
+    constant = next(r.number for r in study.results if r.settings.network == "constant")
+    found = study.permuted_twin(constant, data=(x, y), shuffles=5)
+    np.testing.assert_allclose(found.table["score"].to_numpy(), 0.5, atol=0.01)
+    trained = study.permuted_twin(data=(x, y), shuffles=10)
+    assert trained.facts["shuffled"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_losses_by_balanced_classes_are_those_of_each_version() -> None:
+    x, y = rare(80)
+    study = foldwise.fit(x, y, search=SETTINGS | {"epochs": 2}, class_weights="balanced", folds=2)
+    subject = subject_of(study, 4, (x, y), torch.device("cpu"), lambda now: None)
+    versions = np.stack([subject.table.targets, subject.table.targets[::-1]])
+    base = subject.folds
+    twice = Folds(np.tile(base.train, (2, 1)), np.tile(base.validation, (2, 1)), base.how)
+    job = subject.train(
+        "twice", [subject.settings], twice, seeds=[0], variants=Variants.of_targets(versions, np.array([0, 0, 1, 1])),
+        policy=StopAt(1),
+    )  # fmt: skip
+    kept = kept_losses(job).sort("fold")["loss"].to_numpy()
+    for m in seen(job, subject.metric):
+        own = versions[m.member.fold // 2]
+        share = own.mean()
+        weights = np.where(own == 1, 0.5 / share, 0.5 / (1 - share))[m.rows]
+        assert kept[m.member.fold] == pytest.approx(np.average(m.losses, weights=weights), rel=1e-5)
+
+
+def many_folds(**how: object) -> Subject:
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    frame = pl.DataFrame({"a": x[:, 0], "when": np.arange(40), "part": np.arange(40) % 12, "y": x[:, 1]})
+    study = foldwise.fit(frame, target="y", search=SETTINGS | {"epochs": 1}, **how)
+    return subject_of(study, None, frame, torch.device("cpu"), lambda now: None)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"time": "when", "folds": 12}, {"fold_column": "part"}, {"folds": ShuffleSplit(11, random_state=0)}],
+)
+def test_few_folds_are_divided_as_those_of_the_study(how: dict[str, object]) -> None:
+    subject = many_folds(**how)
+    few = few_folds(subject)
+    of = {
+        v.tobytes() + t.tobytes() for t, v in zip(subject.folds.train, subject.folds.validation, strict=True)
+    }
+    assert len(few) == 5
+    assert {v.tobytes() + t.tobytes() for t, v in zip(few.train, few.validation, strict=True)} < of
+    assert few.how.startswith("5 of ")
+
+
+def test_few_folds_of_many_at_random_score_every_row() -> None:
+    for how in ({"folds": "loo"}, {"folds": 4, "repeats": 3}):
+        few = few_folds(many_folds(**how))
+        assert (few.validation.sum(axis=0) == 1).all()
+        assert len(few) == 5
 
 
 def test_agreement_is_a_correlation() -> None:

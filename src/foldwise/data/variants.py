@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from foldwise.data.prepare import Preparation, TargetScale, learn_preparation, learn_target_scale
-from foldwise.data.weights import ClassWeights, training_weights
+from foldwise.data.weights import ClassWeights, score_weights, training_weights
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,18 @@ class Variants:
             each.append(np.ones_like(weights) if made is None else made[0])
         stacked = np.stack(each)
         return None if (stacked[train] == 1).all() else stacked
+
+    def score_weights(
+        self, weights: Float[np.ndarray, " rows"], scored: Bool[np.ndarray, " rows"], classes: ClassWeights
+    ) -> Float[np.ndarray, " rows"] | Float[np.ndarray, "folds rows"] | None:
+        """Give what rows count in a score, by fold where versions differ: with the classes of a fold's own targets.
+
+        None when all count alike.
+        """
+        each = [score_weights(weights, own, scored, classes) for own in self.targets]
+        if len(each) == 1 or all(own is None for own in each):
+            return each[0]
+        return np.stack([np.ones_like(weights) if own is None else own for own in each])[self.version]
 
     def _counted(
         self, train: Bool[np.ndarray, "folds rows"], weights: Float[np.ndarray, " rows"]

@@ -10,11 +10,14 @@ from jaxtyping import Float
 from foldwise.data.folds import Folds
 from foldwise.data.variants import Variants
 from foldwise.errors import PlanError
+from foldwise.plans.policy import StopAt
+from foldwise.questions.leave_one_out import in_place
 from foldwise.questions.numbers import brief, finished, points, spoken
-from foldwise.questions.subject import Seen, Subject, UpTo, count, seen
+from foldwise.questions.subject import Seen, Subject, count, seen, undisturbed
 from foldwise.store.answers import Answer, Picture, Rule, Series
 
 WINDOW = 200  # rows whose losses for the targets of all others give the loss without information
+TRIES = 100  # for each draw that has rows of every class
 
 
 def answer(subject: Subject, *, draws: int = 100) -> Answer:
@@ -24,14 +27,17 @@ def answer(subject: Subject, *, draws: int = 100) -> Answer:
     (averaged per row, then over rows), and the loss γ of its outputs with targets of other rows, the estimate is
     (1 − w)·e + w·min(E, γ), where w = 0.632/(1 − 0.368·R) and R = (E − e)/(γ − e), held between 0 and 1, is the
     overfitting. The interval holds the middle 95 % of the estimates that each draw gives by itself, with its own E. A
-    row drawn twice counts twice; all networks stop at the epoch that the trial kept.
+    row drawn twice counts twice; one not drawn keeps its place in its batches and counts nothing there, so that all
+    networks take as many steps (where rows of a batch see each other, it is taken out, and draws take a third fewer).
+    All stop at the epoch that the trial kept.
 
     Args:
         subject: the trial that is asked about.
         draws: how many times rows are drawn, at least 20.
 
     Raises:
-        PlanError: for rows in groups or in time, of which single rows cannot be drawn.
+        PlanError: for rows in groups or in time, of which single rows cannot be drawn; for classes so rare that draws
+            miss them.
     """
     draws = count("draws", draws, least=20)
     if subject.table.groups is not None or subject.table.time is not None:
@@ -43,10 +49,11 @@ def answer(subject: Subject, *, draws: int = 100) -> Answer:
     times = _drawn(subject, draws)
     whole = np.ones((1, subject.rows), dtype=bool)
     counts = np.concatenate([np.ones((1, subject.rows)), times])
-    folds = Folds(counts > 0, np.concatenate([whole, times == 0]), "bootstrap")
+    stays = in_place(subject.settings)  # then all networks take the same steps
+    folds = Folds((counts > 0) | stays, np.concatenate([whole, times == 0]), "bootstrap")
     job = subject.train(
-        "bootstrap", [subject.settings], folds, seeds=subject.seeds(1),
-        variants=Variants.of_counts(subject.table.targets, counts), policy=UpTo(subject.epoch),
+        "bootstrap", [undisturbed(subject.settings)], folds, seeds=subject.seeds(1),
+        variants=Variants.of_counts(subject.table.targets, counts), policy=StopAt(subject.epoch),
     )  # fmt: skip
     by_fold = {m.member.fold: m for m in seen(job, subject.metric)}
     losses = np.full((draws, subject.rows), np.nan)
@@ -60,13 +67,20 @@ def _drawn(subject: Subject, draws: int) -> Float[np.ndarray, "draws rows"]:
     """Draw rows with replacement, such that every row is left out at least once and every class is drawn."""
     random, rows = subject.random(4), subject.rows
     found: list[np.ndarray] = []
-    while len(found) < draws:
+    classes = subject.classes
+    for _ in range(TRIES * draws):
+        if len(found) == draws:
+            break
         times = np.bincount(random.integers(0, rows, rows), minlength=rows).astype(float)
-        classes = subject.classes
         if (times == 0).any() and (
             classes is None or len(np.unique(classes[times > 0])) == len(np.unique(classes))
         ):
             found.append(times)
+    if len(found) < draws:
+        raise PlanError(
+            f"of {TRIES * draws:,} draws of {rows:,} rows, only {len(found)} had rows of every class.",
+            hint="join or leave out rare classes",
+        )
     stacked = np.stack(found)
     if (stacked > 0).all(axis=0).any():
         raise PlanError("some rows are in every draw.", hint=f"draws={2 * draws}")
@@ -85,12 +99,9 @@ def point_632(apparent: float, outside: float, uninformed: float) -> tuple[float
     return (1 - weight) * apparent + weight * bounded, over
 
 
-def outside_loss(
-    losses: Float[np.ndarray, "draws rows"], weights: Float[np.ndarray, " rows"]
-) -> tuple[float, Float[np.ndarray, " rows"]]:
-    """Give E and its part of each row: the mean over the draws that left the row out (NaN elsewhere)."""
-    by_row = np.nanmean(losses, axis=0)
-    return float(np.average(by_row, weights=weights)), by_row
+def outside_loss(losses: Float[np.ndarray, "draws rows"], weights: Float[np.ndarray, " rows"]) -> float:
+    """Give E: the mean over rows of the mean over the draws that left the row out (NaN elsewhere)."""
+    return float(np.average(np.nanmean(losses, axis=0), weights=weights))
 
 
 def _uninformed(subject: Subject, whole: Seen, weights: Float[np.ndarray, " rows"]) -> float:
@@ -113,7 +124,7 @@ def _answer(
 ) -> Answer:
     metric = subject.metric
     apparent = float(np.average(whole.losses, weights=weights))
-    outside, _ = outside_loss(losses, weights)
+    outside = outside_loss(losses, weights)
     uninformed = _uninformed(subject, whole, weights)
     value, over = point_632(apparent, outside, uninformed)
     of_draw = [np.average(own[~np.isnan(own)], weights=weights[~np.isnan(own)]) for own in losses]
@@ -128,10 +139,11 @@ def _answer(
         f"{brief(metric.finish(apparent))} on the rows it learned from, {brief(metric.finish(outside))} on rows not "
         f"drawn (overfitting {over:.0%})."
     )
+    steps = "in as many steps" if in_place(subject.settings) else "and takes a third fewer steps"
     how = (
         f"{len(losses)} draws of {subject.rows:,} rows with replacement, each trained up to epoch {subject.epoch}. "
-        "A draw has a third fewer different rows to learn from than the whole table, which .632+ allows for; the "
-        "interval is that of the estimates by single draws."
+        f"A draw has a third fewer different rows to learn from than the whole table, {steps}, which .632+ "
+        "allows for; the interval is that of the estimates by single draws."
     )
     table = pl.DataFrame(
         {

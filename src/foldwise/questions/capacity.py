@@ -56,7 +56,7 @@ def answer(subject: Subject, *, labellings: int = 10, steps: int = 4000, most: i
     sizes = sorted({2**k for k in range(1, math.ceil(math.log2(most)))} | {most})
     for _ in range(JOBS):
         tried |= _try(world, sizes, steps)
-        sizes = _closer(tried, most)
+        sizes = _closer(tried, labellings, most)
         if not sizes:
             break
     return _answer(world, tried, most, steps)
@@ -164,11 +164,10 @@ def _epochs(settings: Settings, rows: int, steps: int) -> int:
     return math.ceil(steps / each) if settings.epochs else 0
 
 
-def _closer(tried: dict[int, Tried], most: int) -> list[int]:
+def _closer(tried: dict[int, Tried], labellings: int, most: int) -> list[int]:
     """Choose sizes between those that say where the first labelling fails, and where half of them do."""
     sizes = sorted(tried)
-    labellings = max(t.fitted for t in tried.values())
-    every, half = surely(tried), _last(tried, math.ceil(labellings / 2))
+    every, half = surely(tried, labellings), _last(tried, math.ceil(labellings / 2))
     new: set[int] = set()
     for start, count_ in ((every, AT_ONCE // 2), (half, AT_ONCE // 2)):
         end = next((n for n in sizes if n > start), most)
@@ -177,11 +176,11 @@ def _closer(tried: dict[int, Tried], most: int) -> list[int]:
     return sorted(n for n in new if n not in tried and n >= 2)
 
 
-def surely(tried: dict[int, Tried]) -> int:
+def surely(tried: dict[int, Tried], labellings: int) -> int:
     """Give the largest size up to which every labelling of all sizes was fitted; 1 when none was."""
-    labellings, last = max(t.fitted for t in tried.values()), 1
+    last = 1
     for n in sorted(tried):
-        if tried[n].fitted < labellings or not labellings:
+        if tried[n].fitted < labellings:
             break
         last = n
     return last

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor
 
@@ -15,8 +15,9 @@ from foldwise.data.folds import Folds
 from foldwise.data.target import Task
 from foldwise.data.variants import Variants
 from foldwise.judge.metrics import natural, probabilities
-from foldwise.questions.numbers import brief, points
-from foldwise.questions.subject import Seen, Subject, UpTo, count, few_folds, seen
+from foldwise.plans.policy import StopAt
+from foldwise.questions.numbers import brief, moderated, points
+from foldwise.questions.subject import Seen, Subject, count, few_folds, seen, undisturbed
 from foldwise.settings import Settings
 from foldwise.store.answers import Answer, Picture, Rule, Series
 
@@ -29,7 +30,8 @@ def answer(subject: Subject, *, seeds: int = 3, rows: int = 500) -> Answer:
     2017 approximate this; here it is trained). A row that is left out keeps its place in its batches and counts
     nothing there, so that all else stays as it was and small effects show; where rows of a batch see each other
     (batch normalization, mix-up, networks of one's own) and where networks start from rows, it is taken out, and the
-    batches after it shift. Its `noise` is the standard error between seeds.
+    batches after it shift. Its `noise` is the standard error between seeds, its variance drawn to those of the others
+    (Smyth 2004); beyond the noise is what a t test with these says at 5 % divided by the number of rows.
 
     Members: seeds × (folds + rows × (folds − 1)), trained seed after seed so that memory holds one.
 
@@ -40,11 +42,11 @@ def answer(subject: Subject, *, seeds: int = 3, rows: int = 500) -> Answer:
     """
     seeds, rows = count("seeds", seeds, least=2), count("rows", rows)
     plan = _planned(subject, rows)
-    policy = UpTo(subject.epoch)
+    policy = StopAt(subject.epoch)
     found = []
     for seed in subject.seeds(seeds):
         job = subject.train(
-            "leave one out", [subject.settings], plan.folds, seeds=[seed], variants=plan.variants,
+            "leave one out", [undisturbed(subject.settings)], plan.folds, seeds=[seed], variants=plan.variants,
             metric=subject.fine, policy=policy,
         )  # fmt: skip
         found.append(_effects(subject, plan, seen(job, subject.fine)))
@@ -93,8 +95,8 @@ def _planned(subject: Subject, most: int) -> Planned:
 def _own_losses(subject: Subject, base: Folds) -> Float[np.ndarray, " rows"]:
     """Give each row's own loss out of fold; NaN for rows that are never scored."""
     job = subject.train(
-        "out of fold", [subject.settings], base, seeds=subject.seeds(1), metric=subject.fine,
-        policy=UpTo(subject.epoch),
+        "out of fold", [undisturbed(subject.settings)], base, seeds=subject.seeds(1), metric=subject.fine,
+        policy=StopAt(subject.epoch),
     )  # fmt: skip
     total, times = np.zeros((2, subject.rows))
     for member in seen(job, subject.fine):
@@ -137,6 +139,15 @@ def said(outputs: Tensor, task: Task) -> Tensor:
     )
 
 
+def beyond_noise(
+    values: Float[np.ndarray, "seeds rows"],
+) -> tuple[Float[np.ndarray, " rows"], float, Bool[np.ndarray, " rows"]]:
+    """Give standard errors of the means, how many of them a mean must be from 0, and which are (moderated t test)."""
+    variance, degrees = moderated(values.var(axis=0, ddof=1), len(values) - 1)
+    noise, reach = np.sqrt(variance / len(values)), float(stats.t.isf(0.025 / values.shape[1], degrees))
+    return noise, reach, np.abs(values.mean(axis=0)) > reach * noise
+
+
 def _answer(
     subject: Subject,
     plan: Planned,
@@ -146,10 +157,7 @@ def _answer(
     asked = np.flatnonzero(np.isfinite(harm[0]))
     values = harm[:, asked]
     mean, variance = values.mean(axis=0), values.var(axis=0, ddof=1)
-    # few seeds may agree by luck, so no row is taken to be surer than the mean row
-    noise = np.sqrt(np.maximum(variance, variance.mean()) / len(values))
-    reach = float(stats.norm.isf(0.025 / len(asked)))
-    beyond = np.abs(mean) > reach * noise
+    noise, reach, beyond = beyond_noise(values)
     order = np.argsort(-mean, kind="stable")
     hurting = int((beyond & (mean > 0)).sum())
     worst = order[0]
@@ -175,8 +183,9 @@ def _answer(
     way = "counts nothing in its batches" if plan.variants is not None else "is taken out, and batches shift"
     how = (
         f"{subject.name} at epoch {subject.epoch}, {plan.base.how}; a row that is left out {way}. Beyond the noise: "
-        f"more than {reach:.1f} standard errors, which chance alone reaches for one of {len(asked):,} rows in 5 % "
-        "of such questions. `own_loss` is the row's own out-of-fold loss, `moved` the mean change of a prediction."
+        f"more than {reach:.1f} standard errors, the t quantile for 5 % among {len(asked):,} rows. Few seeds tell "
+        "little of one row's noise, so that it is drawn to what is usual (Smyth 2004). `own_loss` is the row's own "
+        "out-of-fold loss, `moved` the mean change of a prediction."
     )
     rank = np.arange(1, len(order) + 1)
     ends = mean[order] - reach * noise[order], mean[order] + reach * noise[order]

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import optimize, special, stats
 
 from foldwise.judge.metrics import Metric
 from foldwise.judge.verdict import decimals
 from foldwise.store.answers import Point
+
+MANY = 1e6  # half of so many degrees of freedom are as good as ∞
 
 
 def spoken(value: float, low: float, high: float) -> str:
@@ -45,10 +47,42 @@ def mean_interval(values: Float[np.ndarray, " values"]) -> tuple[float, float, f
     return mean, mean - float(reach), mean + float(reach)
 
 
+def moderated(
+    variances: Float[np.ndarray, " values"], degrees: int
+) -> tuple[Float[np.ndarray, " values"], float]:
+    """Draw variances, each of few values, to what is usual among them; give them, and the degrees of freedom they have.
+
+    True variances are taken to spread like s²·d/χ²(d), of which s² and d follow from mean and variance of the
+    logarithms; then (d·s² + degrees·variance)/(d + degrees) has d + degrees of them. ∞ where they spread by chance
+    alone. Smyth 2004, *Linear models and empirical Bayes methods for assessing differential expression*.
+
+    Args:
+        variances: those found; what is below 10⁻⁵ of the median counts as that.
+        degrees: how many degrees of freedom each has, at least 1.
+
+    >>> moderated(np.array([1.0, 3.0]), 2)
+    (array([2., 2.]), inf)
+    """
+    some = variances[variances > 0]
+    if len(some) < 2:
+        return variances, float(degrees)
+    raised = np.maximum(variances, 1e-5 * np.median(some))
+    logs = np.log(raised) - special.digamma(degrees / 2) + math.log(degrees / 2)
+    spread = float(logs.var(ddof=1)) - float(special.polygamma(1, degrees / 2))
+    if spread <= special.polygamma(1, MANY):
+        return np.full_like(variances, variances.mean()), math.inf
+    half = optimize.brentq(lambda h: special.polygamma(1, h) - spread, 1e-6, MANY)
+    usual = math.exp(logs.mean() + special.digamma(half) - math.log(half))
+    return (2 * half * usual + degrees * raised) / (2 * half + degrees), 2 * half + degrees
+
+
 def finished(metric: Metric, losses: Float[np.ndarray, " values"]) -> Float[np.ndarray, " values"]:
-    """Turn mean losses into scores; one below 0, or a share above 1, which no mean can be, counts as that."""
+    """Turn mean losses into scores; one below 0, or a share above 1, which no mean can be, counts as that.
+
+    NaN stays NaN.
+    """
     most = 1.0 if metric.higher_is_better else math.inf
-    return np.array([metric.finish(min(most, max(0.0, float(x)))) for x in losses])
+    return np.array([metric.finish(float(x)) for x in np.clip(losses, 0.0, most)])
 
 
 def points(

@@ -51,7 +51,8 @@ def answer(subject: Subject, *, shuffles: int = 20, trials: int = 1) -> Answer:
     folds = Folds(
         np.tile(base.train, (shuffles + 1, 1)), np.tile(base.validation, (shuffles + 1, 1)), base.how
     )
-    rivals = [undisturbed(s) for s in dict.fromkeys((subject.settings, *subject.ranked[:trials]))]
+    others = subject.ranked[:trials] if trials > 1 else ()
+    rivals = [undisturbed(s) for s in dict.fromkeys((subject.settings, *others))]
     versions, k = shuffles + 1, len(base)
     trained = subject.train(
         "permuted twin",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,8 @@ from foldwise.errors import NetworkError, PlanError, SettingsError, did_you_mean
 from foldwise.job import Job
 from foldwise.judge.metrics import METRICS, Metric
 from foldwise.nets.build import Net
-from foldwise.plans.course import Course
 from foldwise.plans.plan import Member, Plan
-from foldwise.plans.policy import TO_THE_END, Decision, Policy
+from foldwise.plans.policy import TO_THE_END, Policy
 from foldwise.questions import QUESTIONS
 from foldwise.recall import frame_again
 from foldwise.settings import Settings
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from foldwise.study import Study
 
 Watch = Callable[[Progress], None]
+AT_RANDOM = ("cross-validation", "leave-one-out")  # of these folds, others may be drawn
 
 
 @dataclass(frozen=True)
@@ -175,10 +175,18 @@ def options_of(function: Callable[..., Any]) -> list[str]:
 
 
 def few_folds(subject: Subject, most: int = 10) -> Folds:
-    """Give the folds of the study, or five drawn anew where it has so many that each would be trained too often."""
+    """Give the folds of the study, or five where it has so many that each would be trained too often.
+
+    Five are drawn anew where those of the study were drawn at random; where time, a column or a splitter made them,
+    rows must not be divided otherwise, and five of its own are taken, evenly from first to last.
+    """
     if len(subject.folds) <= most:
         return subject.folds
-    table = subject.table
+    table, folds = subject.table, subject.folds
+    given = table.time is not None or table.fold_numbers is not None
+    if given or not any(kind in folds.how for kind in AT_RANDOM):
+        some = np.linspace(0, len(folds) - 1, 5).round().astype(int)
+        return Folds(folds.train[some], folds.validation[some], f"5 of {folds.how}")
     return make_folds(
         subject.rows, 5, classes=subject.classes, class_names=table.task.classes[0] if table.task.classes else (),
         groups=table.groups, seed=subject.seed,
@@ -199,18 +207,6 @@ def count(name: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise PlanError(f"`{name}` must be a whole number of at least {least}; got {value!r}.")
     return int(value)
-
-
-@dataclass(frozen=True)
-class UpTo:
-    """Stops every trial at one epoch."""
-
-    epoch: int
-    scalings: Collection[str] = ()
-
-    def decide(self, courses: Sequence[Course], seconds: float) -> Decision:
-        """Stop those that are there."""
-        return Decision({c.trial: f"stopped at epoch {self.epoch}" for c in courses if c.epoch >= self.epoch})
 
 
 @dataclass(frozen=True)
