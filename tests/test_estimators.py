@@ -314,11 +314,39 @@ def searched() -> NetClassifier:
 
 def test_a_search_is_a_study(searched: NetClassifier) -> None:
     X, y = load_iris(return_X_y=True)
-    study = foldwise.fit(X, y, search={"width": [4, 8], "epochs": 10}, folds=3, seed=1)
+    # what the estimator is by itself, and foldwise.fit is not
+    own = {"learning_rate": 0.01, "dropout": 0.1, "weight_decay": 0.03, "scaling": "standard"}
+    study = foldwise.fit(X, y, search={"width": [4, 8], "epochs": 10, **own}, folds=3, seed=1)
     assert searched.study_.leaderboard.equals(study.leaderboard)
     assert searched.n_iter_ == study.results[0].epoch
     shares = study.predict(X, calibrated=False).select("^probability.*$").to_numpy()
     assert searched.predict_proba(X) == pytest.approx(shares, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "search"),
+    [
+        ({"learning_rate": 0.01}, {"width": [4, 8]}),
+        ({"dropout": 0.1}, {"network": ["linear", "mlp"], "learning_rate": [0.02]}),
+        ({"depth": 0}, {"learning_rate": [0.02, 0.03]}),
+    ],
+)
+def test_settings_hold_in_a_search_also_where_they_are_defaults(given: Any, search: Any) -> None:
+    X, y = load_iris(return_X_y=True)
+    model = NetClassifier(**{"epochs": 2, **given}, search=search, folds=2).fit(X, y)
+    for network in search.get("network", ["mlp"]):
+        own = [r.settings for r in model.study_.results if r.settings.network == network]
+        own = [s for s in own if s.epochs == 2 and s.learning_rate in search.get("learning_rate", [0.01])]
+        alone = (
+            NetClassifier(epochs=2, network=network, **given)
+            if network == "mlp"
+            else NetClassifier(network=network)
+        )
+        expected = alone.one_setting(model.task_, len(X)).effective()
+        assert own
+        for s in own:
+            for name in {"learning_rate", "dropout", "weight_decay", "scaling"} - {*search}:
+                assert s.effective().get(name) == expected.get(name), name
 
 
 def test_a_search_ends_in_a_refit() -> None:

@@ -19,7 +19,7 @@ from foldwise.engine.losses import LOSSES
 from foldwise.engine.members import Nursery
 from foldwise.engine.pace import Pace
 from foldwise.engine.rows import place_rows
-from foldwise.errors import PlanError, StoreError
+from foldwise.errors import NetworkError, PlanError, StoreError
 from foldwise.final import final_of
 from foldwise.plans.course import Course
 from foldwise.plans.plan import Member
@@ -265,3 +265,73 @@ def test_the_command_line(study: Study, monkeypatch: pytest.MonkeyPatch) -> None
     opened = runner.invoke(app, ["open-test", folder, "--model", "refit"])
     assert opened.exit_code == 0
     assert "test of the refit" in opened.stdout
+
+
+def test_schedules_that_count_epochs_end_where_they_did_in_the_folds() -> None:
+    asked: dict[str, Any] = {"batch_size": 10, "epochs": 40}
+    step = Settings(**asked, schedule="step", decay_every=10)
+    made, until = settings_on_all(step, 40, [75] * 4, 100)  # 8 steps an epoch in folds, 10 here
+    assert (made.decay_every, made.epochs, until) == (8, 32, 32)
+    falling = Settings(**asked, schedule="exponential", decay_per_epoch=0.9)
+    made, until = settings_on_all(falling, 40, [75] * 4, 100)
+    assert made.decay_per_epoch**until == pytest.approx(0.9**40)
+    waiting = Settings(**asked, schedule="plateau", patience=10)
+    assert settings_on_all(waiting, 40, [75] * 4, 100)[0].patience == 8
+    growing = Settings(**asked, batch_growth=2, batch_growth_every=10)
+    made, until = settings_on_all(growing, 40, [75] * 4, 100)
+    assert made.batch_growth_every == 8
+    assert Pace.of(made).size(until) == Pace.of(growing).size(40)
+    assert settings_on_all(Settings(**asked), 40, [75] * 4, 100)[0].decay_every == Settings().decay_every
+
+
+def test_a_score_is_of_the_refit_that_was_tested(study: Study) -> None:
+    study.refit(seeds=1)
+    opening = study.open_test(model="refit")
+    assert foldwise.load(study.folder).final.refit.test == opening.score
+    study.refit(seeds=2)
+    assert study.final.refit.test is None
+    assert foldwise.load(study.folder).final.refit.test is None
+    again = study.open_test(model="refit")
+    assert study.final.refit.test == again.score
+
+
+def test_openings_and_refits_of_another_copy_are_kept(study: Study) -> None:
+    one, other, third = (foldwise.load(study.folder) for _ in range(3))
+    opening = one.open_test()
+    other.refit(seeds=1)
+    assert foldwise.load(study.folder).openings == [opening.record()]
+    third.open_test()
+    again = foldwise.load(study.folder)
+    assert [o["times_opened"] for o in again.openings] == [1, 2]
+    frame = pl.read_csv(study.source.path)
+    assert again.predict(frame, model="refit").equals(other.predict(frame, model="refit"))
+
+
+def test_a_refit_needs_its_latencies(study: Study) -> None:
+    study.refit(seeds=1)
+    path = study.folder / "study.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    del described["latency"]["refit"]
+    path.write_text(json.dumps(described), encoding="utf-8")
+    with pytest.raises(StoreError, match="no latency of the refit"):
+        foldwise.load(study.folder)
+
+
+def test_two_networks_are_said_to_be_two(study: Study) -> None:
+    study.refit(seeds=2)
+    assert "two still vary by their seeds" in study.final.sentence
+
+
+def test_a_network_of_ones_own_is_asked_for(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"x": np.arange(30.0), "y": np.arange(30.0) * 2})
+    search = {"epochs": 2, "learning_rate": 0.01}
+    study = foldwise.fit(frame, target="y", net=torch_linear, search=search, folds=2, out=tmp_path / "run")
+    trial = next(r.number for r in study.results if r.settings.network == "custom")
+    with pytest.raises(NetworkError, match="network of your own"):
+        foldwise.load(tmp_path / "run").refit(seeds=1, trial=trial, data=frame)
+    again = foldwise.load(tmp_path / "run", net=torch_linear)
+    assert again.refit(seeds=1, trial=trial, data=frame).rows == 30
+
+
+def torch_linear(inputs: int, outputs: int) -> torch.nn.Module:
+    return torch.nn.Linear(inputs, outputs)

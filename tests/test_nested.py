@@ -345,3 +345,27 @@ def test_where_nothing_could_be_scored_inside_there_is_no_score() -> None:
     assert np.isnan(headline.value)
     assert np.isnan([nested.choices[0].inner, nested.choices[0].outer]).all()
     assert np.isfinite(nested.choices[1].outer)
+
+
+def test_no_choice_sees_the_classes_of_the_rows_that_it_is_scored_on() -> None:
+    frame = studies.table("binary")
+    trials = [{"learning_rate": rate, "epochs": 6} for rate in (1.0, 0.1)]
+    asked: dict[str, Any] = {"folds": nest(FEW, 2), "class_weights": "balanced", "metric": "log_loss"}
+    before = studies.study(studies.job(frame, "binary", trials, **asked)).nested
+    assert before is not None
+    for fold, rows in enumerate(FEW.validation_rows):
+        labels = frame["ill"].to_numpy().copy()
+        labels[rows] = ["yes"] * (len(rows) - 1) + ["no"]
+        changed = frame.with_columns(ill=pl.Series(labels.tolist()))
+        after = studies.study(studies.job(changed, "binary", trials, **asked)).nested
+        assert after is not None
+        one, other = before.choices[fold], after.choices[fold]
+        assert (one.trial, one.epoch, one.inner) == (other.trial, other.epoch, other.inner)
+        assert one.outer != other.outer
+
+
+def test_folds_that_diverge_are_outer_ones() -> None:
+    trials = [{"learning_rate": 1e9, "optimizer": "sgd", "epochs": 4}]
+    study = studies.study(studies.job(studies.table("regression"), "regression", trials, folds=nest(FEW, 2)))
+    [status] = [r.status for r in study.results if "diverged" in r.status]
+    assert {int(n) for n in re.findall(r"\d+", status)} <= {1, 2, 3}

@@ -221,3 +221,36 @@ def test_what_cannot_be_one_job_is_refused() -> None:
     assert unfitted.best_score_ > 0
     with pytest.raises(ValueError, match="no final network"):
         unfitted.predict(X)
+
+
+def test_the_best_is_chosen_by_a_callable() -> None:
+    X, y = load_iris(return_X_y=True)
+
+    def worst(found: dict[str, Any]) -> int:
+        return int(found["mean_test_score"].argmin())
+
+    ours, theirs = (
+        kind(NetClassifier(**WHOLE), GRID, cv=3, refit=worst).fit(X, y) for kind in (SearchCV, GridSearchCV)
+    )
+    assert (ours.best_index_, ours.best_params_) == (theirs.best_index_, theirs.best_params_)
+    assert ours.best_index_ != ours.cv_results_["rank_test_score"].argmin()
+    assert not hasattr(ours, "best_score_")
+    assert not hasattr(theirs, "best_score_")
+    assert ours.score(X, y) == pytest.approx(theirs.score(X, y))
+    with pytest.raises(ValueError, match="number of a candidate"):
+        SearchCV(NetClassifier(**WHOLE), GRID, cv=3, refit=lambda found: 4).fit(X, y)
+
+
+def test_columns_of_parameters_have_the_types_of_grid_search() -> None:
+    X, y = load_iris(return_X_y=True)
+    grid = [
+        {"width": [4, 8], "learning_rate": [0.01]},
+        {"activation": ["relu", "tanh"], "nesterov": [False], "optimizer": ["sgd"], "width": [4]},
+    ]
+    ours, theirs = (
+        kind(NetClassifier(**{**WHOLE, "epochs": 1}), grid, cv=2).fit(X, y).cv_results_
+        for kind in (SearchCV, GridSearchCV)
+    )
+    for name in (n for n in theirs if n.startswith("param_")):
+        assert ours[name].dtype == theirs[name].dtype, name
+        assert ours[name].tolist() == theirs[name].tolist()

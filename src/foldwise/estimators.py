@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 from jaxtyping import Float
+from pydantic import ValidationError
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -25,7 +26,8 @@ from foldwise.errors import FoldwiseError, InputError, SettingsError
 from foldwise.judge.metrics import class_scores, natural, probabilities
 from foldwise.outcome import combined_outputs, member_outputs, outputs_of
 from foldwise.plans.ask import ask_one
-from foldwise.plans.defaults import one_setting
+from foldwise.plans.defaults import DOZEN, one_setting
+from foldwise.plans.ranges import several
 from foldwise.plans.search import as_grid
 from foldwise.refit import Means, train_on_all
 from foldwise.settings import SEARCHED, Settings
@@ -225,7 +227,7 @@ class _NetEstimator(BaseEstimator):
                 )
             search = None
         else:
-            search = [{**given, **grid} for grid in as_grid(search).grids]
+            search = [own for grid in as_grid(search).grids for own in self._completed({**given, **grid})]
         study = fit_study(
             frame, target=targets, search=search, net=self.net, loss=None if self.loss == "auto" else self.loss,
             links=self.links, seeds=self.seeds, seed=self._seed(), weights=weights, columns=self.kinds(frame),
@@ -238,6 +240,39 @@ class _NetEstimator(BaseEstimator):
         study.table = None  # a fitted estimator does not carry its rows along
         self.study_, self.task_, self.column_plan_ = study, study.task, study.columns
         self.n_iter_ = study.results[0].epoch if self.refit_ is None else self.refit_.epochs
+
+    def _completed(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Name the defaults of the estimator, which `foldwise.fit` has not, in a mapping of a search.
+
+        Where they have an effect on some of its networks alone, there is a mapping for each.
+        """
+        network = values.get("network", "mlp" if self.net is None else "custom")
+        kinds = [
+            ({"network": n, "depth": d}, self._own_defaults(n, d))
+            for n in several(network)
+            for d in several(values.get("depth", Settings.model_fields["depth"].default))
+        ]
+        if all(own == kinds[0][1] for _, own in kinds):
+            return [{**kinds[0][1], **values}]
+        return [{**own, **values, **{n: v for n, v in kind.items() if n in values}} for kind, own in kinds]
+
+    def _own_defaults(self, network: Any, depth: Any) -> dict[str, Any]:
+        """Give the defaults that are not those of `foldwise.fit`, as far as they have an effect on a network."""
+        least = getattr(depth, "low", depth)  # of a range
+        needed: tuple[str, ...] = ()
+        if network == "custom" and self.net is not None:
+            parameters = inspect.signature(self.net).parameters
+            needed = tuple(
+                n for n in DOZEN[0] if n in parameters and parameters[n].default is inspect.Parameter.empty
+            )
+        try:
+            made = Settings.model_validate(
+                {**DOZEN[0], "network": network, "depth": least, "takes": needed}, context="stored"
+            )
+        except ValidationError:  # which is said, and better, where the search is read
+            return {}
+        has_effect = made.effective()
+        return {name: value for name, value in DOZEN[0].items() if name in has_effect}
 
     def open(self, frame: pl.DataFrame, targets: list[str], weights: np.ndarray | None) -> Table:
         """Plan and encode the rows of a table."""

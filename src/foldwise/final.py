@@ -14,10 +14,10 @@ import polars as pl
 
 from foldwise.data.table import Table, open_again
 from foldwise.engine.loop import Progress
-from foldwise.engine.predict import Models, Refit
+from foldwise.engine.predict import MODELS, Models, Refit
 from foldwise.errors import PlanError
 from foldwise.judge.verdict import TrialResult, decimals
-from foldwise.outcome import MODELS, member_outputs
+from foldwise.outcome import member_outputs
 from foldwise.recall import frame_again
 from foldwise.refit import Means, settings_on_all, train_on_all
 
@@ -84,7 +84,8 @@ class Final:
                 f"take the refit: {_networks(a)} instead of {b.networks}, {_apart(b.one_row_ms, a.one_row_ms)}, which "
                 f"learned from all {self.rows:,} rows and so cannot be scored on any of them; {known} rows"
             )
-        why = "one alone varies by its seed" if a.networks < FEWEST else "the refit is no smaller"
+        few = {1: "one alone varies by its seed", 2: "two still vary by their seeds"}
+        why = few.get(a.networks, "the refit is no smaller")
         return (
             f"take the ensemble: {_networks(b)}, each scored on rows that it had not seen, and {why}; {known} rows "
             f"(those of the refit: {self.rows:,})"
@@ -123,7 +124,12 @@ def final_of(study: Study) -> Final | None:
 
 def _candidate(study: Study, model: str, models: Models, places: list[int]) -> Candidate:
     tensors = [t[places] for t in (models.parameters, *models.buffers.values())]
-    scores = [o["score"] for o in study.openings if o.get("model", "ensemble") == model]
+    own = {} if study.refitted is None or model == "ensemble" else study.refitted.identity
+    scores = [
+        o["score"]
+        for o in study.openings
+        if o.get("model", "ensemble") == model and all(o.get(name) == value for name, value in own.items())
+    ]
     of_winner = study.refitted is not None and study.refitted.trial == study.results[0].number
     one, many = study.latency[model]
     return Candidate(

@@ -92,17 +92,32 @@ class Job:
 
     @cached_property
     def score_weights(self) -> np.ndarray | None:
-        """Say what each row counts in every score, `[rows]`; None when all count alike."""
-        table, scored = self.table, np.asarray(self.outer.validation.any(axis=0))
-        return score_weights(table.weights, table.targets, scored, table.weighting.classes)
+        """Say what each row counts in scores of outer folds, `[rows]`; None when all count alike."""
+        return self._score_weights(0)
 
     @cached_property
-    def _score_weights_of_folds(self) -> np.ndarray | None:
-        """Say what each row counts in scores: `[rows]`, or `[folds, rows]` where targets have versions."""
-        if self.variants is None:
+    def score_weights_by_fold(self) -> np.ndarray | None:
+        """Say what each row counts in the scores of each fold, `[rows]` or `[folds, rows]`; None: all count alike.
+
+        Classes that are balanced are so among the rows scored inside each outer fold: balanced over all rows, the
+        choice made inside would know how many rows of each class it is going to be scored on. Targets that have
+        versions have class weights of their own.
+        """
+        if self.variants is not None:
+            scored = np.asarray(self.outer.validation.any(axis=0))
+            return self.variants.score_weights(self.table.weights, scored, self.table.weighting.classes)
+        groups = self.folds.groups
+        if self.table.weighting.classes != "balanced" or not groups.any():
             return self.score_weights
-        scored = np.asarray(self.outer.validation.any(axis=0))
-        return self.variants.score_weights(self.table.weights, scored, self.table.weighting.classes)
+        own = [self._score_weights(group) for group in range(groups.max() + 1)]
+        if all(weights is None for weights in own):
+            return None
+        alike = np.ones(len(self.table.features))
+        return np.stack([alike if weights is None else weights for weights in own])[groups]
+
+    def _score_weights(self, group: int) -> np.ndarray | None:
+        table, scored = self.table, np.asarray(self.folds.validation[self.folds.groups == group].any(axis=0))
+        return score_weights(table.weights, table.targets, scored, table.weighting.classes)
 
     @property
     def weighted(self) -> str:
@@ -129,7 +144,7 @@ class Job:
                 dtype=self.dtype,
                 weights=self.training_weights,
                 sample_weights=table.weights,
-                score_weights=self._score_weights_of_folds,
+                score_weights=self.score_weights_by_fold,
                 target_start=None if self.variants is None else self.variants.target_start,
             )
         if loss not in self._rows:

@@ -23,7 +23,7 @@ from foldwise.data.weights import score_weights
 from foldwise.engine.initialize import seeded
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.losses import outputs_by_loss
-from foldwise.engine.predict import Models, Refit, predict_outputs
+from foldwise.engine.predict import MODELS, Models, Refit, predict_outputs
 from foldwise.engine.rows import Constants
 from foldwise.engine.state import Layout
 from foldwise.errors import DataError, NetworkError, PlanError, StoreError
@@ -38,7 +38,6 @@ from foldwise.plans.plan import Member
 if TYPE_CHECKING:
     from foldwise.study import Study
 
-MODELS = ("ensemble", "refit")
 MOST_POINTS = 2000
 WORST_ROWS = 10
 
@@ -55,6 +54,9 @@ class Opening:
     times_opened: int
     when: str
     model: str = "ensemble"
+    trial: int | None = None
+    seeds: list[int] | None = None  # of a refit, as its epochs: a later one is another model
+    epochs: int | None = None
 
     @property
     def sentence(self) -> str:
@@ -231,7 +233,14 @@ def open_test(study: Study, model: str = "ensemble") -> Opening:
         times_opened=len(study.openings) + 1,
         when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         model=model,
+        **_which(study, model),
     )
+
+
+def _which(study: Study, model: str) -> dict[str, Any]:
+    if model == "refit" and study.refitted is not None:
+        return study.refitted.identity
+    return {"trial": study.results[0].number}
 
 
 def winner_means(predictions: pl.DataFrame) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from foldwise.data.table import Table
 from foldwise.engine.links import Link
 from foldwise.engine.loop import Progress
 from foldwise.engine.losses import OwnLoss
-from foldwise.engine.pace import Pace
+from foldwise.engine.pace import Pace, stretched
 from foldwise.engine.predict import Refit
 from foldwise.errors import PlanError
 from foldwise.job import Job
@@ -90,8 +90,12 @@ def _all_rows(rows: int, settings: Settings) -> Folds:
     return Folds(np.ones((1, rows), dtype=bool), looked_at, "all rows")
 
 
-def as_many_steps(settings: Settings, epochs: int, fold_rows: Sequence[int], rows: int) -> int:
+def as_many_steps(
+    settings: Settings, epochs: int, fold_rows: Sequence[int], rows: int, whole: Settings | None = None
+) -> int:
     """Give the epochs over all rows that make about as many steps as so many over the rows of folds.
+
+    `whole` are the settings over all rows, where they are others.
 
     >>> as_many_steps(Settings(batch_size=10), 20, [80, 80], 100)
     16
@@ -99,7 +103,8 @@ def as_many_steps(settings: Settings, epochs: int, fold_rows: Sequence[int], row
     pace = Pace.of(settings)
     wanted = float(np.mean([pace.total_steps(n, epochs) for n in fold_rows]))
     counts = range(1, epochs + 1) if epochs else [0]
-    return min(counts, key=lambda e: abs(pace.total_steps(rows, e) - wanted))
+    over_all = pace if whole is None else Pace.of(whole)
+    return min(counts, key=lambda e: abs(over_all.total_steps(rows, e) - wanted))
 
 
 def settings_on_all(
@@ -108,8 +113,11 @@ def settings_on_all(
     """Give the settings for a training on all rows, and the epoch at which it stops: chosen on folds as `epochs`.
 
     Steps are what is carried over, not epochs: a rate that falls over the steps, and stops at the chosen one, is then
-    the same as it was in the folds.
+    the same as it was in the folds; so is one that falls over the epochs, which are counted in steps of the folds.
     """
-    whole = as_many_steps(settings, settings.epochs, fold_rows, rows)
-    changed: dict[str, Any] = {"epochs": whole, "early_stopping": 0}
-    return settings.model_copy(update=changed), min(whole, as_many_steps(settings, epochs, fold_rows, rows))
+    pace = Pace.of(settings)
+    longer = float(np.mean([pace.count(n, 1)[0] for n in fold_rows])) / pace.count(rows, 1)[0]
+    whole = stretched(settings, longer)
+    last, until = (as_many_steps(settings, e, fold_rows, rows, whole) for e in (settings.epochs, epochs))
+    changed: dict[str, Any] = {"epochs": last, "early_stopping": 0}
+    return whole.model_copy(update=changed), min(last, until)

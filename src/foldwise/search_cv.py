@@ -65,7 +65,9 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
     on the same folds, the same `cv_results_` and `best_…`. Where these fit one network after another, candidates and
     folds are trained together here. As there, a network is scored after its last epoch.
 
-    Scores are those of GridSearchCV up to rounding where each step takes all rows of a fold. Where rows come in
+    Scores are those of GridSearchCV up to rounding where each step takes all rows of a fold, but for weights whose
+    gradient is nothing but rounding: optimizers that divide by its size, such as adam, make whole steps of it (so with
+    the bias of a linear regression at the start, whose targets have mean 0). Where rows come in
     batches, GridSearchCV shuffles the rows of each fold by themselves, and this search all rows once for all folds:
     scores then differ like those of two seeds. What a frame's columns hold is found from all rows here, not fold by
     fold; so are `batch_size` and `epochs` that are "auto", from the mean number of training rows.
@@ -77,7 +79,8 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
         scoring: a scorer of scikit-learn by name, a callable (estimator, X, y), several of them (a list or mapping),
             or a metric of foldwise: accuracy, log_loss, rmse, mae, quantile:0.9 … (where lower is better, its
             negative). A callable sees what was predicted, not a network.
-        refit: whether to train the best anew on all rows; with several scorers, the name of that which decides.
+        refit: whether to train the best anew on all rows; with several scorers, the name of that which decides; or
+            a callable that gives the index of the best from `cv_results_` (then there is no `best_score_`).
         cv: a number of folds, a splitter, or an iterable of (train, test); as in scikit-learn.
         random_state: of drawing candidates.
         return_train_score: whether training rows are scored too.
@@ -136,7 +139,7 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
             self.n_features_in_ = job.template.n_features_in_
             if hasattr(job.template, "feature_names_in_"):
                 self.feature_names_in_ = job.template.feature_names_in_
-        if deciding is not None:
+        if deciding is not None or callable(self.refit):
             self._choose(deciding, candidates, estimator, X, y, sample_weight)
         return self
 
@@ -159,6 +162,8 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
         """Give the name of the score by which the best is chosen; None when none is."""
         if self.refit is False:
             return None if self.multimetric_ else "score"
+        if callable(self.refit):
+            return None
         if not self.multimetric_:
             return "score"
         if self.refit not in self.scorer_:
@@ -215,12 +220,21 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
         return results
 
     def _choose(
-        self, deciding: str, candidates: list[dict[str, Any]], estimator: Any, X: Any, y: Any, weights: Any
+        self,
+        deciding: str | None,
+        candidates: list[dict[str, Any]],
+        estimator: Any,
+        X: Any,
+        y: Any,
+        weights: Any,
     ) -> None:
-        self.best_index_ = int(self.cv_results_[f"rank_test_{deciding}"].argmin())
-        self.best_score_ = self.cv_results_[f"mean_test_{deciding}"][self.best_index_]
+        if deciding is None:
+            self.best_index_ = self._chosen_by_the_user(len(candidates))
+        else:
+            self.best_index_ = int(self.cv_results_[f"rank_test_{deciding}"].argmin())
+            self.best_score_ = self.cv_results_[f"mean_test_{deciding}"][self.best_index_]
         self.best_params_ = candidates[self.best_index_]
-        if np.isnan(self.best_score_):
+        if deciding is not None and np.isnan(self.best_score_):
             raise InputError("every candidate diverged.", hint="smaller learning rates")
         if self.refit is False:
             return
@@ -228,6 +242,15 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
         started = time.perf_counter()
         self.best_estimator_ = best.fit(X, y, sample_weight=weights)
         self.refit_time_ = time.perf_counter() - started
+
+    def _chosen_by_the_user(self, count: int) -> int:
+        chosen = self.refit(self.cv_results_)
+        if not isinstance(chosen, int | np.integer) or isinstance(chosen, bool) or not 0 <= chosen < count:
+            raise InputError(
+                f"`refit` must give the number of a candidate, 0 to {count - 1}; got {chosen!r}.",
+                hint='refit=lambda found: found["mean_test_score"].argmax()',
+            )
+        return int(chosen)
 
     # As the best one
 
@@ -259,7 +282,14 @@ class SearchCV(MetaEstimatorMixin, BaseEstimator):
     def score(self, X: Any, y: Any = None) -> float:
         """Score the best, by what it was chosen by."""
         best = self._best()
-        scorer = self.scorer_[self.refit] if self.multimetric_ else self.scorer_
+        scorer = self.scorer_
+        if self.multimetric_:
+            if callable(self.refit):
+                raise InputError(
+                    "a callable `refit` names no scorer to score by.",
+                    hint="score(best_estimator_, X, y) by one of scorer_",
+                )
+            scorer = self.scorer_[self.refit]
         return float(scorer(best, X, y))
 
     def __sklearn_tags__(self) -> Tags:
@@ -339,12 +369,21 @@ def _columns_of(candidates: Sequence[Mapping[str, Any]]) -> dict[str, np.ma.Mask
     """Lay parameters out by name, masked where a candidate does not name one."""
     columns = {}
     for name in sorted({name for own in candidates for name in own}):
-        values: Any = np.ma.masked_all(len(candidates), dtype=object)
-        for number, own in enumerate(candidates):
-            if name in own:
-                values[number] = own[name]
+        given = {number: own[name] for number, own in enumerate(candidates) if name in own}
+        values: Any = np.ma.masked_all(len(candidates), dtype=_type_of([*given.values()]))
+        for number, value in given.items():
+            values[number] = value
         columns[f"param_{name}"] = values
     return columns
+
+
+def _type_of(values: Sequence[Any]) -> np.dtype:
+    """Find the type of a column as scikit-learn does: that of an array of the values; else, and for text, object."""
+    try:
+        found = np.asarray(values)
+    except ValueError:  # sequences of unequal lengths
+        return np.dtype(object)
+    return found.dtype if found.ndim == 1 and found.dtype.kind not in "SU" else np.dtype(object)
 
 
 # The job

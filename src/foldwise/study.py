@@ -27,7 +27,7 @@ from foldwise.engine.loop import PlanSummary
 from foldwise.engine.losses import OwnLoss
 from foldwise.engine.predict import Models, Refit
 from foldwise.engine.rows import Constants
-from foldwise.errors import FoldwiseError, PlanError, SettingsError, StoreError
+from foldwise.errors import FoldwiseError, NetworkError, PlanError, SettingsError, StoreError
 from foldwise.final import Final, final_of, latencies, make_refit
 from foldwise.job import Job
 from foldwise.judge.calibrate import Calibration
@@ -672,6 +672,12 @@ class Study:
         return self.ask("bootstrap", trial, **options)
 
     def _refuse_what_is_missing(self, trial: int) -> None:
+        own = any(r.number == trial and r.settings.network == "custom" for r in self.results)
+        if own and self.net is None:
+            raise NetworkError(
+                "this trial used a network of your own.",
+                hint="foldwise.load(folder, net=MyNet), or --net FILE.py:NAME",
+            )
         custom = any(r.number == trial and r.settings.loss == "custom" for r in self.results)
         if custom and self.loss is None:
             raise SettingsError(

@@ -46,6 +46,10 @@ class Inside:
         )
         self.kept = new if self.kept is None else concatenate([self.kept, new])
 
+    def outer(self, fold: int) -> int:
+        """Give the outer fold in which a fold lies, or the fold itself; users know of no others."""
+        return self.group[fold] - 1 if self.group[fold] else fold
+
     def means(self, mine: Sequence[int], means: Sequence[float], scores: Sequence[float]) -> list[float]:
         """Pick the mean inside each outer fold from those given to the members of a trial, who have `scores`.
 

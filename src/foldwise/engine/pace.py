@@ -71,6 +71,22 @@ class Pace:
         return self.before(rows, epochs + 1)[0]
 
 
+def stretched(s: Settings, longer: float) -> Settings:
+    """Give settings `longer` times the epochs, and let what counts in epochs happen after as many steps as before.
+
+    For epochs of so much fewer steps; what has no effect stays as it is.
+
+    >>> made = stretched(Settings(schedule="step", decay_every=10, epochs=30), 0.5)
+    >>> made.epochs, made.decay_every
+    (15, 5)
+    """
+    least = {"epochs": 0, "early_stopping": 0, "patience": 0, "decay_every": 1, "batch_growth_every": 1}
+    changed: dict[str, float] = {n: max(low, round(getattr(s, n) * longer)) for n, low in least.items()}
+    changed["decay_per_epoch"] = s.decay_per_epoch ** (1 / longer)
+    has_effect = s.effective()
+    return s.model_copy(update={name: value for name, value in changed.items() if name in has_effect})
+
+
 def starts(sizes: tuple[int, ...], first: int) -> Iterator[tuple[int, int]]:
     """Give where each batch of a step begins and ends among an epoch's rows."""
     for size in sizes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -18,6 +19,10 @@ from foldwise.plans.plan import Member
 from foldwise.settings import Settings
 
 ROWS_AT_ONCE = 1 << 15  # over all members, so that many members do not need more memory than few
+
+
+MODELS = ("ensemble", "refit")
+"""What predicts: the members of all folds of a trial, or the networks of its refit."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,12 @@ class Refit:
     def settings(self) -> Settings:
         """Give what they were trained with."""
         return self.models.members[0].settings
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Tell it from other refits of the same study, in plain values."""
+        seeds = [member.seed for member in self.models.members]
+        return {"trial": self.trial, "seeds": seeds, "epochs": self.epochs}
 
 
 @torch.no_grad()

@@ -72,8 +72,8 @@ class Rows:
     sample_weights: Float[Tensor, " rows"] | None = (
         None  # what rows count in preparation, where classes do not
     )
-    # what rows count in scores, in those of each fold where their targets differ; None: all count alike
-    score_weights: Float[Tensor, " rows"] | Float[Tensor, "folds rows"] | None = None
+    # what rows count in scores, `[rows]`, or `[folds, rows]` where it depends on the fold; None: all count alike
+    score_weights: Float[Tensor, "*folds rows"] | None = None
     # where in `targets` those of each fold begin; None: there is one version, from which all folds learn
     target_start: Int64[Tensor, " folds"] | None = None
     # what engines make of features and constants, once for all losses
@@ -159,7 +159,7 @@ def place_rows(
     dtype: torch.dtype,
     weights: Float[np.ndarray, "folds rows"] | None = None,
     sample_weights: Float[np.ndarray, " rows"] | None = None,
-    score_weights: Float[np.ndarray, " rows"] | Float[np.ndarray, "folds rows"] | None = None,
+    score_weights: Float[np.ndarray, "*folds rows"] | None = None,
     target_start: Int64[np.ndarray, " folds"] | None = None,
 ) -> Rows:
     """Move rows and constants to the device, once."""
@@ -207,15 +207,13 @@ def _training_means(weights: Float[np.ndarray, "folds rows"], folds: Folds) -> F
 
 
 def padded_validation(
-    folds: Folds,
-    device: torch.device,
-    weights: Float[Tensor, " rows"] | Float[Tensor, "folds rows"] | None = None,
+    folds: Folds, device: torch.device, weights: Float[Tensor, "*folds rows"] | None = None
 ) -> tuple[Int64[Tensor, "folds most"], Float[Tensor, "folds most"]]:
     """Lay the validation rows of unequal folds side by side, short ones repeating their first row; and their weights.
 
     A row that is validated c times (by repeated folds) has weight 1/c each time, so that a mean over the folds of a
-    group counts every row once; places that only fill up have weight 0. `weights` say how much each row counts, in
-    all folds or in each.
+    group counts every row once; places that only fill up have weight 0.
+    `weights` say how much each row counts, in all folds or in each.
     """
     rows, groups = folds.validation_rows, folds.groups
     most = max(len(r) for r in rows)

@@ -248,7 +248,9 @@ class Stack:
         better = set()
         for trial in sorted({self.members[p].trial for p in places}):
             course, mine = self.courses[trial], self.places[trial]
-            course.lose(self.members[p].fold for p in lost if self.members[p].trial == trial)
+            course.lose(
+                self.inside.outer(self.members[p].fold) for p in lost if self.members[p].trial == trial
+            )
             # Chosen on the mean over folds and seeds, never fold by fold: a fold's own best epoch fits its own rows.
             scored = [own.get(p, np.nan) for p in mine]
             inside = self.inside.means(mine, means, scored)

@@ -11,6 +11,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from foldwise.data.folds import Folds
+from foldwise.engine.pace import stretched
 from foldwise.errors import PlanError
 from foldwise.questions.numbers import brief, finished, points, spoken
 from foldwise.questions.subject import Subject, count, kept_epochs, kept_losses
@@ -101,11 +102,7 @@ def _settings(settings: Settings, rows: int, most: int) -> Settings:
     """Give settings the epochs in which so few rows make about as many steps as all of them."""
     size = settings.batch_size
     longer = math.ceil(most / size) / math.ceil(rows / size)
-    lasting = {n: round(getattr(settings, n) * longer) for n in ("epochs", "early_stopping", "decay_every")}
-    lasting["patience"] = round(settings.patience * longer)
-    return settings.model_copy(
-        update={**lasting, "decay_per_epoch": settings.decay_per_epoch ** (1 / longer)}
-    )
+    return stretched(settings, longer)
 
 
 def _nested(subject: Subject, most: int, rows: int, repeats: int) -> Bool[np.ndarray, "units rows"]:

@@ -22,7 +22,7 @@ from foldwise.data.table import Source
 from foldwise.data.target import Task
 from foldwise.data.weights import Weighting
 from foldwise.engine.loop import PlanSummary
-from foldwise.engine.predict import Models, Refit
+from foldwise.engine.predict import MODELS, Models, Refit
 from foldwise.engine.rows import Constants
 from foldwise.errors import StoreError
 from foldwise.judge.calibrate import Calibration
@@ -57,19 +57,37 @@ def write_study(study: Study, folder: Path) -> None:
         if study.sealed is not None:
             _write_table(place / "sealed.parquet", study.sealed)
         _write_json(place / "findings.json", {"warnings": study.warnings})
-        write_description(study, place)
+        _write_json(place / "study.json", _described(study))
 
 
 def write_refit(study: Study, folder: Path) -> None:
     """Write what a refit changes: study.json, and the weights with those of the refit."""
     with all_or_nothing(folder, ("state.safetensors", "study.json"), last="study.json") as place:
         write_atomically(place / "state.safetensors", lambda p: p.write_bytes(save(_tensors(study))))
-        write_description(study, place)
+        _recall_openings(study, folder)
+        _write_json(place / "study.json", _described(study))
 
 
 def write_description(study: Study, folder: Path) -> None:
-    """Write study.json alone: all that changes when the test rows are opened."""
-    _write_json(folder / "study.json", _described(study))
+    """Write study.json alone: all that changes when the test rows are opened.
+
+    The refit stays that of the folder, where its weights are: the same run, loaded elsewhere, may have got another.
+    """
+    described = _described(study)
+    if (folder / "study.json").exists():
+        _recall_openings(study, folder)
+        stored = read_description(folder)
+        described["openings"] = study.openings
+        described |= {name: stored[name] for name in ("refit", "latency") if name in stored}
+    _write_json(folder / "study.json", described)
+
+
+def _recall_openings(study: Study, folder: Path) -> None:
+    """Take up openings of the test rows that the same run, loaded elsewhere, has recorded meanwhile."""
+    if (folder / "study.json").exists():
+        own = {json.dumps(_finite(o), sort_keys=True) for o in study.openings}
+        known = [o for o in read_openings(folder) if json.dumps(_finite(o), sort_keys=True) not in own]
+        study.openings = sorted([*known, *study.openings], key=lambda o: o.get("when", ""))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -253,7 +271,7 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         **_read_weights(described, tensors, sealed),
         # runs that say nothing of it have none
         "refitted": _read_refit(described.get("refit"), tensors),
-        "latency": as_record(dict[str, tuple[float, float]], described.get("latency", {})),
+        "latency": _read_latency(described),
     }
 
 
@@ -370,6 +388,13 @@ def _read_refit(stored: dict[str, Any] | None, tensors: dict[str, Tensor]) -> Re
         scalings=as_record(tuple[str, ...], stored["scalings"]),
         target_scale=(tensors[names[0]], tensors[names[1]]) if names[0] in tensors else None,
     )
+
+
+def _read_latency(described: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    latency = as_record(dict[str, tuple[float, float]], described.get("latency", {}))
+    if described.get("refit") is not None and (lacking := [m for m in MODELS if m not in latency]):
+        raise ValueError(f"it has a refit, and no latency of the {' and the '.join(lacking)}")
+    return latency
 
 
 def _read_models(
