@@ -425,7 +425,7 @@ def test_a_run_is_used_with_code_of_ones_own(run: Run, place: Path, own: tuple[P
 @pytest.mark.parametrize(
     ("left_out", "problem"),
     [
-        ("--net", "this study used a network of your own."),
+        ("--net", "this trial used a network of your own."),
         ("--loss", "this trial used a loss of your own."),
         ("--link", "this study used links of your own."),
     ],
