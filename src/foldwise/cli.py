@@ -522,6 +522,13 @@ RunFolder = Annotated[
 ]
 
 
+MovedTable = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="FILE", help="The table, if it is no longer where fit found it."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+
+
 OwnNet = Annotated[
     str | None,
     typer.Option(
@@ -570,16 +577,11 @@ def load(run: Path, **own: Any) -> Study:
 @app.command()
 def resume(
     run: RunFolder,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="FILE", help="The table, if it is no longer where fit found it."),
-    ] = None,
+    data: MovedTable = None,
     net: OwnNet = None,
     loss: OwnLoss = None,
     links: OwnLinks = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")
-    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was killed or interrupted, and finish it as fit would have.
 
@@ -728,17 +730,12 @@ def refit(
         int | None,
         typer.Option("--trial", help="Trial to train, as numbered in the leaderboard; else the winner."),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="FILE", help="The table, if it is no longer where fit found it."),
-    ] = None,
+    data: MovedTable = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda …")] = "auto",
     net: OwnNet = None,
     loss: OwnLoss = None,
     links: OwnLinks = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")
-    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train the winner anew on all rows, and compare it with the ensemble of its fold members.
 
@@ -787,10 +784,7 @@ def replay(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Seed of the member; the first of the study if not given.")
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="FILE", help="The table, if it is no longer where fit found it."),
-    ] = None,
+    data: MovedTable = None,
     net: OwnNet = None,
     loss: OwnLoss = None,
     links: OwnLinks = None,

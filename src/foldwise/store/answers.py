@@ -8,14 +8,13 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from pydantic import ConfigDict, TypeAdapter
 
 from foldwise.errors import StoreError
 from foldwise.store.files import write_text
-from foldwise.store.plain import DAMAGE, reason
+from foldwise.store.plain import DAMAGE, finite, reason
 
 FORMAT = 1
 FOLDER = "answers"
@@ -103,7 +102,7 @@ def write_answer(answer: Answer, folder: Path) -> Path:
         ),
         mode="json",
     )  # fmt: skip
-    text = json.dumps(_finite(plain), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite(plain), indent=1, ensure_ascii=False, allow_nan=False)
     return write_text(folder / FOLDER / f"{answer.question}.json", text)
 
 
@@ -130,11 +129,3 @@ def _read(path: Path, question: str) -> Answer:
         ) from None
     facts = {name: math.nan if value is None else value for name, value in found.facts.items()}
     return Answer(question, found.sentence, found.how, table, facts, found.picture, found.look)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -36,7 +36,7 @@ from foldwise.settings import Settings
 from foldwise.store.answers import forget_answers
 from foldwise.store.check import refuse_unfit
 from foldwise.store.files import all_or_nothing, unfinished, write_atomically, write_text
-from foldwise.store.plain import DAMAGE, as_record, reason
+from foldwise.store.plain import DAMAGE, as_record, finite, reason
 
 if TYPE_CHECKING:
     from foldwise.nets.build import Net
@@ -85,13 +85,13 @@ def write_description(study: Study, folder: Path) -> None:
 def _recall_openings(study: Study, folder: Path) -> None:
     """Take up openings of the test rows that the same run, loaded elsewhere, has recorded meanwhile."""
     if (folder / "study.json").exists():
-        own = {json.dumps(_finite(o), sort_keys=True) for o in study.openings}
-        known = [o for o in read_openings(folder) if json.dumps(_finite(o), sort_keys=True) not in own]
+        own = {json.dumps(finite(o), sort_keys=True) for o in study.openings}
+        known = [o for o in read_openings(folder) if json.dumps(finite(o), sort_keys=True) not in own]
         study.openings = sorted([*known, *study.openings], key=lambda o: o.get("when", ""))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False))
+    write_text(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def _write_table(path: Path, table: pl.DataFrame) -> None:
@@ -158,15 +158,6 @@ def _described_refit(refit: Refit) -> dict[str, Any]:
         "scalings": list(refit.scalings),
         "bounded": refit.constants.bounded,
     }
-
-
-def _finite(value: Any) -> Any:
-    """Write NaN and infinity, which JSON does not have, as null."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float | None) -> float:

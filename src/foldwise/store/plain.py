@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import polars as pl
@@ -21,6 +22,19 @@ DAMAGE = (
     pl.exceptions.PanicException,
 )
 """What reading a damaged file may raise."""
+
+
+def finite(value: Any) -> Any:
+    """Write NaN and infinity, which JSON does not have, as null.
+
+    >>> finite({"low": float("nan"), "ends": (1.0, float("inf"))})
+    {'low': None, 'ends': [1.0, None]}
+    """
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_record(kind: Any, stored: Any) -> Any:
