@@ -313,7 +313,8 @@ def _surprise(
     if table.task.kind == "regression":
         return np.abs(natural(torch.tensor(truth), table.task).numpy() - shown).mean(axis=1)
     if truth.ndim == 1:
-        return -np.log(np.maximum(shown[np.arange(len(truth)), truth], 1e-300))
+        of_truth = shown[np.arange(len(truth)), truth].astype(np.float64)  # float32 has no 1e-300
+        return -np.log(np.maximum(of_truth, 1e-300))
     return losses[places]
 
 
