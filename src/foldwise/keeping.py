@@ -21,8 +21,10 @@ LEAST_SECONDS = 10.0  # between two checkpoints, and before the first
 SHARE = 20  # what one costs is at most this part of the time
 
 
-def origin_of(job: Job, summary: PlanSummary, command: str) -> Origin:
-    """Write down what a job was made from."""
+def origin_of(
+    job: Job, summary: PlanSummary, command: str, checks: bool = True, remedies: bool = True
+) -> Origin:
+    """Write down what a job was made from, and what is to be done when it is trained."""
     table = job.table
     asked = Asked(
         source=table.source,
@@ -45,6 +47,8 @@ def origin_of(job: Job, summary: PlanSummary, command: str) -> Origin:
         summary=summary,
         command=command,
         environment=environment(str(job.device)),
+        checks=checks,
+        remedies=remedies,
     )
     return Origin(asked, job.folds, table.row, table.weights, table.sealed_row, table.sealed_weights)
 

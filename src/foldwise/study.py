@@ -16,18 +16,21 @@ import polars as pl
 import torch
 
 from foldwise import outcome, prediction, recall
+from foldwise.checks.finding import Finding
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.nest import nest
 from foldwise.data.table import Source, Table, is_path, open_table, read_again, read_source
 from foldwise.data.target import Task
 from foldwise.data.weights import Weighting
+from foldwise.engine.album import Album
 from foldwise.engine.links import Link
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.losses import OwnLoss
 from foldwise.engine.predict import Models, Refit
 from foldwise.engine.rows import Constants
 from foldwise.errors import FoldwiseError, NetworkError, PlanError, SettingsError, StoreError
+from foldwise.examine import examined
 from foldwise.final import Final, final_of, latencies, make_refit
 from foldwise.job import Job
 from foldwise.judge.calibrate import Calibration
@@ -106,6 +109,8 @@ def fit(
     out: str | Path | None = None,
     overwrite: bool = False,
     checkpoint: bool = True,
+    checks: bool = True,
+    remedies: bool = True,
     display: Display | None = None,
     command: str = "",
 ) -> Study:
@@ -164,6 +169,8 @@ def fit(
         overwrite: replace a run that is in the folder.
         checkpoint: store in the folder, now and then, all that `foldwise.resume` needs to go on; it goes when the run
             is finished.
+        checks: look for faults of data, network and training; what is found is in `study.findings`.
+        remedies: train what may cure a fault beside the trial that has it, and say what it did to the score.
         display: what shows columns, plan and progress; by default the terminal, if stderr is one.
         command: recorded in the run, as what made it.
 
@@ -208,7 +215,8 @@ def fit(
     summary = job.summary(display.wait)
     display.plan(summary)
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
-    keeper = Keeper(job, origin_of(job, summary, command), folder, display.warn, wanted=checkpoint)
+    origin = origin_of(job, summary, command, checks, remedies)
+    keeper = Keeper(job, origin, folder, display.warn, wanted=checkpoint)
     keeper.begin()
     return carry_out(job, keeper, folder, display)
 
@@ -216,12 +224,21 @@ def fit(
 def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -> Study:
     """Train a job that is ready, or the rest of it, judge it and save the study; after Ctrl-C, what there is of it."""
     asked = keeper.origin.asked
-    page = LivePage(job, asked.summary, asked.command, folder)
+    page, album = LivePage(job, asked.summary, asked.command, folder), Album()
+
+    def each_epoch() -> None:
+        page.refresh()
+        if asked.checks:
+            album.refresh(job.field)
+
     with contextlib.closing(display):
-        completed = job.train(display.progress, page.refresh, keeper.refresh)
+        completed = job.train(display.progress, each_epoch, keeper.refresh)
         if not completed:
             keeper.write()
-    study = gather(job, asked.summary, asked.command, completed=completed)
+        study = gather(job, asked.summary, asked.command, completed=completed)
+        if completed and asked.checks:
+            album.finish(job.field)
+            study.findings = examined(job, study, album, remedies=asked.remedies, display=display)
     study.warnings += asked.remarks
     study.openings += asked.openings
     if folder is not None:
@@ -429,6 +446,7 @@ class Study:
     table: Table | None = field(default=None, repr=False, compare=False)  # its rows, while it is in memory
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
     answers: dict[str, Answer] = field(default_factory=dict)  # by question
+    findings: list[Finding] = field(default_factory=list)  # what checks found, causes first
 
     @property
     def headline(self) -> str:

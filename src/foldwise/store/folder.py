@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from foldwise.checks.finding import Finding
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
 from foldwise.data.table import Source
@@ -36,6 +37,7 @@ from foldwise.settings import Settings
 from foldwise.store.answers import forget_answers
 from foldwise.store.check import refuse_unfit
 from foldwise.store.files import all_or_nothing, unfinished, write_atomically, write_text
+from foldwise.store.findings import findings_as_plain, findings_from_plain
 from foldwise.store.plain import DAMAGE, as_record, finite, reason
 
 if TYPE_CHECKING:
@@ -56,7 +58,10 @@ def write_study(study: Study, folder: Path) -> None:
         _write_table(place / "predictions.parquet", study.predictions)
         if study.sealed is not None:
             _write_table(place / "sealed.parquet", study.sealed)
-        _write_json(place / "findings.json", {"warnings": study.warnings})
+        _write_json(
+            place / "findings.json",
+            {"warnings": study.warnings, "findings": findings_as_plain(study.findings)},
+        )
         _write_json(place / "study.json", _described(study))
 
 
@@ -255,6 +260,7 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "calibration": as_record(Calibration | None, described.get("calibration")),
         "sealed": sealed,
         "warnings": as_record(list[str], described["warnings"]),
+        "findings": _read_findings(folder / "findings.json"),
         "interrupted": as_record(bool, described["interrupted"]),
         "environment": as_record(dict[str, str], described["environment"]),
         "command": as_record(str, described["command"]),
@@ -264,6 +270,12 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "refitted": _read_refit(described.get("refit"), tensors),
         "latency": _read_latency(described),
     }
+
+
+def _read_findings(path: Path) -> list[Finding]:
+    """Read what the checks found; runs that say nothing of it were made before there were any."""
+    written = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return findings_from_plain(written.get("findings", []))
 
 
 def _read_weights(

@@ -53,6 +53,9 @@ class Asked:
     environment: dict[str, str]
     remarks: tuple[str, ...] = ()
     openings: tuple[dict[str, Any], ...] = ()
+    # checkpoints that say nothing of them were written before there were checks
+    checks: bool = True
+    remedies: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""What a check finds: a fault with its evidence, and what can be tried against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from foldwise.data.folds import Folds
+from foldwise.data.table import Table
+
+Sure = Literal["sure", "likely", "hint"]
+"""How sure a finding is. `sure`: it cannot be otherwise (a column that is constant). `likely`: an alarm, right in at
+least nine of ten cases on the benchmark. `hint`: worth knowing, and no alarm."""
+
+Aim = Literal["better", "honest"]
+"""What a remedy is for: a better score, or a score that can be believed, which may well be worse."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change that may cure a fault: of settings, of the table, of the folds; none of them: to be done by hand.
+
+    `what` names it in a few words: `learning rate ÷ 10`. A change of the table may leave rows out, or columns; then
+    `folds` must fit the new rows: it is given the new table and the old folds.
+    """
+
+    what: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    table: Callable[[Table], Table] | None = None
+    folds: Callable[[Table, Folds], Folds] | None = None
+    aim: Aim = "better"
+
+    @property
+    def by_hand(self) -> bool:
+        """Tell whether nothing of it can be tried here."""
+        return not self.settings and self.table is None and self.folds is None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a remedy did: scores of the trial without and with it, mean and deviation over folds.
+
+    `better_in` counts the folds in which it was better; `p` is that of the corrected test whether it is no better,
+    None where folds differ, so that they make no pairs.
+    """
+
+    what: str
+    settings: dict[str, Any]
+    before: float
+    after: float
+    before_deviation: float
+    after_deviation: float
+    better_in: int
+    folds: int
+    p: float | None
+    helps: bool
+    aim: Aim = "better"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: which, how sure, the evidence as a sentence, and where it is.
+
+    Args:
+        code: the check that found it, as in `foldwise explain dead-units`.
+        sure: see `Sure`; only `sure` and `likely` are alarms.
+        evidence: what was measured, with numbers, as one sentence that begins in lower case.
+        trials: which it concerns, numbered from 1; empty when it is in the data or in a loop of the user's own.
+        where: names of columns, layers or parameters.
+        step: how many steps had been taken when it was first seen; None when it does not depend on training.
+        remedies: what may cure it, the most promising first.
+        tried: what they did, in the same order, for those that could be tried.
+        symptoms: codes of findings that this one explains.
+    """
+
+    code: str
+    sure: Sure
+    evidence: str
+    trials: tuple[int, ...] = ()
+    where: tuple[str, ...] = ()
+    step: int | None = None
+    remedies: tuple[Remedy, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    symptoms: tuple[str, ...] = ()
+
+    @property
+    def alarm(self) -> bool:
+        """Tell whether it claims that something is wrong."""
+        return self.sure != "hint"
+
+    @property
+    def suggested(self) -> Tried | None:
+        """Give the remedy that helped most; None when none did."""
+        helped = [t for t in self.tried if t.helps]
+        return min(helped, key=lambda t: (t.p is None, t.p or 0.0)) if helped else None

@@ -1,0 +1,55 @@
+"""All checks over what was seen, and their findings in order: causes first, symptoms under their cause."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from types import ModuleType
+
+from foldwise.checks import CHECKS
+from foldwise.checks.finding import Finding
+from foldwise.checks.sight import Sight
+
+
+def check_module(code: str) -> ModuleType:
+    """Import the file of a check."""
+    return importlib.import_module(f"foldwise.checks.{code.replace('-', '_')}")
+
+
+def findings_of(sight: Sight, codes: Sequence[str] = CHECKS) -> list[Finding]:
+    """Run checks, and give what they found, causes first."""
+    found = (check_module(code).find(sight) for code in codes)
+    return in_order(f for f in found if f is not None)
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Put causes first, and what they explain under them.
+
+    A finding is a symptom of another when that one's check names it in `EXPLAINS`, it was not seen earlier, and both
+    are about the same trials or one is about none. Alarms come before hints, those seen earlier before later ones.
+    """
+    rank = {code: number for number, code in enumerate(CHECKS)}
+    ordered = sorted(findings, key=lambda f: (not f.alarm, -1 if f.step is None else f.step, rank[f.code]))
+    under: dict[int, int] = {}
+    for place, symptom in enumerate(ordered):
+        for at, cause in enumerate(ordered):
+            if at != place and at not in under and _explains(cause, symptom):
+                under[place] = at
+                break
+    gathered: dict[int, list[str]] = {}
+    for place, at in under.items():
+        gathered.setdefault(at, []).append(ordered[place].code)
+    return [
+        replace(f, symptoms=(*f.symptoms, *gathered.get(place, [])))
+        for place, f in enumerate(ordered)
+        if place not in under
+    ]
+
+
+def _explains(cause: Finding, symptom: Finding) -> bool:
+    if symptom.code not in check_module(cause.code).EXPLAINS or not cause.alarm:
+        return False
+    if cause.trials and symptom.trials and not set(cause.trials) & set(symptom.trials):
+        return False
+    return cause.step is None or symptom.step is None or cause.step <= symptom.step

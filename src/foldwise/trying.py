@@ -1,0 +1,159 @@
+"""Remedies tried before they are offered: the trial once more with each of them, on the same folds and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foldwise.checks.finding import Finding, Remedy, Tried
+from foldwise.data.folds import Folds
+from foldwise.data.table import Table
+from foldwise.engine.loop import Progress
+from foldwise.errors import SettingsError
+from foldwise.job import Job
+from foldwise.judge.metrics import Metric
+from foldwise.judge.selection import corrected_p_value
+from foldwise.judge.verdict import TrialResult
+from foldwise.plans.plan import Plan
+from foldwise.settings import Settings, make_settings
+
+if TYPE_CHECKING:
+    from foldwise.study import Study
+
+MOST = 8  # remedies that are tried for a study
+EACH = 3  # for one finding
+HELPS_BELOW = 0.05
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A remedy that will be tried: for which finding, on which trial, and what its settings become."""
+
+    finding: int
+    remedy: Remedy
+    base: TrialResult
+    settings: Settings
+
+
+def trials_for(study: Study, findings: Sequence[Finding], examined: int) -> list[Trial]:
+    """Choose the remedies to try: those of alarms, the first of each first; `examined` is a trial from 1."""
+    results = {r.number: r for r in study.results}
+    chosen: list[Trial] = []
+    for turn in range(EACH):
+        for place, finding in enumerate(findings):
+            able = [r for r in finding.remedies if not r.by_hand]
+            if not finding.alarm or turn >= len(able) or len(chosen) >= MOST:
+                continue
+            base = results[finding.trials[0] if finding.trials else examined]
+            settings = _changed(base.settings, able[turn].settings)
+            if settings is not None:
+                chosen.append(Trial(place, able[turn], base, settings))
+    return chosen
+
+
+def _changed(settings: Settings, changes: Mapping[str, Any]) -> Settings | None:
+    """Give settings with other values; None where they do not go together, or nothing changes."""
+    if not changes:
+        return settings
+    try:
+        found = make_settings(changes, base=settings.model_dump())
+    except SettingsError:
+        return None
+    return None if found == settings else found
+
+
+def try_remedies(
+    job: Job, study: Study, findings: Sequence[Finding], examined: int, watch: Callable[[Progress], None]
+) -> list[Finding]:
+    """Train the remedies of findings, and say of each what it did to the score, fold by fold.
+
+    Remedies that change settings are one job. One that changes the table or the folds is a job of its own. Scores are
+    compared with those of the trial as it was, whose members started from the same weights.
+    """
+    chosen = trials_for(study, findings, examined)
+    alike = [t for t in chosen if t.remedy.table is None and t.remedy.folds is None]
+    done: list[tuple[Trial, Tried]] = []
+    if alike:
+        distinct = list(dict.fromkeys(t.settings for t in alike))
+        scores = _scores(job, job.table, job.outer, distinct, watch)
+        done += [(t, compared(t, scores[distinct.index(t.settings)], job)) for t in alike]
+    for own in chosen:
+        if own not in alike:
+            table, folds = changed_rows(own.remedy, job.table, job.outer)
+            done.append(
+                (own, compared(own, _scores(job, table, folds, [own.settings], watch)[0], job, folds))
+            )
+    return [
+        replace(f, tried=(*f.tried, *(tried for trial, tried in done if trial.finding == place)))
+        for place, f in enumerate(findings)
+    ]
+
+
+def changed_rows(remedy: Remedy, table: Table, folds: Folds) -> tuple[Table, Folds]:
+    """Apply what a remedy does to the table and to the folds."""
+    new = table if remedy.table is None else remedy.table(table)
+    return new, folds if remedy.folds is None else remedy.folds(new, folds)
+
+
+def _scores(
+    job: Job, table: Table, folds: Folds, trials: Sequence[Settings], watch: Callable[[Progress], None]
+) -> list[np.ndarray]:
+    """Train trials, and give each one's scores by fold; NaN where a member diverged."""
+    own = Job(
+        table,
+        Plan("remedies", tuple(trials), len(folds), job.plan.seeds),
+        folds,
+        job.metric,
+        job.net,
+        job.device,
+        job.dtype,
+        loss=job.loss,
+        links=job.links,
+    )
+    if not own.train(watch):
+        raise KeyboardInterrupt
+    return [_finished(r.fold_losses, job.metric) for r in own.records()]
+
+
+def _finished(losses: np.ndarray, metric: Metric) -> np.ndarray:
+    return np.array([metric.finish(x) if np.isfinite(x) else np.nan for x in losses])
+
+
+def compared(trial: Trial, after: np.ndarray, job: Job, folds: Folds | None = None) -> Tried:
+    """Compare scores by fold with those that a trial had without the remedy."""
+    before, metric, remedy = np.array(trial.base.fold_scores, dtype=np.float64), job.metric, trial.remedy
+    paired = folds is None or (len(folds) == len(before) and folds.same_as(job.outer))
+    sign = 1.0 if metric.higher_is_better else -1.0
+    gain = sign * (after - before) if paired else None
+    p = None
+    if gain is not None and np.isfinite(gain).all():
+        two_sided = corrected_p_value(
+            after, before, float(job.outer.train.sum(1).mean()), float(job.outer.validation.sum(1).mean())
+        )
+        p = two_sided / 2 if gain.mean() > 0 else 1 - two_sided / 2
+    ends = np.isfinite(after).all()
+    cured = ends and not np.isfinite(before).all()
+    return Tried(
+        what=remedy.what,
+        settings=dict(remedy.settings),
+        before=_mean(before),
+        after=_mean(after),
+        before_deviation=_deviation(before),
+        after_deviation=_deviation(after),
+        better_in=len(before) if cured else 0 if gain is None else int((gain > 0).sum()),
+        folds=len(after),
+        p=p,
+        helps=bool(ends and (remedy.aim == "honest" or cured or (p is not None and p < HELPS_BELOW))),
+        aim=remedy.aim,
+    )
+
+
+def _mean(scores: np.ndarray) -> float:
+    return float(scores.mean()) if np.isfinite(scores).all() else float("nan")
+
+
+def _deviation(scores: np.ndarray) -> float:
+    return float(scores.std(ddof=1)) if len(scores) > 1 and np.isfinite(scores).all() else float("nan")

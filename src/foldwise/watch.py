@@ -1,0 +1,1 @@
+"""watch(): the checks for a training loop of the user's own."""
