@@ -13,7 +13,7 @@ from foldwise.checks.finding import Finding
 from foldwise.checks.look import Look, Recorder, look_at
 from foldwise.checks.order import findings_of
 from foldwise.checks.sight import Curve, Network, OutOfFold, Sight
-from foldwise.engine.album import Album, Picture
+from foldwise.engine.album import Picture
 from foldwise.engine.members import tensors_of
 from foldwise.engine.orders import epoch_order
 from foldwise.engine.stack import Stack
@@ -32,9 +32,10 @@ BATCH = 256  # rows that a network is looked at with
 MOST_LOOKS = 12
 
 
-def examined(job: Job, study: Study, album: Album, *, remedies: bool, display: Display) -> list[Finding]:
+def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> list[Finding]:
     """Run all checks over a study that has just been trained, and try the remedies of what they find."""
-    sight = sight_after(job, study, album)
+    job.field.remember().finish(job.stacks)
+    sight = sight_after(job, study)
     findings = findings_of(sight)
     assert sight.trial is not None
     if not remedies or not (chosen := trials_for(study, findings, sight.trial)):
@@ -78,7 +79,7 @@ def sight_before(job: Job) -> Sight:
     )
 
 
-def sight_after(job: Job, study: Study, album: Album, trial: int | None = None) -> Sight:
+def sight_after(job: Job, study: Study, trial: int | None = None) -> Sight:
     """Show in addition what a trial (the one of `trial_after`) went through, and what it says of unseen rows."""
     number = trial_after(study) if trial is None else trial
     stack, member = _first_member(job, number)
@@ -91,7 +92,7 @@ def sight_after(job: Job, study: Study, album: Album, trial: int | None = None) 
         settings=member.settings,
         trial=number + 1,
         network=network,
-        looks=looks_at(network, stack, album.of(number)),
+        looks=looks_at(network, stack, job.field.remember().of(number)),
         curve=curve_of(job, study, number),
         others={
             s.network: curve_of(job, study, t)

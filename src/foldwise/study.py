@@ -23,7 +23,6 @@ from foldwise.data.nest import nest
 from foldwise.data.table import Source, Table, is_path, open_table, read_again, read_source
 from foldwise.data.target import Task
 from foldwise.data.weights import Weighting
-from foldwise.engine.album import Album
 from foldwise.engine.links import Link
 from foldwise.engine.loop import PlanSummary
 from foldwise.engine.losses import OwnLoss
@@ -224,12 +223,12 @@ def fit(
 def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -> Study:
     """Train a job that is ready, or the rest of it, judge it and save the study; after Ctrl-C, what there is of it."""
     asked = keeper.origin.asked
-    page, album = LivePage(job, asked.summary, asked.command, folder), Album()
+    page = LivePage(job, asked.summary, asked.command, folder)
 
     def each_epoch() -> None:
         page.refresh()
         if asked.checks:
-            album.refresh(job.field)
+            job.field.remember().refresh(job.stacks)
 
     with contextlib.closing(display):
         completed = job.train(display.progress, each_epoch, keeper.refresh)
@@ -237,8 +236,7 @@ def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -
             keeper.write()
         study = gather(job, asked.summary, asked.command, completed=completed)
         if completed and asked.checks:
-            album.finish(job.field)
-            study.findings = examined(job, study, album, remedies=asked.remedies, display=display)
+            study.findings = examined(job, study, remedies=asked.remedies, display=display)
     study.warnings += asked.remarks
     study.openings += asked.openings
     if folder is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from foldwise.engine.field import Field
 from foldwise.engine.stack import Stack
 from foldwise.engine.state import take
 
@@ -22,6 +22,11 @@ class Picture:
     parameters: Tensor
     buffers: dict[str, Tensor]
 
+    @property
+    def bytes(self) -> int:
+        """Say how much memory it takes."""
+        return self.parameters.nbytes + sum(b.nbytes for b in self.buffers.values())
+
 
 class Album:
     """Copies, after rounds 0, 1, 2, 3, 5, 8, 13, …, of the first member of every trial that is running.
@@ -34,17 +39,17 @@ class Album:
         self.bytes = 0
         self.sparse = 1
 
-    def refresh(self, field: Field) -> None:
+    def refresh(self, stacks: Sequence[Stack]) -> None:
         """Copy whoever is at an epoch that is wanted, after a round."""
-        for stack in field.stacks:
+        for stack in stacks:
             trials = [t for t, course in stack.courses.items() if not course.ended and wanted(course.epoch)]
             self._copy(stack, [t for t in trials if self._number(stack.courses[t].epoch) % self.sparse == 0])
         if self.bytes > MOST_BYTES:
             self._thin()
 
-    def finish(self, field: Field) -> None:
+    def finish(self, stacks: Sequence[Stack]) -> None:
         """Copy every trial as it ended."""
-        for stack in field.stacks:
+        for stack in stacks:
             self._copy(stack, list(stack.courses))
 
     def of(self, trial: int) -> list[Picture]:
@@ -58,13 +63,15 @@ class Album:
         part = take(stack.cohort.state, stack.cohort.index(places))
         epochs, steps = part.epoch.tolist(), part.step.tolist()
         for at, trial in enumerate(trials):
-            mine = self.pictures.setdefault(trial, [])
-            if mine and mine[-1].epoch == epochs[at]:
+            if any(known.epoch == epochs[at] for known in self.of(trial)):
                 continue
-            parameters = part.parameters[at].cpu()
             buffers = {name: b[at].cpu() for name, b in part.buffers.items()}
-            mine.append(Picture(epochs[at], steps[at], parameters, buffers))
-            self.bytes += parameters.nbytes + sum(b.nbytes for b in buffers.values())
+            self.add(trial, Picture(epochs[at], steps[at], part.parameters[at].cpu(), buffers))
+
+    def add(self, trial: int, picture: Picture) -> None:
+        """Take in a picture of a trial (from 0), later than those that are there."""
+        self.pictures.setdefault(trial, []).append(picture)
+        self.bytes += picture.bytes
 
     @staticmethod
     def _number(epoch: int) -> int:
@@ -77,8 +84,7 @@ class Album:
                 mine[0],
                 *(p for p in mine[1:] if self._number(p.epoch) % self.sparse == 0),
             ]
-        every = [p for mine in self.pictures.values() for p in mine]
-        self.bytes = sum(p.parameters.nbytes + sum(b.nbytes for b in p.buffers.values()) for p in every)
+        self.bytes = sum(p.bytes for mine in self.pictures.values() for p in mine)
 
 
 def _growing() -> tuple[int, ...]:

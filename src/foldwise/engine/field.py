@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from foldwise.engine.album import Album
 from foldwise.engine.interface import Engine
 from foldwise.engine.orders import RowOrders
 from foldwise.engine.stack import Measure, Stack
@@ -35,6 +36,7 @@ class Field:
         self.decided: dict[int, Decision] = {}
         self.gone: list[float] = []
         self.seconds = 0.0  # of training so far
+        self.album: Album | None = None  # what is looked at when training is over
         self._join(0)
 
     def start(self, trials: Sequence[Settings]) -> None:
@@ -73,6 +75,11 @@ class Field:
     def running(self) -> list[Course]:
         """List the trials that have not ended."""
         return [course for course in self.courses if not course.ended]
+
+    def remember(self) -> Album:
+        """Give the album, a new one when there is none: from then on it is stored with all the rest."""
+        self.album = self.album or Album()
+        return self.album
 
     def look(self) -> None:
         """Look at trials that have just started, before they learn."""

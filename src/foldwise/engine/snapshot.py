@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foldwise.engine.album import Album, Picture
 from foldwise.engine.field import Field
 from foldwise.engine.stack import Begun, Notes, Stack
 from foldwise.engine.state import DIVERGED, RUNNING, STOPPED, Kept, State
@@ -63,6 +64,15 @@ class Shelf:
 
 
 @dataclass(frozen=True)
+class Pictured:
+    """A picture of a member without its tensors."""
+
+    trial: int
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A field at rest: between two rounds, or between two parts of a round."""
 
@@ -73,6 +83,8 @@ class Snapshot:
     stacks: tuple[Shelf, ...]
     waiting: tuple[int, ...]
     """The stacks whose epoch of the present round is still to come, or broken off."""
+    pictures: tuple[Pictured, ...] | None = None
+    """What the album has; None where none is kept."""
 
 
 def snapshot(field: Field) -> tuple[Snapshot, dict[str, Tensor]]:
@@ -87,11 +99,29 @@ def snapshot(field: Field) -> tuple[Snapshot, dict[str, Tensor]]:
         courses=tuple(Way(len(c.curve), tuple(c.lost), c.ended) for c in field.courses),
         stacks=tuple(_shelf(stack) for stack in field.stacks),
         waiting=tuple(n for n, stack in enumerate(field.stacks) if stack in field.waiting),
+        pictures=None if field.album is None else tuple(_pictured(field.album)),
     )
-    tensors = _curves(field.courses)
+    tensors = _curves(field.courses) | _album_tensors(field.album)
     for number, stack in enumerate(field.stacks):
         tensors |= {f"stack{number}.{name}": t for name, t in _tensors(stack).items()}
     return plain, {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+
+
+def _pictured(album: Album) -> Iterator[Pictured]:
+    for trial, mine in album.pictures.items():
+        yield from (Pictured(trial, p.epoch, p.step) for p in mine)
+
+
+def _album_tensors(album: Album | None) -> dict[str, Tensor]:
+    every = [] if album is None else [p for mine in album.pictures.values() for p in mine]
+    return {
+        f"album{number}.{name}": tensor
+        for number, p in enumerate(every)
+        for name, tensor in (
+            ("parameters", p.parameters),
+            *((f"buffers.{n}", b) for n, b in p.buffers.items()),
+        )
+    }
 
 
 def _shelf(stack: Stack) -> Shelf:
@@ -193,6 +223,7 @@ def restore(field: Field, policy: Policy, plain: Snapshot, tensors: Mapping[str,
         own = _taken(unread, f"stack{number}.")
         for problem in _restore_stack(stack, shelf, own):
             raise ValueError(f"stack {number}: {problem}")
+    _restore_album(field, plain, unread)
     if unread:
         raise ValueError(f"it has tensors that no such study has: {sorted(unread)[0]}")
     field.waiting = [field.stacks[n] for n in plain.waiting]
@@ -286,6 +317,23 @@ def _restore_courses(field: Field, plain: Snapshot, unread: dict[str, Tensor]) -
         course.scores[:] = [tuple(line) for line in scores[own].tolist()]
         course.inside[:] = [tuple(line) for line in inside[own].tolist()] if groups else []
         course.lost[:], course.ended = sorted(way.lost), way.ended
+
+
+def _restore_album(field: Field, plain: Snapshot, unread: dict[str, Tensor]) -> None:
+    if plain.pictures is None:
+        return
+    album = field.remember()
+    for number, p in enumerate(plain.pictures):
+        stack = next((s for s in field.stacks if p.trial in s.courses), None)
+        if stack is None or not 0 <= p.epoch <= max(0, stack.courses[p.trial].epoch) or p.step < 0:
+            raise ValueError("it has pictures of trials or epochs that are not there")
+        state, own = stack.cohort.state, _taken(unread, f"album{number}.")
+        parameters = _fitting(own, "parameters", (state.parameters.shape[1],), state.parameters.dtype)
+        buffers = {
+            name: _fitting(own, f"buffers.{name}", tuple(b.shape[1:]), b.dtype)
+            for name, b in state.buffers.items()
+        }
+        album.add(p.trial, Picture(p.epoch, p.step, parameters, buffers))
 
 
 def _fitting(unread: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
