@@ -14,13 +14,14 @@ import torch
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.table import open_table, read_source
 from foldwise.engine.loop import Progress
+from foldwise.fitting import folds_of, gather
 from foldwise.job import Job
 from foldwise.judge.metrics import choose_metric
 from foldwise.nets.build import Net
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.plans.plan import Plan
 from foldwise.settings import Settings, make_settings
-from foldwise.study import Study, folds_of, gather
+from foldwise.study import Study
 
 torch.set_num_threads(1)
 

@@ -15,12 +15,14 @@ from torch import Tensor
 import foldwise
 import studies
 import zoo
+from foldwise import collect
 from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.engine.loop import Progress
 from foldwise.engine.stacked.engine import StackedEngine
+from foldwise.fitting import gather
 from foldwise.job import Job
+from foldwise.live import LivePage
 from foldwise.plans.plan import Member
-from foldwise.study import LivePage
 from foldwise.terminal import Display
 
 EPOCHS = 4
@@ -241,7 +243,7 @@ def test_validation_rows_of_a_table_teach_nothing(task: str) -> None:
     jobs = [studies.job(f, task, [{"epochs": 4, "dropout": 0.2}], fold_column="fold") for f in (frame, other)]
     for job in jobs:
         job.train(studies.quiet)
-    histories = [job.history().filter(fold=3) for job in jobs]
+    histories = [collect.history(job).filter(fold=3) for job in jobs]
     assert histories[0]["training_loss"].equals(histories[1]["training_loss"])
     assert not histories[0]["validation_loss"].equals(histories[1]["validation_loss"])
     assert torch.equal(*(job.stacks[0].cohort.state.parameters[2] for job in jobs))
@@ -252,10 +254,10 @@ def test_every_row_is_predicted_exactly_once_by_each_trial_and_seed(task: str) -
     job = studies.job(studies.table(task), task, [{"epochs": 1}, {"epochs": 0}], folds=5, seeds=2)
     assert len({int(v.sum()) for v in job.folds.validation}) > 1  # 47 rows: unequal folds
     job.train(studies.quiet)
-    rows = job.predictions().group_by("trial", "seed").agg(pl.col("row").sort())
+    rows = collect.predictions(job).group_by("trial", "seed").agg(pl.col("row").sort())
     assert rows.height == 4
     assert all(r == list(range(47)) for r in rows["row"].to_list())
-    history = job.history()
+    history = collect.history(job)
     assert history.select("trial", "seed", "fold", "epoch").is_duplicated().sum() == 0
 
 
@@ -298,7 +300,7 @@ def test_looking_changes_nothing(plain: Job, changed: dict[str, object]) -> None
     job = trained(**changed)  # type: ignore[arg-type]
     assert all(map(torch.equal, final_states(plain), final_states(job)))
     columns = ["trial", "seed", "fold", "epoch", "training_loss", "validation_loss"]
-    assert job.history().select(columns).equals(plain.history().select(columns))
+    assert collect.history(job).select(columns).equals(collect.history(plain).select(columns))
 
 
 def test_more_epochs_do_not_change_those_before() -> None:
@@ -313,21 +315,21 @@ def test_more_epochs_do_not_change_those_before() -> None:
     short.train(studies.quiet)
     both = pl.col("trial").is_in([1, 2]) & (pl.col("epoch") <= 2)
     # with a constant schedule; the cosine's length is the number of epochs
-    assert short.history().filter(both).equals(long.history().filter(both))
+    assert collect.history(short).filter(both).equals(collect.history(long).filter(both))
 
 
 def test_the_page_and_the_judge_only_look() -> None:
     job = trained()
     before = [s.clone() for s in final_states(job)]
-    predictions = job.predictions()
-    job.records(), job.models(), job.history(), job.summary()
+    predictions = collect.predictions(job)
+    collect.records(job), collect.models(job), collect.history(job), job.summary()
     assert all(map(torch.equal, before, final_states(job)))
-    assert job.predictions().equals(predictions)
+    assert collect.predictions(job).equals(predictions)
 
 
 def test_the_page_that_is_written_while_training_only_looks(plain: Job, tmp_path: Path) -> None:
     job = studies.job(studies.table("multiclass"), "multiclass", MIXED, folds=4, seeds=2)
-    page = LivePage(job, job.summary(), "a test", tmp_path)
+    page = LivePage(lambda: gather(job, job.summary(), "a test", live=True), tmp_path)
     sizes: list[int] = []
 
     def refresh() -> None:
@@ -339,7 +341,7 @@ def test_the_page_that_is_written_while_training_only_looks(plain: Job, tmp_path
     assert len(sizes) == 6  # epochs 0 to 5
     assert min(sizes) > 10_000
     assert all(map(torch.equal, final_states(plain), final_states(job)))
-    assert job.history().equals(plain.history())
+    assert collect.history(job).equals(collect.history(plain))
 
 
 def test_a_display_changes_nothing() -> None:
@@ -396,8 +398,8 @@ def test_a_repeated_study_is_the_same_to_the_last_bit(plain: Job) -> None:
     torch.manual_seed(123)
     again = trained()
     assert all(map(torch.equal, final_states(plain), final_states(again)))
-    assert again.history().equals(plain.history())
-    assert again.predictions().equals(plain.predictions())
+    assert collect.history(again).equals(collect.history(plain))
+    assert collect.predictions(again).equals(collect.predictions(plain))
 
 
 def test_another_seed_is_another_study() -> None:

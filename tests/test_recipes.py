@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, QuantileRegressor, Ridge, S
 import foldwise
 import studies
 import zoo
+from foldwise import collect
 from foldwise.data.folds import make_folds
 from foldwise.data.prepare import apply_preparation, learn_preparation, learn_target_scale
 from foldwise.engine.orders import epoch_order
@@ -236,7 +237,7 @@ def test_folds_of_one_row_more_than_a_batch_train_with_batch_normalization() -> 
     folds = make_folds(18, numbers=np.repeat([0, 1], 9))
     job = studies.job(frame, "regression", [{"normalization": "batch", "batch_size": 4}], folds=folds)
     assert job.train(studies.quiet)
-    assert job.history()["training_loss"].drop_nulls().is_finite().any()
+    assert collect.history(job)["training_loss"].drop_nulls().is_finite().any()
 
 
 def test_settings_of_a_recipe_are_stored(tmp_path: Any) -> None:

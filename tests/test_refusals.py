@@ -14,7 +14,8 @@ import foldwise
 import studies
 from foldwise.data.table import Table, open_table, read_source
 from foldwise.errors import DataError, PlanError
-from foldwise.study import Study, folds_of
+from foldwise.fitting import folds_of
+from foldwise.study import Study
 
 SEARCH = {"network": "linear", "epochs": 1}
 

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from foldwise.engine.links import Link
     from foldwise.errors import FoldwiseError
     from foldwise.estimators import NetClassifier, NetRegressor
+    from foldwise.fitting import fit
     from foldwise.plans.ranges import LogRange, Range
     from foldwise.plans.search import Grid
     from foldwise.resuming import resume
     from foldwise.search_cv import SearchCV
     from foldwise.settings import Settings
-    from foldwise.study import Study, fit, load
+    from foldwise.study import Study, load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -63,7 +64,7 @@ _HOMES = {
     "SearchCV": "foldwise.search_cv",
     "Settings": "foldwise.settings",
     "Study": "foldwise.study",
-    "fit": "foldwise.study",
+    "fit": "foldwise.fitting",
     "load": "foldwise.study",
     "resume": "foldwise.resuming",
     **dict.fromkeys(

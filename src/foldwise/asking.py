@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from foldwise.errors import SettingsError
+from foldwise.fitting import fit
 from foldwise.plans.defaults import baselines
-from foldwise.study import Study, fit
+from foldwise.study import Study
 
 
 def ask_table(question: str, data: Any = None, y: Any = None, *, settings: Any = None, **given: Any) -> Any:

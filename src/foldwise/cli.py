@@ -136,7 +136,7 @@ def default_of(name: str) -> str:
 
 
 def _fit_defaults() -> dict[str, Any]:
-    tree = ast.parse(Path(__file__).with_name("study.py").read_text(encoding="utf-8"))
+    tree = ast.parse(Path(__file__).with_name("fitting.py").read_text(encoding="utf-8"))
     fit = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "fit")
     pairs = zip(fit.args.kwonlyargs, fit.args.kw_defaults, strict=True)
     return {argument.arg: ast.literal_eval(default) for argument, default in pairs if default is not None}

@@ -21,8 +21,10 @@ from torch import Tensor
 from foldwise.data.read import read_table
 from foldwise.data.table import Source, Table, open_table
 from foldwise.data.target import Task
+from foldwise.devices import device_of, dtype_of, engine_called
 from foldwise.engine.predict import Refit
 from foldwise.errors import FoldwiseError, InputError, SettingsError
+from foldwise.fitting import fit as fit_study
 from foldwise.judge.metrics import class_scores, natural, probabilities
 from foldwise.outcome import combined_outputs, member_outputs, outputs_of
 from foldwise.plans.ask import ask_one
@@ -31,8 +33,7 @@ from foldwise.plans.ranges import several
 from foldwise.plans.search import as_grid
 from foldwise.refit import Means, train_on_all
 from foldwise.settings import SEARCHED, Settings
-from foldwise.study import Study, device_of, dtype_of, engine_called
-from foldwise.study import fit as fit_study
+from foldwise.study import Study
 from foldwise.terminal import Display
 
 BY_THE_ROWS = ("loss", "batch_size", "epochs")

@@ -1,4 +1,4 @@
-"""A plan made ready to train, and what is collected from it: rows on the device, stacks, scores."""
+"""A plan made ready to train: rows on the device, stacks, a policy; and what is said of it before and meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
@@ -27,19 +26,16 @@ from foldwise.engine.loop import PlanSummary, Progress, Standing, train
 from foldwise.engine.losses import Loss, OwnLoss, losses_for, outputs_by_loss
 from foldwise.engine.members import Nursery
 from foldwise.engine.orders import RowOrders
-from foldwise.engine.predict import Models
-from foldwise.engine.rows import Constants, Rows, place_rows
-from foldwise.engine.stack import Notes, Stack
-from foldwise.judge.metrics import Metric, natural, probabilities
-from foldwise.judge.verdict import TrialRecord, row_losses, trial_names
+from foldwise.engine.rows import Rows, place_rows
+from foldwise.engine.stack import Stack
+from foldwise.judge.metrics import Metric
+from foldwise.judge.verdict import trial_names
 from foldwise.nets.build import Net
 from foldwise.plans.ask import Searched
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.policy import TO_THE_END, Policy
 from foldwise.plans.strategy import Account, Strategy, strategy_of
 from foldwise.settings import Settings
-
-NOTED = ("learning_rate", "clipped", "skipped")
 
 
 @dataclass
@@ -157,7 +153,8 @@ class Job:
         """Give the targets; where they have versions, those one after another."""
         return self.table.targets if self.variants is None else self.variants.joined
 
-    def _target_start(self, fold: int) -> int:
+    def target_start(self, fold: int) -> int:
+        """Tell where the targets of a fold begin among `targets`: 0, unless these have versions."""
         starts = None if self.variants is None else self.variants.target_start
         return 0 if starts is None else int(starts[fold])
 
@@ -350,158 +347,9 @@ class Job:
         """Give the targets on the device, in units of their own; where they have versions, one after another."""
         return torch.tensor(self._targets, device=self.device)
 
-    def records(self, live: bool = False) -> list[TrialRecord]:
-        """Collect, trial by trial, the losses of its kept epoch; `live` while training goes on."""
-        records: dict[int, TrialRecord] = {}
-        for stack in self.stacks:
-            outputs = self._kept_outputs(stack)
-            for trial in stack.trials:
-                records[trial] = self._record(stack, trial, outputs, live)
-        return [records[t] for t in range(len(self.plan.trials))]
-
-    @staticmethod
-    def _kept_outputs(stack: Stack) -> Tensor:
-        folds = stack.cohort.folds(range(len(stack.members)))
-        return stack.cohort.rows.unscaled(stack.kept.outputs, folds)
-
-    def _record(self, stack: Stack, trial: int, outputs: Tensor, live: bool) -> TrialRecord:
-        course, rows = stack.courses[trial], self.outer.validation_rows
-        members = [stack.members[p] for p in stack.places[trial]]
-        losses = {}
-        for p, m in zip(stack.places[trial], members, strict=True):
-            if m.fold >= len(rows):
-                continue
-            own = torch.from_numpy(rows[m.fold]).to(self.device)
-            targets = self.targets[self._target_start(m.fold) + own]
-            each = self.metric.per_row(outputs[p, : len(own)], targets, self.task)
-            losses[m.seed, m.fold] = each.double().cpu().numpy()
-        per_row, per_fold = row_losses(len(self.table.features), losses, rows, self.score_weights)
-        epoch = course.kept_epoch
-        if epoch == 0 and course.settings.epochs:
-            per_row = np.where(np.isnan(per_row), np.nan, np.inf)  # rows of no fold stay without a loss
-            per_fold = np.full_like(per_fold, np.inf)
-        so_far = f"{'in' if live else 'stopped at'} epoch {max(0, course.epoch)}"
-        first = 1 if course.settings.epochs else 0
-        return TrialRecord(
-            per_row, per_fold, epoch, course.ended or course.diverged or so_far,
-            parameters=stack.cohort.layout.size,
-            curve=self._by_seed(members, course.scores[first:]).mean(axis=1),
-            kept=max(0, epoch - first),
-            members=self._by_seed(members, course.scores[epoch : epoch + 1])[0],
-        )  # fmt: skip
-
-    def _by_seed(self, members: Sequence[Member], scores: Sequence[Sequence[float]]) -> np.ndarray:
-        """Lay out the mean losses of a trial's outer members at some epochs: `[epochs, seeds, folds]`."""
-        laid = np.full((len(scores), len(self.plan.seeds), len(self.outer)), np.nan)
-        for column, m in enumerate(members):
-            if m.fold < len(self.outer):
-                laid[:, self.plan.seeds.index(m.seed), m.fold] = [own[column] for own in scores]
-        return laid
-
-    def history(self) -> pl.DataFrame:
-        """Lay out every member's curves: one row per member and epoch.
-
-        Beside the losses and the score it has the learning rate at the epoch's end, and the shares of its steps
-        that were clipped or skipped, null where they could not be. With nested folds, `inner` counts the folds inside
-        the outer fold `fold` from 1, and is null for the outer members themselves.
-        """
-        notes = [(stack, own) for stack in self.stacks for own in stack.notes]
-        members = [stack.members[p] for stack, own in notes for p in own.places]
-        finish = self.metric.finish
-        return pl.DataFrame(
-            {
-                **member_columns(members),
-                **self._nested_columns(members),
-                "epoch": np.concatenate([own.epoch for _, own in notes]),
-                "training_loss": np.concatenate([own.training_loss for _, own in notes]),
-                "validation_loss": np.concatenate([own.validation_loss for _, own in notes]),
-                "score": [
-                    finish(x) if math.isfinite(x) else None for _, own in notes for x in own.score.tolist()
-                ],
-                **{name: pl.Series(_noted(name, [own for _, own in notes])).fill_nan(None) for name in NOTED},
-            },
-            schema_overrides={"score": pl.Float64, "epoch": pl.Int64},
-        )
-
-    def _nested_columns(self, members: Sequence[Member]) -> dict[str, pl.Series]:
-        """Name inner members as users see them: their outer fold, and which of the folds inside it."""
-        if self.folds.group is None:
-            return {}
-        group, number = self.folds.group, np.arange(len(self.folds))
-        first = np.searchsorted(group, group)  # groups rise
-        fold = np.where(group == 0, number, group - 1)
-        which = [m.fold for m in members]
-        inner = np.where(group == 0, 0, number - first + 1)[which]
-        return {
-            "fold": pl.Series(fold[which] + 1),
-            "inner": pl.Series([n or None for n in inner.tolist()], dtype=pl.Int64),
-        }
-
-    def overflowing(self) -> list[str]:
-        """Name the trials of which some member skipped every step of its last epoch, because float16 overflowed."""
-        stuck = set()
-        for stack in self.stacks:
-            for own in stack.notes:
-                skipped = own.others.get("skipped", np.zeros(len(own.places)))
-                for at in np.flatnonzero(skipped == 1):
-                    trial = stack.members[own.places[at]].trial
-                    if own.epoch[at] == stack.courses[trial].epoch:
-                        stuck.add(trial + 1)
-        return [
-            f"trial {t} learned nothing in the end: every step overflowed in float16" for t in sorted(stuck)
-        ]
-
-    def predictions(self) -> pl.DataFrame:
-        """Lay out the out-of-fold predictions of every member: one row per member and validation row."""
-        rows = self.outer.validation_rows
-        lengths = np.array([len(own) for own in rows])
-        parts = []
-        for stack in self.stacks:
-            outputs = self._kept_outputs(stack)
-            shown = natural if self.task.kind == "regression" else probabilities
-            places = self._outer_places(stack)
-            values = shown(outputs[places], self.task).cpu().numpy()
-            members = [stack.members[p] for p in places]
-            counts = lengths[[m.fold for m in members]]
-            own = np.arange(values.shape[1]) < counts[:, None]  # the others only fill up
-            ids = {n: np.repeat(v, counts) for n, v in member_columns(members).items()}
-            row = self.table.row[np.concatenate([rows[m.fold] for m in members])]
-            parts.append(pl.DataFrame({**ids, "row": row, **named_outputs(values[own], self.task)}))
-        return pl.concat(parts)
-
     def account(self) -> Account:
         """Say what became of the search."""
         return Account() if self.search is None else self.search.account(self.field.courses)
-
-    def models(self) -> list[Models]:
-        """Hand over the kept weights of the outer members; those inside their folds have done their service."""
-        models = []
-        for stack in self.stacks:
-            places = self._outer_places(stack)
-            parameters, buffers = stack.kept.parameters, stack.kept.buffers
-            if len(places) < len(stack.members):
-                parameters, buffers = parameters[places], {n: b[places] for n, b in buffers.items()}
-            members = [stack.members[p] for p in places]
-            models.append(Models(members, parameters.cpu(), {n: b.cpu() for n, b in buffers.items()}))
-        return models
-
-    def _outer_places(self, stack: Stack) -> list[int]:
-        return [p for p, m in enumerate(stack.members) if m.fold < len(self.outer)]
-
-    def outer_constants(self) -> tuple[Constants, tuple[Tensor, Tensor] | None]:
-        """Give what the outer folds learnt to prepare rows, and the shifts and scales of their targets."""
-        rows, own = self.stacks[0].cohort.rows, len(self.outer)
-        every = torch.arange(len(rows.scalings) * len(self.folds), device=self.device)
-        of_outer = every[every % len(self.folds) < own]
-        scale = rows.target_units()
-        return (
-            rows.constants.to("cpu").picked(of_outer.cpu()),
-            None if scale is None else (scale[0][:own], scale[1][:own]),
-        )
-
-
-def _noted(name: str, notes: Sequence[Notes]) -> np.ndarray:
-    return np.concatenate([own.others.get(name, np.full(len(own.places), np.nan)) for own in notes])
 
 
 PATIENCE = 2.0  # seconds after which a user wonders what is going on
@@ -531,23 +379,3 @@ def cautions(trials: Sequence[Settings], metric: Metric) -> list[str]:
     if any(s.schedule == "plateau" for s in trials):
         said.append("schedule plateau looks at validation rows: scores of its trials are a little too good")
     return said
-
-
-def member_columns(members: list[Member]) -> dict[str, list[int]]:
-    """Name members as users see them: trials and folds from 1, seeds as they are."""
-    return {
-        "trial": [m.trial + 1 for m in members],
-        "seed": [m.seed for m in members],
-        "fold": [m.fold + 1 for m in members],
-    }
-
-
-def named_outputs(values: np.ndarray, task: Task) -> dict[str, np.ndarray]:
-    """Name the columns of predictions `[rows, outputs]`: `prediction`, or a probability per class or label."""
-    if task.kind == "regression":
-        names = ["prediction"] if len(task.targets) == 1 else [f"prediction of {t}" for t in task.targets]
-    elif task.kind == "multilabel":
-        names = [f"probability of {t}" for t in task.targets]
-    else:
-        names = [f"probability of {c}" for c in task.classes[0]]
-    return {name: values[:, i] for i, name in enumerate(names)}

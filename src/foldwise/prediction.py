@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foldwise.collect import named_outputs
 from foldwise.data.weights import score_weights
 from foldwise.errors import DataError, PlanError, StoreError
-from foldwise.job import named_outputs
 from foldwise.judge.calibrate import UNCALIBRATED, Calibration, calibrate
 from foldwise.judge.conformal import intervals, prediction_sets, rank
 from foldwise.judge.heldout import HeldOut, Judges, held_out, in_time, judges_of, over_folds

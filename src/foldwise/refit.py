@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from foldwise import collect
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
 from foldwise.engine.links import Link
@@ -72,7 +73,7 @@ def train_on_all(
             hint="a smaller learning_rate, or clip_norm",
         )
     rows = stack.cohort.rows
-    [models] = job.models()
+    [models] = collect.models(job)
     return Refit(
         trial, course.kept_epoch, len(table.features), models, rows.constants.to("cpu"), rows.scalings,
         rows.target_units(),

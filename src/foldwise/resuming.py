@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from foldwise.data.table import open_again
+from foldwise.devices import device_of, dtype_of
 from foldwise.engine.links import Link
 from foldwise.engine.losses import OwnLoss
 from foldwise.engine.snapshot import restore
 from foldwise.errors import NetworkError, SettingsError, StoreError
+from foldwise.fitting import carry_out
 from foldwise.job import Job
 from foldwise.judge.metrics import metric_called
 from foldwise.keeping import Keeper, changed
@@ -23,7 +25,7 @@ from foldwise.store.environment import environment
 from foldwise.store.files import unfinished
 from foldwise.store.folder import read_description, read_openings
 from foldwise.store.origin import Asked, Origin
-from foldwise.study import Study, carry_out, device_of, dtype_of
+from foldwise.study import Study
 from foldwise.terminal import Display, default_display
 
 

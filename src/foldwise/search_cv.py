@@ -30,6 +30,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import Tensor
 
+from foldwise import collect
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
 from foldwise.data.target import Task
@@ -433,7 +434,9 @@ class Trained:
         template.task_, template.column_plan_ = table.task, table.columns
         diverged = {c.trial for c in job.field.courses if c.kept_epoch == 0 and c.settings.epochs}
         features = table.columns.encode(frame)
-        return cls(template, job, job.models(), features, [trials.index(s) for s in settings], diverged)
+        return cls(
+            template, job, collect.models(job), features, [trials.index(s) for s in settings], diverged
+        )
 
     def foretold(self, fold: int, rows: np.ndarray, X: Any) -> list[Foretold | None]:
         """Give what each candidate, trained on a fold, says of some rows; None where it diverged."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foldwise import collect
 from foldwise.checks.finding import Finding, Remedy, Tried
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
@@ -115,7 +116,7 @@ def _scores(
     )
     if not own.train(watch):
         raise KeyboardInterrupt
-    return [_finished(r.fold_losses, job.metric) for r in own.records()]
+    return [_finished(r.fold_losses, job.metric) for r in collect.records(own)]
 
 
 def _finished(losses: np.ndarray, metric: Metric) -> np.ndarray:

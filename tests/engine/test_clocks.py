@@ -14,6 +14,7 @@ from torch import Tensor
 
 import studies
 import zoo
+from foldwise import collect
 from foldwise.engine.interface import Engine
 from foldwise.engine.loop import Progress
 from foldwise.engine.members import tensors_of
@@ -222,18 +223,22 @@ def test_trials_that_join_are_as_if_they_had_been_there(chunk: int | None) -> No
     assert policy.seen[:4] == [[1, 1], [2, 2, 1], [3, 3, 2, 1, 0], [4, 4, 3, 2, 0]]
     assert [c.ended for c in joined.field.courses] == ["finished"] * 5
     keys = ["trial", "seed", "fold", "epoch"]
-    one, other = (j.history().sort(keys) for j in (together, joined))
+    one, other = (collect.history(j).sort(keys) for j in (together, joined))
     numbers = ["training_loss", "validation_loss", "score", "learning_rate"]
     assert one.select(keys).equals(other.select(keys))
     if chunk == 3:
         assert one.select(numbers).equals(other.select(numbers))
-        assert together.predictions().sort("trial", "row").equals(joined.predictions().sort("trial", "row"))
+        assert (
+            collect.predictions(together)
+            .sort("trial", "row")
+            .equals(collect.predictions(joined).sort("trial", "row"))
+        )
     else:
         for name in numbers:
             assert other[name].fill_null(0).to_list() == pytest.approx(
                 one[name].fill_null(0).to_list(), rel=1e-11, nan_ok=True
             )
-    records = [[(r.epoch, r.status) for r in j.records()] for j in (together, joined)]
+    records = [[(r.epoch, r.status) for r in collect.records(j)] for j in (together, joined)]
     assert records[0] == records[1]
     # progress knows of a trial as soon as it is there
     rows = sum(47 - n for n in (8, 12, 27))
@@ -259,9 +264,9 @@ def test_a_trial_that_is_stopped_keeps_its_best_and_costs_nothing_more() -> None
     assert made.train(seen.append)
     whole.train(studies.quiet)
     assert [c.ended for c in made.field.courses] == ["pruned: a test", "finished"]
-    assert made.records()[0].status == "pruned: a test"
-    assert made.history().filter(trial=1)["epoch"].max() == 2
-    assert made.history().filter(trial=2).equals(whole.history().filter(trial=2))
+    assert collect.records(made)[0].status == "pruned: a test"
+    assert collect.history(made).filter(trial=1)["epoch"].max() == 2
+    assert collect.history(made).filter(trial=2).equals(collect.history(whole).filter(trial=2))
     assert made.stacks[0].cohort.state.status.tolist() == [STOPPED] * 3 + [FINISHED] * 3
     rows = sum(47 - n for n in (8, 12, 27))
     assert seen[-1].rows_done == seen[-1].rows_total == (2 + 4) * rows
@@ -328,8 +333,8 @@ def test_broken_off_and_continued_is_never_broken_off(workers: int) -> None:
         assert same_bits(everything(one.engine), everything(other.engine))
         assert torch.equal(one.kept.parameters, other.kept.parameters)
     assert broken.policy == whole.policy  # which was asked after whole rounds alone
-    assert broken.history().equals(whole.history())
-    assert broken.predictions().equals(whole.predictions())
+    assert collect.history(broken).equals(collect.history(whole))
+    assert collect.predictions(broken).equals(collect.predictions(whole))
     assert seen[-1].rows_done == seen[-1].rows_total
 
 
@@ -372,7 +377,7 @@ def test_a_diverged_member_leaves_and_its_companions_go_on() -> None:
     made = studies.job(studies.table("binary"), "binary", [own, {**own, "learning_rate": 1e-4}], net=Fragile,
                        folds=studies.UNEQUAL, seeds=2, chunk=1)  # fmt: skip
     assert made.train(studies.quiet)
-    stack, history = made.stacks[0], made.history()
+    stack, history = made.stacks[0], collect.history(made)
     status = stack.cohort.state.status.tolist()
     gone = [p for p, s in enumerate(status) if s == DIVERGED and stack.members[p].trial == 0]
     others = [p for p in stack.places[0] if p not in gone]
@@ -394,7 +399,7 @@ def test_a_diverged_member_leaves_and_its_companions_go_on() -> None:
                         folds=studies.UNEQUAL, seeds=2, chunk=1)  # fmt: skip
     alone.train(studies.quiet)
     columns = ["seed", "fold", "epoch", "training_loss", "validation_loss", "score"]
-    assert alone.history().select(columns).equals(history.filter(trial=2).select(columns))
+    assert collect.history(alone).select(columns).equals(history.filter(trial=2).select(columns))
 
 
 # Early stopping
@@ -410,21 +415,21 @@ def test_a_trial_that_stops_early_is_the_same_trial_cut_at_that_epoch() -> None:
     course = stopping.field.courses[1]
     end = course.epoch
     assert course.ended == f"stopped early at epoch {end}: no better fold mean for 2 epochs"
-    assert stopping.records()[1].status == course.ended
+    assert collect.records(stopping)[1].status == course.ended
     assert end == course.best_epoch + 2 < 12
     cut = pl.col("epoch") <= end
     keys = ["trial", "seed", "fold", "epoch"]
-    one, other = (j.history().filter(pl.col("trial") == 2, cut).sort(keys) for j in (stopping, whole))
+    one, other = (collect.history(j).filter(pl.col("trial") == 2, cut).sort(keys) for j in (stopping, whole))
     assert one.equals(other)
-    assert stopping.history().filter(trial=2)["epoch"].max() == end
+    assert collect.history(stopping).filter(trial=2)["epoch"].max() == end
     # what it kept is what the whole trial had kept by then
     until = job([trials[0], {**bad, "early_stopping": 0}], seeds=2, policy=Later(stop={end: {1: "cut"}}))
     until.train(studies.quiet)
     assert torch.equal(stopping.stacks[0].kept.parameters, until.stacks[0].kept.parameters)
     assert torch.equal(stopping.stacks[0].kept.outputs, until.stacks[0].kept.outputs)
-    assert stopping.records()[1].epoch == until.records()[1].epoch == course.best_epoch
+    assert collect.records(stopping)[1].epoch == collect.records(until)[1].epoch == course.best_epoch
     # companions do not notice
-    assert stopping.history().filter(trial=1).equals(whole.history().filter(trial=1))
+    assert collect.history(stopping).filter(trial=1).equals(collect.history(whole).filter(trial=1))
     mine = stopping.stacks[0].places[0]
     states = [j.stacks[0].cohort.state.parameters[j.stacks[0].places[0]] for j in (stopping, whole)]
     assert len(mine) == 6

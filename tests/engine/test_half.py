@@ -10,6 +10,7 @@ import torch
 
 import studies
 import zoo
+from foldwise import collect
 from foldwise.engine.half import GROWTH_INTERVAL, SCALING, rescale
 from foldwise.engine.stacked.engine import StackedEngine
 from foldwise.errors import SettingsError
@@ -120,10 +121,12 @@ def test_the_share_of_skipped_steps_is_in_the_history() -> None:
         dtype=torch.float32,
     )
     job.train(studies.quiet)
-    first = job.history().filter(trial=1, epoch=1)
+    first = collect.history(job).filter(trial=1, epoch=1)
     assert first["skipped"].min() > 0
     assert first["clipped"].max() > 0
-    assert job.history().filter(trial=2)["skipped"].null_count() == len(job.history().filter(trial=2))
+    assert collect.history(job).filter(trial=2)["skipped"].null_count() == len(
+        collect.history(job).filter(trial=2)
+    )
 
 
 def test_a_member_that_recovers_from_overflows_has_not_diverged() -> None:
@@ -131,10 +134,10 @@ def test_a_member_that_recovers_from_overflows_has_not_diverged() -> None:
     trial = {"precision": "float16", "loss_scale": 2.0**21, "batch_size": 1000, "epochs": 12}
     job = studies.job(studies.table("multiclass"), "multiclass", [trial], dtype=torch.float32)
     job.train(studies.quiet)
-    history = job.history()
+    history = collect.history(job)
     assert history.filter(epoch=1)["skipped"].to_list() == [1, 1, 1]
     assert history.filter(epoch=12)["skipped"].to_list() == [0, 0, 0]
-    assert job.records()[0].status == "finished"
+    assert collect.records(job)[0].status == "finished"
 
 
 def test_half_precision_of_doubles_is_refused() -> None:
@@ -187,7 +190,7 @@ def test_shares_of_clipped_steps_are_of_the_steps_of_one_epoch() -> None:
     trials = [{"clip_norm": 1e-9, "accumulation": 2, "batch_size": 8}]
     job = studies.job(studies.table("multiclass"), "multiclass", trials)
     job.train(studies.quiet)
-    history = job.history()
+    history = collect.history(job)
     assert history.filter(history["epoch"] > 0)["clipped"].to_list() == [1.0] * 9
 
 
@@ -195,4 +198,6 @@ def test_a_trial_that_overflows_to_the_end_is_named() -> None:
     trials = [{"precision": "float16", "loss_scale": 2.0**100}, {"precision": "float16"}]
     job = studies.job(studies.table("multiclass"), "multiclass", trials, dtype=torch.float32)
     job.train(studies.quiet)
-    assert job.overflowing() == ["trial 1 learned nothing in the end: every step overflowed in float16"]
+    assert collect.overflowing(job) == [
+        "trial 1 learned nothing in the end: every step overflowed in float16"
+    ]

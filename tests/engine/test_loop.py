@@ -13,6 +13,7 @@ import torch
 
 import studies
 import zoo
+from foldwise import collect
 from foldwise.data.folds import make_folds
 from foldwise.engine.loop import Interrupt, Progress
 from foldwise.engine.pace import Pace
@@ -67,7 +68,7 @@ def test_the_kept_epoch_is_the_best_of_the_mean_over_folds_and_seeds(task: str) 
 
 
 def test_a_score_of_an_epoch_is_that_of_its_rows(finished: Job) -> None:
-    last = finished.history().filter(trial=1, seed=0, fold=3, epoch=8)["score"].item()
+    last = collect.history(finished).filter(trial=1, seed=0, fold=3, epoch=8)["score"].item()
     stack = finished.stacks[0]
     place = next(p for p, m in enumerate(stack.members) if (m.trial, m.seed, m.fold) == (0, 0, 2))
     outputs = zoo.outputs(stack.engine, [place])[0]
@@ -102,7 +103,7 @@ def test_an_untrained_network_is_never_kept(finished: Job) -> None:
 
 
 def test_the_history_has_a_line_for_each_member_and_epoch(finished: Job) -> None:
-    lines = finished.history().group_by("trial", "seed", "fold").agg(pl.col("epoch").sort())
+    lines = collect.history(finished).group_by("trial", "seed", "fold").agg(pl.col("epoch").sort())
     assert lines.height == 18
     for line in lines.iter_rows(named=True):
         assert line["epoch"] == list(range(LEARNING[line["trial"] - 1]["epochs"] + 1))
@@ -179,7 +180,7 @@ def test_a_trial_that_diverges_late_keeps_its_good_epochs() -> None:
 
 def test_a_trial_that_is_done_keeps_its_predictions_while_others_go_on(finished: Job) -> None:
     assert (
-        finished.predictions().select(pl.selectors.starts_with("probability").is_finite().all()).row(0)
+        collect.predictions(finished).select(pl.selectors.starts_with("probability").is_finite().all()).row(0)
         == (True,) * 3
     )
 
@@ -225,7 +226,7 @@ def test_an_interrupt_keeps_everything_finished_so_far(at: int, finished: Job) -
     made = interrupted(at)
     assert made.interrupted
     assert any("interrupted" in w for w in made.warnings)
-    whole = finished.history()
+    whole = collect.history(finished)
     columns = ["trial", "seed", "fold", "epoch", "score"]
     so_far = whole.filter(pl.col("epoch") <= at).select(columns)
     assert made.history["epoch"].max() == at
@@ -303,7 +304,7 @@ def test_the_rate_in_the_history_is_the_one_that_the_epoch_used() -> None:
     }
     job = studies.job(studies.table("multiclass"), "multiclass", [trial])
     job.train(studies.quiet)
-    history, rows = job.history().sort("epoch", "fold"), job.folds.validation.sum(axis=1)
+    history, rows = collect.history(job).sort("epoch", "fold"), job.folds.validation.sum(axis=1)
     loss = history["validation_loss"].to_numpy().reshape(7, 3) @ rows / rows.sum()
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=8.0)
     watching = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
@@ -321,12 +322,14 @@ def test_the_history_has_the_rate_of_an_epochs_last_step() -> None:
     job.train(studies.quiet)
     for epoch in (1, 2, 3):
         rate = 0.1 * (1 + np.cos(np.pi * (epoch - 1) / 3)) / 2
-        assert job.history().filter(epoch=epoch)["learning_rate"].to_list() == pytest.approx([rate] * 3)
+        assert collect.history(job).filter(epoch=epoch)["learning_rate"].to_list() == pytest.approx(
+            [rate] * 3
+        )
 
 
 def test_label_noise_is_in_training_alone() -> None:
     trials = [{"epochs": 1}, {"epochs": 1, "label_noise": 0.9}]
     job = studies.job(studies.table("multiclass"), "multiclass", trials)
     job.train(studies.quiet)
-    untrained = job.history().filter(epoch=0).sort("trial", "fold")["validation_loss"].to_list()
+    untrained = collect.history(job).filter(epoch=0).sort("trial", "fold")["validation_loss"].to_list()
     assert untrained[:3] == untrained[3:]

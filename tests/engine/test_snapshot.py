@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import studies
 import zoo
+from foldwise import collect
 from foldwise.engine.loop import Interrupted
 from foldwise.engine.snapshot import Snapshot, restore, snapshot
 from foldwise.engine.stack import Stack
@@ -167,8 +168,8 @@ def same(one: Job, other: Job) -> None:
             assert a.dtype == b.dtype
             assert torch.equal(a.nan_to_num(7.5), b.nan_to_num(7.5)), name
     assert [repr(c) for c in other.field.courses] == [repr(c) for c in one.field.courses]
-    assert other.history().equals(one.history())
-    assert other.predictions().equals(one.predictions())
+    assert collect.history(other).equals(collect.history(one))
+    assert collect.predictions(other).equals(collect.predictions(one))
 
 
 def through_files(job: Job, folder: Path, fresh: Job) -> Job:

@@ -19,9 +19,10 @@ import studies
 from foldwise import asking, cli
 from foldwise.cli_ask import declared
 from foldwise.errors import FoldwiseError, SettingsError, StoreError
+from foldwise.fitting import fit
 from foldwise.questions import QUESTIONS
 from foldwise.questions.subject import options_of
-from foldwise.study import Study, fit
+from foldwise.study import Study
 
 QUICK: dict[str, dict[str, Any]] = {
     "learning_curve": {"sizes": [0.2, 0.5, 1.0], "repeats": 1},
