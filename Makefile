@@ -20,7 +20,7 @@ BENCH_PIP := $(BENCH)/bin/python -m pip install --disable-pip-version-check --qu
 # Nobody else may have forced an old BLAS kernel or a number of threads.
 ALONE := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE -u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS -u MKL_NUM_THREADS
 
-.PHONY: help demo test test-fast lint format install browser bench clean
+.PHONY: help demo test test-fast lint format install browser bench bench-faults clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make lint        format, lint, types and layers"
 	@echo "make format      write the code in the one format"
 	@echo "make bench       measure everything next to its peers and write the tables; QUICK=1 only shows that it works"
+	@echo "make bench-faults  plant faults and healthy controls, and write down what the checks find; QUICK=1 as above"
 	@echo "make install     only set up $(VENV)"
 	@echo "make clean       remove $(VENV) and caches"
 
@@ -77,6 +78,9 @@ browser:
 
 bench: $(BENCH_READY)
 	$(ALONE) $(BENCH)/bin/python -m benchmarks.run $(if $(QUICK),--quick)
+
+bench-faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults.run $(if $(QUICK),--quick)
 
 $(BENCH_READY): pyproject.toml constraints.txt | $(READY)
 	@$(BENCH)/bin/python -m pip --version >/dev/null 2>&1 || \

@@ -142,18 +142,21 @@ class Recorder:
         self.met: list[tuple[str, str, int]] = []
         self.numbers: list[Tensor] = []
         self.gradients: dict[int, Tensor] = {}
-        self.known: set[int] = set()
+        self.known: dict[int, Tensor] = {}  # held, so that no other gets the same number
 
     def _hook(self, name: str) -> Callable[..., None]:
         def measured(layer: nn.Module, given: tuple[Any, ...], out: Any) -> None:
             with torch.no_grad():
                 first = given[0] if given and isinstance(given[0], Tensor) else None
-                if first is not None and self.met and id(first) not in self.known and _has_matrix(layer):
-                    self._note(name, FUNCTIONAL, first, 1 if _convolves(layer) else -1)
+                if (
+                    first is not None
+                    and self.met
+                    and id(first) not in self.known
+                    and first.is_floating_point()
+                ):
+                    self._note(f"before {name}", FUNCTIONAL, first, _axis(layer, first))
                 if isinstance(out, Tensor) and out.is_floating_point():
-                    self._note(
-                        name, type(layer).__name__, out, 1 if out.ndim >= 3 and _channels_first(layer) else -1
-                    )
+                    self._note(name, type(layer).__name__, out, _axis(layer, out))
 
         return measured
 
@@ -162,7 +165,7 @@ class Recorder:
         units = out.detach().movedim(axis, -1).flatten(0, -2)
         self.met.append((name, kind, units.shape[-1]))
         self.numbers.append(_measured(units.double(), kind))
-        self.known.add(id(out))
+        self.known[id(out)] = out
         if out.requires_grad:
 
             def came_back(gradient: Tensor) -> None:
@@ -278,16 +281,10 @@ def _bounds_of(units: Tensor) -> tuple[float, float] | None:
     return (0.0, 1.0) if low > 0 and high <= 1 else None
 
 
-def _has_matrix(layer: nn.Module) -> bool:
-    return any(p.ndim >= 2 for p in layer.parameters(recurse=False))
-
-
-def _convolves(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-
-
-def _channels_first(layer: nn.Module) -> bool:
-    return not isinstance(layer, nn.Linear | nn.LayerNorm | nn.Embedding)
+def _axis(layer: nn.Module, values: Tensor) -> int:
+    """Say which axis counts the units: channels, where there are more axes and the layer is not one of the last."""
+    last = isinstance(layer, nn.Linear | nn.LayerNorm | nn.Embedding)
+    return 1 if values.ndim >= 3 and not last else -1
 
 
 @contextmanager

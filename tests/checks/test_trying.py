@@ -1,0 +1,84 @@
+"""Remedies are trained, and what is said of them is what they did; looking changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import foldwise
+from foldwise.checks.finding import Finding, Remedy
+from foldwise.engine.album import WANTED, Album, Picture, wanted
+from foldwise.store.findings import findings_as_plain, findings_from_plain
+from foldwise.terminal import Display
+
+BROKEN = {"width": 8, "depth": 1, "epochs": 6, "learning_rate": 30.0, "optimizer": "sgd", "network": "mlp"}
+
+
+@pytest.fixture(scope="module")
+def study() -> foldwise.Study:
+    return foldwise.fit(example="iris", search={**BROKEN, "width": [8]}, folds=3, display=Display())
+
+
+def test_a_remedy_scores_what_a_study_with_it_scores(study: foldwise.Study) -> None:
+    (found,) = [f for f in study.findings if f.code == "dead-units"]
+    tried = found.tried[0]
+    assert tried.settings == {"learning_rate": 3.0}
+    again = foldwise.fit(
+        example="iris", search={**BROKEN, **tried.settings}, folds=3, display=Display(), checks=False
+    )
+    result = next(r for r in again.results if r.settings.network == "mlp")
+    assert tried.after == pytest.approx(np.mean(result.fold_scores))
+    before = next(r for r in study.results if r.number == found.trials[0])
+    assert tried.before == pytest.approx(np.mean(before.fold_scores))
+    assert tried.better_in == sum(a > b for a, b in zip(result.fold_scores, before.fold_scores, strict=True))
+
+
+def test_looking_changes_nothing(study: foldwise.Study) -> None:
+    blind = foldwise.fit(
+        example="iris", search={**BROKEN, "width": [8]}, folds=3, display=Display(), checks=False
+    )
+    assert blind.findings == []
+    assert blind.history.equals(study.history)
+    assert all((a.parameters == b.parameters).all() for a, b in zip(blind.models, study.models, strict=True))
+
+
+def test_without_remedies_nothing_is_tried() -> None:
+    found = foldwise.fit(example="iris", search=BROKEN, folds=3, display=Display(), remedies=False).findings
+    assert found
+    assert not any(f.tried for f in found)
+
+
+def test_findings_come_back_from_plain_values(study: foldwise.Study) -> None:
+    lost = [replace(f, tried=tuple(replace(t, after=float("nan")) for t in f.tried)) for f in study.findings]
+    written = findings_as_plain(study.findings)
+    assert findings_as_plain(findings_from_plain(written)) == written
+    for one in findings_as_plain(lost):
+        for tried in one["tried"]:
+            tried["after"] = None
+        (back,) = findings_from_plain([one])
+        assert all(np.isnan(t.after) for t in back.tried)
+
+
+def test_what_can_be_done_by_hand_only_is_not_tried() -> None:
+    assert Remedy("read the table once more").by_hand
+    assert not Remedy("smaller rate", {"learning_rate": 0.1}).by_hand
+    assert Finding("dead-units", "hint", "x").suggested is None
+
+
+def test_an_album_lets_every_other_epoch_go_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from foldwise.engine import album as module
+
+    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    album = Album()
+    for epoch in WANTED[:9]:
+        album.add(0, Picture(epoch, epoch, torch.zeros(4), {}))
+    album.refresh([])
+    kept = [p.epoch for p in album.of(0)]
+    assert kept == [0, 2, 5, 13, 34]
+    assert album.bytes == sum(p.bytes for p in album.of(0))
+    assert wanted(13)
+    assert not wanted(14)
