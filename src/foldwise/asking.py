@@ -31,7 +31,7 @@ def ask_table(question: str, data: Any = None, y: Any = None, *, settings: Any =
     """
     ours = {name: value for name, value in given.items() if name not in inspect.signature(fit).parameters}
     ours |= {name: given[name] for name in SHARED.get(question, ()) if name in given}
-    theirs = {name: value for name, value in given.items() if name not in ours}
+    theirs = {"checks": False, **{name: value for name, value in given.items() if name not in ours}}
     study = fit(data, y, search=settings, **theirs)
     again = None if data is None else data if y is None else (data, y)
     return study.ask(question, _asked(study) if settings is not None else None, again, **ours)

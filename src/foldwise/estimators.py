@@ -233,7 +233,7 @@ class _NetEstimator(BaseEstimator):
             frame, target=targets, search=search, net=self.net, loss=None if self.loss == "auto" else self.loss,
             links=self.links, seeds=self.seeds, seed=self._seed(), weights=weights, columns=self.kinds(frame),
             engine=self.engine, device=self.device, dtype=self.dtype, display=Display(), command=f"{self!r}.fit",
-            **asked, **named, **self.learnt(),
+            remedies=False, **asked, **named, **self.learnt(),
         )  # fmt: skip
         self.refit_ = None
         if self.final == "refit":
