@@ -94,3 +94,8 @@ class Finding:
         """Give the remedy that helped most; None when none did."""
         helped = [t for t in self.tried if t.helps]
         return min(helped, key=lambda t: (t.p is None, t.p or 0.0)) if helped else None
+
+    def __str__(self) -> str:
+        from foldwise.checks.telling import sentences  # which writes findings, and so knows them
+
+        return " ".join(sentences(self))

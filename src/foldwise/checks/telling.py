@@ -1,0 +1,84 @@
+"""Findings in words, the same in the terminal, the report and Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from foldwise.checks import CHECKS
+from foldwise.checks.finding import Finding, Tried
+from foldwise.judge.verdict import decimals
+
+SAID = {"sure": "sure", "likely": "likely", "hint": "a hint"}
+
+
+def heading(finding: Finding) -> str:
+    """Name a finding, the trials that it concerns, and how sure it is.
+
+    >>> heading(Finding("dead-units", "likely", "…", trials=(4, 9)))
+    'dead-units (trials 4, 9; likely)'
+    """
+    numbers = ", ".join(map(str, finding.trials))
+    trials = f"trial{'s' if len(finding.trials) > 1 else ''} {numbers}; " if numbers else ""
+    return f"{finding.code} ({trials}{SAID[finding.sure]})"
+
+
+def outcome(tried: Tried) -> str:
+    """Say what a remedy did: the score with it and without it, in how many folds it was better, and whether it helps.
+
+    >>> outcome(Tried("clip norm 1", {}, 0.52, 0.31, 0.03, 0.02, 5, 5, 0.001, True))
+    'clip norm 1 → 0.310 ± 0.020 (was 0.520 ± 0.030, better in 5 of 5 folds)'
+    """
+    if not math.isfinite(tried.after):
+        return f"{tried.what} → diverged"
+    after, before = _score(tried.after, tried.after_deviation), _score(tried.before, tried.before_deviation)
+    was = f"was {before}" if math.isfinite(tried.before) else "had diverged"
+    if tried.aim == "honest":
+        return f"{tried.what} → {after} ({was}): the score to believe"
+    better = "" if tried.p is None else f", better in {tried.better_in} of {tried.folds} folds"
+    return f"{tried.what} → {after} ({was}{better}){'' if tried.helps else ': no gain beyond the noise'}"
+
+
+def _score(mean: float, deviation: float) -> str:
+    known = math.isfinite(deviation) and deviation > 0
+    digits = decimals(mean, mean - deviation, mean + deviation) if known else decimals(mean, 0, 0)
+    return f"{mean:,.{digits}f} ± {deviation:,.{digits}f}" if known else f"{mean:,.{digits}f}"
+
+
+def advice(finding: Finding) -> str:
+    """Say what is suggested: the remedy that helped most; without one, what is left to do by hand."""
+    if (best := finding.suggested) is not None:
+        return f"Suggested: {best.what}."
+    by_hand = [r.what for r in finding.remedies if r.by_hand]
+    untried = [
+        r.what for r in finding.remedies if not r.by_hand and r.what not in {t.what for t in finding.tried}
+    ]
+    left = " or ".join([*untried, *by_hand])
+    if finding.tried:
+        return f"None of them helped{f'; not tried: {left}' if left else ''}."
+    return f"To do: {left}." if left else ""
+
+
+def sentences(finding: Finding) -> list[str]:
+    """Say all that is known of a finding: evidence, what was tried, what is suggested, what it explains."""
+    said = [f"{heading(finding)} — {finding.evidence}."]
+    if finding.tried:
+        said.append(f"Tried: {'; '.join(map(outcome, finding.tried))}.")
+    said += [text for text in (advice(finding),) if text]
+    if finding.symptoms:
+        said.append(f"It explains {', '.join(dict.fromkeys(finding.symptoms))} too.")
+    return said
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Say in one line how many alarms and hints there are.
+
+    >>> summary([])[:21]
+    'checks: nothing found'
+    """
+    alarms = sum(f.alarm for f in findings)
+    if not findings:
+        return f"checks: nothing found ({len(CHECKS)} looked)"
+    hints = len(findings) - alarms
+    counted = [f"{n} {what}{'s' if n > 1 else ''}" for n, what in ((alarms, "alarm"), (hints, "hint")) if n]
+    return f"checks: {' and '.join(counted)}; `foldwise explain CODE` says more"
