@@ -147,7 +147,7 @@ class Study:
     def leaderboard(self) -> pl.DataFrame:
         """The trials in order of their scores; `low` and `high` bound a trial's score as if it had not been chosen.
 
-        `recommended` is the simplest of the first and those tied with it: fewest parameters, then fewest epochs.
+        `recommended` is the first, or of those tied with it the one that has fewer parameters than it, and the fewest.
         """
         shown = (
             "place",

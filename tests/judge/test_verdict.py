@@ -286,10 +286,20 @@ def test_the_simplest_of_the_tied_is_recommended() -> None:
     records[3] = sized(losses[3], folds, 1000)
     results, headline = judge(TRIALS, records, folds, METRICS["rmse"], "price")
     assert [r.number for r in results if r.recommended] == [3]
-    assert "it is also the simplest" in headline.how
-    records[3] = sized(losses[3], folds, 900, epoch=2)
-    results, _ = judge(TRIALS, records, folds, METRICS["rmse"], "price")
-    assert [r.number for r in results if r.recommended] == [4]  # as many parameters, and fewer epochs
+    assert "none is simpler" in headline.how
+
+
+def test_no_twin_of_the_same_size_is_recommended() -> None:
+    folds, losses = make_folds(40, 4), drawn()
+    losses[1] = losses[3] + 0.001
+    for sizes, expected in (((1, 900, 900, 900), 3), ((1, 100, 900, 100), 4)):
+        records = [
+            sized(own, folds, size, epoch=3 - place % 3)
+            for place, (own, size) in enumerate(zip(losses, sizes, strict=True))
+        ]
+        results, _ = judge(TRIALS, records, folds, METRICS["rmse"], "price")
+        assert [r.number for r in results if r.tied] == [4, 2]
+        assert [r.number for r in results if r.recommended] == [expected]  # the best of the smallest
 
 
 def test_looks_are_trials_times_epochs() -> None:

@@ -293,13 +293,13 @@ def plain_baselines(results: Sequence[TrialResult]) -> list[Baseline]:
 
 
 def _recommend(results: list[TrialResult]) -> list[TrialResult]:
-    """Mark the simplest of the first and those tied with it: the fewest parameters, then the fewest epochs.
+    """Mark the smallest of the trials tied with the first that has fewer parameters than it, else the first.
 
-    The one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984), with the test between trials in place of the
+    Of several equally small ones, the best: a twin of the same size is no simpler, and looks worse. The one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984), with the test between trials in place of the
     standard error.
     """
     among = [r for r in results if r.place == 1 or r.tied]
-    simplest = min(among, key=lambda r: (r.parameters, r.epoch, r.place))
+    simplest = min(among, key=lambda r: (r.parameters, r.place))
     return [replace(r, recommended=r is simplest) for r in results]
 
 
@@ -429,7 +429,7 @@ def _said_of_simplest(results: Sequence[TrialResult]) -> str:
     if not tied or simplest is None:
         return ""
     if simplest.place == 1:
-        return f"Of it and the {len(tied)} tied with it, it is also the simplest."
+        return f"Of the {len(tied)} tied with it, none is simpler."
     size = f"{simplest.parameters:,} parameter{'s' * (simplest.parameters != 1)}"
     return (
         f"Of it and the {len(tied)} tied with it, trial {simplest.number} ({simplest.name}; {size}) is the simplest, "
