@@ -230,6 +230,14 @@ def test_it_says_what_was_done(temperature: float, words: str) -> None:
     assert "left as they are" in found("binary", *drawn("binary", 60)).sentence
 
 
+def test_a_calibration_is_printed_in_a_few_words() -> None:
+    ours = found("binary", *drawn("binary", 3000, 2.0))
+    assert len(ours.before) > 1
+    assert str(ours) == ours.sentence
+    assert repr(ours).startswith("Calibration(method=")
+    assert len(repr(ours)) < 250
+
+
 def test_the_sentence_names_no_error_that_grew() -> None:
     ours = Calibration("temperature", 500, (0.4, 0.39), (0.010, 0.015), (), (), 0.8)
     assert ours.sentence.endswith("the cross-entropy falls from 0.400 to 0.390.")

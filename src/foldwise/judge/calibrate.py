@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -57,10 +57,13 @@ class Calibration:
     rows: int
     loss: tuple[float, float]
     error: tuple[float, float]
-    before: tuple[Bin, ...]
-    after: tuple[Bin, ...]
+    before: tuple[Bin, ...] = field(repr=False)
+    after: tuple[Bin, ...] = field(repr=False)
     temperature: float = 1.0
-    steps: tuple[Steps, ...] = ()
+    steps: tuple[Steps, ...] = field(default=(), repr=False)
+
+    def __str__(self) -> str:
+        return self.sentence
 
     def applied(self, probabilities: Float[np.ndarray, "*axes outputs"], kind: str) -> np.ndarray:
         """Correct probabilities of a task of this kind; last axis: one per class, or per label."""
