@@ -276,7 +276,9 @@ def test_predictions_go_to_stdout_as_csv(run: Run, place: Path) -> None:
     said = run("predict", place / "run", place / "new.csv")
     assert said.code == 0
     assert said.err == ""
-    assert pl.read_csv(said.out.encode())["prediction"].len() == 4
+    table = pl.read_csv(said.out.encode())
+    assert table.columns == ["row", "prediction", "spread"]
+    assert table["row"].to_list() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("name", "read"), [("p.csv", pl.read_csv), ("p.parquet", pl.read_parquet)])

@@ -86,7 +86,9 @@ def test_the_worst_rows_are_ranked_on_the_scale_that_is_learned_and_shown_in_uni
     in_units = np.argsort(-np.abs(truth - said.drop("row").to_numpy()[:, 0]))[:10]
     assert order.tolist() != in_units.tolist()
     assert float(study.worst_rows[0]["truth"]) == pytest.approx(truth[order[0]])
-    assert float(study.worst_rows[0]["prediction"]) == pytest.approx(said.drop("row")[int(order[0]), 0], rel=1e-3)
+    assert float(study.worst_rows[0]["prediction"]) == pytest.approx(
+        said.drop("row")[int(order[0]), 0], rel=1e-3
+    )
     assert study.worst_rows[0]["loss"] == pytest.approx(off[order[0]])
     assert "0.69 is a factor of 2" in render(content_of(study))
     assert "0.69 is a factor of 2" not in render(content_of(made("regression")))

@@ -18,7 +18,7 @@ from foldwise import outcome, prediction, recall
 from foldwise.checks.finding import Finding
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
-from foldwise.data.table import Source, Table, read_again
+from foldwise.data.table import Source, Table
 from foldwise.data.target import Task
 from foldwise.data.weights import Weighting
 from foldwise.devices import device_of, engine_called
@@ -219,15 +219,7 @@ class Study:
         """
         for caution in prediction.cautions(self, interval):
             warnings.warn(caution, stacklevel=2)
-        needed = {column.name for column in self.columns.columns if column.role == "feature"}
-        frame = read_again(
-            new,
-            self.source,
-            lambda table: needed <= {*table.columns},
-            separator=separator,
-            encoding=encoding,
-            header=header,
-        )
+        frame = prediction.read_new(self, new, separator=separator, encoding=encoding, header=header)
         return prediction.predict(self, frame, trial, interval, calibrated, model)
 
     def refit(
