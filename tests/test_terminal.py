@@ -129,6 +129,13 @@ def table() -> pl.DataFrame:
     )
 
 
+def test_a_remark_stands_below_the_columns_also_of_a_wide_table() -> None:
+    cells = [*map(str, range(30)), "3o"]
+    wide = {f"n{i}": [float(k) for k in range(31)] for i in range(40)}
+    said = shown_columns(pl.DataFrame({"typed": cells, **wide, "price": [float(k % 7) for k in range(31)]}))
+    assert "look at it: column `typed` looks like numbers but for '3o' in row 30" in " ".join(said.split())
+
+
 def shown_columns(table: pl.DataFrame, width: int = 120) -> str:
     plan = plan_columns(table, targets=["price"])
     return text_of(columns_table(plan.columns, len(plan.features), width), width)

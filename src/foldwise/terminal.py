@@ -194,7 +194,12 @@ def columns_table(columns: Sequence[Column], features: int, width: int) -> Rende
             _count(c.distinct),
             _aside(c),
         )
-    return Group(_dim(f"{len(columns):,} columns → {_plural(features, 'feature')}"), table)
+    remarks = [
+        Text("look at it: ", style="yellow").append(visible(c.remark), style="default")
+        for c in columns
+        if c.remark
+    ]
+    return Group(_dim(f"{len(columns):,} columns → {_plural(features, 'feature')}"), table, *remarks)
 
 
 def _aside(column: Column) -> Text:

@@ -189,7 +189,7 @@ def open_table(
     )
     row, own = frame[ROW].to_numpy().astype(np.int64), even(frame[WEIGHT].to_numpy(writable=True))
     frame = frame.drop(ROW, WEIGHT)
-    plan = plan_columns(frame, targets=targets, roles=roles, overrides=overrides)
+    plan = plan_columns(frame, targets=targets, roles=roles, overrides=overrides, places=row)
     if sealed is not None:
         _refuse_unfit(sealed, found, plan)
     by_role = {role: _cells(frame, name) for name, role in roles.items() if role != "weight"}
