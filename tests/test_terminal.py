@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+import foldwise
+import studies
 from foldwise.data.columns import plan_columns
 from foldwise.engine.loop import PlanSummary, Progress, Standing
 from foldwise.judge.nested import Choice, Nested
@@ -167,6 +169,27 @@ def test_missing_cells_are_counted(table: pl.DataFrame) -> None:
 
 
 # The plan
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, "log-RMSE is the deviation of logarithms"),
+        ({"metric": "mae"}, "mean absolute error is in units of `income`"),
+        ({"log_target": False}, "note RMSE is in units of `income`"),
+    ],
+)
+def test_the_plan_says_what_is_learned_and_the_units_of_the_score(
+    asked: dict[str, Any], expected: str
+) -> None:
+    screen = console(120)
+    foldwise.fit(
+        studies.table("log regression"), target="income", search={"width": 2, "epochs": 1}, folds=2,
+        display=TerminalDisplay(screen), checks=False, **asked,
+    )  # fmt: skip
+    said = " ".join(text_of(screen).split())
+    assert expected in said
+    assert ("what is learned is the logarithm of `income`" in said) == asked.get("log_target", True)
 
 
 def test_the_plan_says_members_cost_and_notes() -> None:

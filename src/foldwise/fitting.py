@@ -22,7 +22,7 @@ from foldwise.engine.losses import OwnLoss
 from foldwise.errors import PlanError
 from foldwise.examine import examined
 from foldwise.job import Job
-from foldwise.judge.metrics import choose_metric
+from foldwise.judge.metrics import choose_metric, scale_of
 from foldwise.judge.verdict import judge
 from foldwise.keeping import Keeper, origin_of
 from foldwise.live import LivePage
@@ -184,7 +184,7 @@ def fit(
     )  # fmt: skip
     job.rehearse()
     summary = job.summary(display.wait)
-    display.plan(summary)
+    display.plan(replace(summary, notes=(*scale_of(chosen, table.task), *summary.notes)))
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
     origin = origin_of(job, summary, command, checks, remedies)
     keeper = Keeper(job, origin, folder, display.warn, wanted=checkpoint)
