@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from foldwise import collect, outcome, prediction
-from foldwise.data.folds import Folds, make_folds
+from foldwise.data.folds import Folds, make_folds, refuse_impossible
 from foldwise.data.nest import nest
 from foldwise.data.table import Table, is_path, open_table, read_source
 from foldwise.devices import device_of, dtype_of, engine_called
@@ -159,6 +159,7 @@ def fit(
     folder = claim(out, overwrite) if out is not None else None
     reading = {"separator": separator, "encoding": encoding, "header": header}
     _refuse_useless_folds(folds, holdout=holdout, fold_column=fold_column)
+    refuse_impossible(folds, repeats=repeats, seeds=seeds, holdout=holdout, test=test)
     frame, targets, source = read_source(data, y, target, example, reading)
     table = open_table(
         frame, targets, source, task=task, log_target=log_target, columns=columns, drop=drop, test=test, seed=seed,

@@ -254,8 +254,14 @@ def _weighted(frame: pl.DataFrame, weights: Any) -> pl.DataFrame:
 
 
 def _overrides(frame: pl.DataFrame, columns: Mapping[str, Any], drop: Sequence[str]) -> dict[str, Any]:
-    kinds = dict(zip(find_columns(frame, columns, what="column to override"), columns.values(), strict=True))
-    dropped = find_columns(frame, drop, what="column to override")
+    kinds = dict(
+        zip(
+            find_columns(frame, columns, what="column to give a kind (--column)"),
+            columns.values(),
+            strict=True,
+        )
+    )
+    dropped = find_columns(frame, drop, what="column to drop (--drop)")
     if both := [name for name in dropped if name in kinds]:
         raise DataError(
             f"{listed(both)} is to be dropped and is given a kind, {kinds[both[0]]}.",
