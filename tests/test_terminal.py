@@ -19,11 +19,13 @@ from foldwise.data.columns import plan_columns
 from foldwise.engine.loop import PlanSummary, Progress, Standing
 from foldwise.judge.nested import Choice, Nested
 from foldwise.plans.strategy import Account
+from foldwise.store.answers import Answer, Picture
 from foldwise.terminal import (
     LEADERS,
     LISTED_ALONE,
     Display,
     TerminalDisplay,
+    answer_table,
     columns_table,
     duration,
     leaderboard_table,
@@ -190,6 +192,23 @@ def test_the_plan_says_what_is_learned_and_the_units_of_the_score(
     said = " ".join(text_of(screen).split())
     assert expected in said
     assert ("what is learned is the logarithm of `income`" in said) == asked.get("log_target", True)
+
+
+def left_out(*beyond: bool) -> Answer:
+    harm = [0.3 - 0.2 * i for i in range(len(beyond))]
+    table = pl.DataFrame({"row": [7 + i for i in range(len(beyond))], "harm": harm, "beyond_noise": beyond})
+    return Answer("leave_one_out", "", "", table, {}, Picture("", "", ()))
+
+
+def test_of_rows_left_out_those_that_hurt_are_listed() -> None:
+    said = text_of(answer_table(left_out(True, False, True))).splitlines()  # the third helps
+    assert [line.split() for line in said] == [
+        ["row", "harm"],
+        ["7", "0.3"],
+        [*"2 more in the run folder".split()],
+    ]
+    said = text_of(answer_table(left_out(False, False))).splitlines()
+    assert said == ["no row hurts beyond the noise", "2 more in the run folder"]
 
 
 def test_the_plan_says_members_cost_and_notes() -> None:
