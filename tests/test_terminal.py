@@ -194,6 +194,16 @@ def test_the_plan_says_what_is_learned_and_the_units_of_the_score(
     assert ("what is learned is the logarithm of `income`" in said) == asked.get("log_target", True)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_of_another_job_is_shown_from_its_beginning(terminal: bool) -> None:
+    screen = console(120, terminal)
+    with TerminalDisplay(screen) as display:
+        display.progress(progress(1.0, 90.0))
+        written = len(text_of(screen))
+        display.progress(progress(0.0, 0.5))
+        assert len(text_of(screen)) > written
+
+
 def left_out(*beyond: bool) -> Answer:
     harm = [0.3 - 0.2 * i for i in range(len(beyond))]
     table = pl.DataFrame({"row": [7 + i for i in range(len(beyond))], "harm": harm, "beyond_noise": beyond})

@@ -304,7 +304,7 @@ class Study:
         """
         self._refuse_what_is_missing(self.results[0].number if trial is None else trial)
         display = display or default_display()
-        about = subject.subject_of(self, trial, data, device_of(device), display.progress)
+        about = subject.subject_of(self, trial, data, device_of(device), display.progress, display.wait)
         with contextlib.closing(display):
             answer = subject.ask(question, about, options)
         self.answers[question] = answer

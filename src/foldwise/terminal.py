@@ -109,6 +109,8 @@ class TerminalDisplay(Display):
         self._say(plan_facts(summary))
 
     def progress(self, now: Progress) -> None:
+        if self._last is not None and now.seconds < self._last.seconds:  # another job of the same question
+            self._drawn, self._said = -math.inf, None
         self._last = now
         if self.console.is_interactive:
             self._draw(now)
