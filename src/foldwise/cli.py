@@ -834,9 +834,10 @@ app.add_typer(
 
 @app.command()
 def warm_up() -> None:
-    """Compile ahead what a first study would wait for, about a minute.
+    """Compile ahead what a first study would wait for: about half a minute for each number type.
 
-    Foldwise compiles its engine for the processor at hand, once: in the first study of each number type, or now.
+    Foldwise compiles its engine for the processor at hand, once: in the first study with float32 and the first with
+    float64, or now for both.
 
     [bold]Example[/bold]
 
