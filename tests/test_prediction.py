@@ -17,13 +17,12 @@ import torch
 
 import foldwise
 import studies
-from foldwise.prediction import numbered, read_new
 from foldwise.data.folds import Folds
 from foldwise.errors import FoldwiseError
 from foldwise.judge.heldout import Judges
 from foldwise.judge.metrics import natural, probabilities
 from foldwise.outcome import member_outputs
-from foldwise.prediction import Own, sureness
+from foldwise.prediction import Own, numbered, read_new, sureness
 from foldwise.study import Study
 
 NEW = 9

@@ -215,7 +215,7 @@ def test_of_rows_left_out_those_that_hurt_are_listed() -> None:
     assert [line.split() for line in said] == [
         ["row", "harm"],
         ["7", "0.3"],
-        [*"2 more in the run folder".split()],
+        [*["2", "more", "in", "the", "run", "folder"]],
     ]
     said = text_of(answer_table(left_out(False, False))).splitlines()
     assert said == ["no row hurts beyond the noise", "2 more in the run folder"]

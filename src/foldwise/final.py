@@ -84,14 +84,14 @@ class Final:
         )
         if self.recommended == "refit":
             return (
-                f"take the refit: {_networks(a)} instead of {b.networks} ({_apart(b.one_row_ms, a.one_row_ms)}). It has "
-                f"learned from all {self.rows:,} rows, so none is left to score it on; as a guide, {known}"
+                f"take the refit: {_networks(a)} instead of {b.networks} ({_apart(b.one_row_ms, a.one_row_ms)}). It "
+                f"has learned from all {self.rows:,} rows, so none is left to score it on; as a guide, {known}"
             )
         few = {1: "one network alone varies by its seed", 2: "two still vary by their seeds"}
         why = few.get(a.networks, "it has no fewer networks")
         return (
-            f"take the ensemble, not the refit ({why}): {known}, and their mean is usually a little better. The refit has "
-            f"learned from all {self.rows:,} rows, so none is left to score it on"
+            f"take the ensemble, not the refit ({why}): {known}, and their mean is usually a little better. The refit "
+            f"has learned from all {self.rows:,} rows, so none is left to score it on"
         )
 
     def table(self) -> pl.DataFrame:

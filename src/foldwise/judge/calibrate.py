@@ -86,8 +86,8 @@ class Calibration:
             how = f"by the temperature {self.temperature:.2f}, because they were {sure}"
         digits = 3 if f"{before:.3f}" != f"{after:.3f}" else 5
         said = (
-            f"Probabilities are corrected {how}: on rows that the correction has not seen, the cross-entropy falls from "
-            f"{before:.{digits}f} to {after:.{digits}f}"
+            f"Probabilities are corrected {how}: on rows that the correction has not seen, the cross-entropy falls "
+            f"from {before:.{digits}f} to {after:.{digits}f}"
         )
         if round(100 * better, 1) < round(100 * worse, 1):
             said += f", and on average they are off by {_percent(better)} instead of {_percent(worse)}"

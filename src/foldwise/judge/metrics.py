@@ -137,7 +137,7 @@ def scale_of(metric: Metric, task: Task) -> list[str]:
     units = f"{metric.label} is in units of {of}"
     if metric.needs_log:
         units = f"{metric.label} is the deviation of logarithms: 0.1 is about 10 % of {of}"
-    learned = f"what is learned is the logarithm of {of}; predictions are in its own units (--no-log-target: no logarithm)"
+    learned = f"what is learned is the logarithm of {of}; predictions are in its units (--no-log-target: no logarithm)"
     return [units, learned] if task.log else [units]
 
 

@@ -101,7 +101,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A simple model beside the headline, judged as it is; `differs`: beyond the noise, None where that is not known."""
+    """A simple model beside the headline, judged as it is; `differs` beyond the noise, None: not known."""
 
     network: str
     score: float
@@ -268,11 +268,12 @@ def judge(
     luck = _luck(results, records, winner_again, optimism, metric, folds, weights)
     baselines = []
     for (network, among), other, lucky in zip(simple.items(), others, of_simple, strict=True):
-        mean = means[among][0] if among.sum() == 1 else np.nanmean(other)
+        # of one trial nothing is chosen, and its mean over all rows is surer than that of resamples
+        mean = float(means[among][0] if among.sum() == 1 else np.nanmean(other)) + lucky
         gap = less_lucky(interval_of_resamples(scores - other, rows, own), optimism - lucky)
         first = next(r for r in results if r.settings.network == network)
         differs = gap.low > 0 or (first.place > 1 and not first.tied and gap.high < 0)
-        baselines.append(Baseline(network, _finish(metric, mean + lucky), differs))
+        baselines.append(Baseline(network, _finish(metric, mean), differs))
         if network == "constant":
             luck = replace(luck, gains=first.place > 1 and gap.high < 0)
     return results, _headline(
@@ -295,7 +296,8 @@ def plain_baselines(results: Sequence[TrialResult]) -> list[Baseline]:
 def _recommend(results: list[TrialResult]) -> list[TrialResult]:
     """Mark the smallest of the trials tied with the first that has fewer parameters than it, else the first.
 
-    Of several equally small ones, the best: a twin of the same size is no simpler, and looks worse. The one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984), with the test between trials in place of the
+    Of several equally small ones, the best: a twin of the same size is no simpler, and looks worse. The
+    one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984), with the test between trials in place of the
     standard error.
     """
     among = [r for r in results if r.place == 1 or r.tied]

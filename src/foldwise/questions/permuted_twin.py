@@ -156,7 +156,7 @@ def _answer(
     if rivals == 1 and len(subject.ranked) > 1:
         how += (
             f" The score on real targets was perhaps chosen, as the best of {len(subject.ranked)} trials, and those on "
-            "shuffled targets were not, so that its p may be too small; --trials 5 (trials=5) lets five compete there too."
+            "shuffled targets were not, so that its p may be too small; --trials 5 (trials=5) lets five compete."
         )
     table = pl.DataFrame({"shuffle": np.arange(shuffles + 1), "score": scores, "agreement": agreement})
     picture = Picture(
