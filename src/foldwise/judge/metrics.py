@@ -128,7 +128,7 @@ def scale_of(metric: Metric, task: Task) -> list[str]:
 
     >>> scale_of(METRICS["mae"], Task("regression", ("price",)))
     ['mean absolute error is in units of `price`']
-    >>> scale_of(METRICS["log_rmse"], Task("regression", ("price",), log=True))[0]
+    >>> scale_of(METRICS["log_rmse"], Task("regression", ("price",), log=True))[1]
     'log-RMSE is the deviation of logarithms: 0.1 is about 10 % of `price`'
     """
     if task.kind != "regression":
@@ -138,7 +138,7 @@ def scale_of(metric: Metric, task: Task) -> list[str]:
     if metric.needs_log:
         units = f"{metric.label} is the deviation of logarithms: 0.1 is about 10 % of {of}"
     learned = f"what is learned is the logarithm of {of}; predictions are in its units (--no-log-target: no logarithm)"
-    return [units, learned] if task.log else [units]
+    return [learned, units] if task.log else [units]
 
 
 def metric_called(name: str) -> Metric | None:

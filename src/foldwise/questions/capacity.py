@@ -55,7 +55,8 @@ def answer(subject: Subject, *, labellings: int = 10, steps: int = 4000, most: i
     tried: dict[int, Tried] = {}
     sizes = sorted({2**k for k in range(1, math.ceil(math.log2(most)))} | {most})
     for job in range(1, JOBS + 1):
-        about = f"job {job} of at most {JOBS}: {len(sizes)} sizes × {labellings} labellings"
+        size = f"{len(sizes)} size{'s' * (len(sizes) > 1)}"
+        about = f"job {job} of at most {JOBS}: {size} × {labellings} labellings"
         tried |= _try(world, sizes, steps, about)
         sizes = _closer(tried, labellings, most)
         if not sizes:

@@ -153,10 +153,10 @@ def _answer(
         "networks know validation rows beforehand, from copies among the training rows, say. A column that gives the "
         "answer away is not found: shuffling cuts its tie to the target as well."
     )
-    if rivals == 1 and len(subject.ranked) > 1:
+    if rivals == 1 and len(subject.ranked) > 1 and subject.settings == subject.ranked[0]:
         how += (
-            f" The score on real targets was perhaps chosen, as the best of {len(subject.ranked)} trials, and those on "
-            "shuffled targets were not, so that its p may be too small; --trials 5 (trials=5) lets five compete."
+            f" The trial was chosen as the best of {len(subject.ranked)} trials on the real targets, and nothing was chosen on "
+            "shuffled ones, so that the p of its score may be too small; with --trials 5 (trials=5), five compete on both."
         )
     table = pl.DataFrame({"shuffle": np.arange(shuffles + 1), "score": scores, "agreement": agreement})
     picture = Picture(
