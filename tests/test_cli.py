@@ -211,6 +211,16 @@ def test_options_reach_the_study(run: Run, place: Path, tmp_path: Path) -> None:
         (["{table}", "--target", "prcie"], "prcie", "Did you mean `price`?"),
         (["{table}", "--target", "price", "--folds", "five"], "five", "--folds 5"),
         (["{table}", "--target", "price", "--folds", "1000"], "1000", ""),
+        (
+            ["{table}", "--target", "price", "--drop", "prize"],
+            "to drop (--drop) `prize`",
+            "Did you mean `price`?",
+        ),
+        (["no.csv", "--target", "price", "--folds", "1"], "`folds` must be at least 2", "--holdout 0.2"),
+        (["no.csv", "--target", "price", "--seeds", "0"], "`seeds` must be at least 1", "--seeds 1"),
+        (["no.csv", "--target", "price", "--repeats", "0"], "`repeats` must be at least 1", "--repeats 1"),
+        (["no.csv", "--target", "price", "--holdout", "1"], "`holdout` must be a share", "--holdout 0.2"),
+        (["no.csv", "--target", "price", "--test", "20"], "`test` must be a share", "--test 0.2"),
         (["{table}", "--target", "price", "--column", "size"], "NAME=KIND", "--column zip=category"),
         (["{table}", "--target", "price", "--column", "size=number"], "`size`", "[red]size[/red]"),
         (["{table}", "--target", "price", "--metric", "rsme"], "rsme", "rmse"),
@@ -276,7 +286,9 @@ def test_predictions_go_to_stdout_as_csv(run: Run, place: Path) -> None:
     said = run("predict", place / "run", place / "new.csv")
     assert said.code == 0
     assert said.err == ""
-    assert pl.read_csv(said.out.encode())["prediction"].len() == 4
+    table = pl.read_csv(said.out.encode())
+    assert table.columns == ["row", "prediction", "spread"]
+    assert table["row"].to_list() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("name", "read"), [("p.csv", pl.read_csv), ("p.parquet", pl.read_parquet)])
@@ -287,6 +299,21 @@ def test_predictions_go_to_a_file(
     assert (said.code, said.out) == (0, "")
     assert read(tmp_path / name).height == 4
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_unknown_question_is_answered_with_the_nearest_one(run: Run, place: Path) -> None:
+    said = run("ask", place / "run", "leave-one-ot")
+    assert (said.code, said.out) == (2, "")
+    assert "there is no question `leave-one-ot`" in said.err
+    assert "Did you mean `leave-one-out`?" in said.err
+    said = run("ask", place / "run", "xyzzy")
+    assert "one of learning-curve, seeds" in said.err
+
+
+def test_an_interval_in_percent_is_refused_with_the_share(run: Run, place: Path) -> None:
+    said = run("predict", place / "run", place / "new.csv", "--interval", "2")
+    assert (said.code, said.out) == (2, "")
+    assert "0.9 for 90 %" in said.err
 
 
 @pytest.mark.parametrize("name", ["p.xlsx", "p"])

@@ -180,7 +180,8 @@ def test_which_is_recommended(study: Study) -> None:
     for seeds, model in ((1, "ensemble"), (3, "refit"), (4, "ensemble")):
         study.refit(seeds=seeds)
         assert study.final.recommended == model
-        assert study.final.sentence.startswith(f"take the {model}: ")
+        assert study.final.sentence.startswith(f"take the {model}")
+        assert "learned from all 90 rows, so none is left to score it on" in study.final.sentence
         assert "68 rows" in study.final.sentence
 
 

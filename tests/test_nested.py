@@ -94,6 +94,17 @@ def test_one_job_is_a_nested_loop_over_networks_trained_alone(task: str, metric:
         np.testing.assert_allclose(choice.outer, own, rtol=1e-9)
 
 
+def test_baselines_beside_a_nested_score_are_nested_too() -> None:
+    folds, frame = nest(FEW, 2, seed=3), studies.table("regression")
+    study = studies.study(studies.job(frame, "regression", TRIALS, folds=folds))
+    said = re.search(r"linear model (\S+?)( \(no clear difference\))?, constant (\S+)", study.headline)
+    assert said is not None
+    for shown, settings in ((said[1], TRIALS[2]), (said[3], TRIALS[3])):
+        alone = studies.study(studies.job(frame, "regression", [settings], folds=folds))
+        assert float(shown) == pytest.approx(alone.headline_result.value, rel=0.02)
+    assert "judged in the same way" in study.headline_result.how
+
+
 @pytest.mark.parametrize("patience", [0, 2])
 def test_each_choice_is_the_winner_of_a_study_of_the_inner_folds_alone(patience: int) -> None:
     frame = studies.table("regression")

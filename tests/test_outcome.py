@@ -16,6 +16,8 @@ import studies
 from foldwise.data.target import Task
 from foldwise.judge.metrics import METRICS, probabilities
 from foldwise.outcome import combined, combined_outputs
+from foldwise.report.content import content_of
+from foldwise.report.page import render
 from foldwise.study import Study
 
 TASKS = {
@@ -71,6 +73,25 @@ def test_predictions_of_sure_networks_are_above_zero() -> None:
     shown = study.predict(studies.table("multiclass", rows=200, seed=3)).select(pl.col("^probability.*$"))
     assert shown.to_numpy().dtype == np.float64
     assert shown.to_numpy().min() > 0
+
+
+def test_the_worst_rows_are_ranked_on_the_scale_that_is_learned_and_shown_in_units() -> None:
+    study = made("log regression")
+    incomes = dict(enumerate(studies.table("log regression")["income"].to_list()))
+    said = study.predictions.group_by("row").agg(pl.col("^prediction.*$").mean()).sort("row")
+    truth = np.array([incomes[row] for row in said["row"]])
+    off = np.abs(np.log(truth) - np.log(said.drop("row").to_numpy()[:, 0]))
+    order = np.argsort(-off)[:10]
+    assert [w["row"] for w in study.worst_rows] == said["row"].to_numpy()[order].tolist()
+    in_units = np.argsort(-np.abs(truth - said.drop("row").to_numpy()[:, 0]))[:10]
+    assert order.tolist() != in_units.tolist()
+    assert float(study.worst_rows[0]["truth"]) == pytest.approx(truth[order[0]])
+    assert float(study.worst_rows[0]["prediction"]) == pytest.approx(
+        said.drop("row")[int(order[0]), 0], rel=1e-3
+    )
+    assert study.worst_rows[0]["loss"] == pytest.approx(off[order[0]])
+    assert "0.69 is a factor of 2" in render(content_of(study))
+    assert "0.69 is a factor of 2" not in render(content_of(made("regression")))
 
 
 def test_of_several_numbers_the_first_is_drawn_and_named() -> None:

@@ -22,7 +22,7 @@ from foldwise.errors import FoldwiseError
 from foldwise.judge.heldout import Judges
 from foldwise.judge.metrics import natural, probabilities
 from foldwise.outcome import member_outputs
-from foldwise.prediction import Own, sureness
+from foldwise.prediction import Own, numbered, read_new, sureness
 from foldwise.study import Study
 
 NEW = 9
@@ -340,3 +340,29 @@ def test_sureness_needs_as_many_rows_as_an_interval() -> None:
     assert found is not None
     assert sum(found["counts"]) == 9
     assert sureness(study, 0.91) is None
+
+
+# Which row is which
+
+
+def test_a_prediction_written_down_says_its_row_and_its_identifier() -> None:
+    frame = studies.table("regression").with_columns(customer_id=pl.Series(range(900, 947)).shuffle(0))
+    study = studies.study(studies.job(frame, "regression"))
+    new = frame.sample(5, seed=1)
+    predicted = study.predict(new)
+    said = numbered(study, read_new(study, new), predicted)
+    assert said.columns == ["row", "customer_id", "prediction", "spread"]
+    assert said["row"].to_list() == [0, 1, 2, 3, 4]
+    assert said["customer_id"].to_list() == new["customer_id"].to_list()
+    assert said.drop("row", "customer_id").equals(predicted)
+    without = new.drop("customer_id")
+    assert numbered(study, without, predicted).columns == ["row", "prediction", "spread"]
+
+
+@pytest.mark.parametrize("name", ["row", "prediction"])
+def test_an_identifier_hides_no_column_of_the_predictions(name: str) -> None:
+    frame = studies.table("regression").with_columns(pl.Series(range(47)).alias(name))
+    study = studies.study(studies.job(frame, "regression"))
+    assert next(c for c in study.columns.columns if c.name == name).kind == "identifier"
+    predicted = study.predict(frame.head(3))
+    assert numbered(study, frame.head(3), predicted).columns == ["row", "prediction", "spread"]

@@ -112,7 +112,7 @@ def test_when_the_cut_falls_into_the_earliest_time_later_rows_are_sealed() -> No
         ({"data": studies.table("binary"), "target": "ill", "header": True}, "`header` cannot be used with a table in"),
         ({"example": "iris", "drop": ["petal length (cm)"], "columns": {"petal length (cm)": "number"}},
          "`petal length (cm)` is to be dropped and is given a kind, number."),
-        ({"example": "iris", "drop": ["petal"]}, "there is no column to override `petal`"),
+        ({"example": "iris", "drop": ["petal"]}, "there is no column to drop (--drop) `petal`"),
     ],
 )  # fmt: skip
 def test_options_without_an_effect_are_refused(asked: dict[str, Any], said: str) -> None:

@@ -13,15 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+import foldwise
+import studies
 from foldwise.data.columns import plan_columns
 from foldwise.engine.loop import PlanSummary, Progress, Standing
 from foldwise.judge.nested import Choice, Nested
 from foldwise.plans.strategy import Account
+from foldwise.store.answers import Answer, Picture
 from foldwise.terminal import (
     LEADERS,
     LISTED_ALONE,
     Display,
     TerminalDisplay,
+    answer_table,
     columns_table,
     duration,
     leaderboard_table,
@@ -129,6 +133,13 @@ def table() -> pl.DataFrame:
     )
 
 
+def test_a_remark_stands_below_the_columns_also_of_a_wide_table() -> None:
+    cells = [*map(str, range(30)), "3o"]
+    wide = {f"n{i}": [float(k) for k in range(31)] for i in range(40)}
+    said = shown_columns(pl.DataFrame({"typed": cells, **wide, "price": [float(k % 7) for k in range(31)]}))
+    assert "look at it: column `typed` looks like numbers but for '3o' in row 30" in " ".join(said.split())
+
+
 def shown_columns(table: pl.DataFrame, width: int = 120) -> str:
     plan = plan_columns(table, targets=["price"])
     return text_of(columns_table(plan.columns, len(plan.features), width), width)
@@ -160,6 +171,54 @@ def test_missing_cells_are_counted(table: pl.DataFrame) -> None:
 
 
 # The plan
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, "log-RMSE is the deviation of logarithms"),
+        ({"metric": "mae"}, "mean absolute error is in units of `income`"),
+        ({"log_target": False}, "note RMSE is in units of `income`"),
+    ],
+)
+def test_the_plan_says_what_is_learned_and_the_units_of_the_score(
+    asked: dict[str, Any], expected: str
+) -> None:
+    screen = console(120)
+    foldwise.fit(
+        studies.table("log regression"), target="income", search={"width": 2, "epochs": 1}, folds=2,
+        display=TerminalDisplay(screen), checks=False, **asked,
+    )  # fmt: skip
+    said = " ".join(text_of(screen).split())
+    assert expected in said
+    assert ("what is learned is the logarithm of `income`" in said) == asked.get("log_target", True)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_of_another_job_is_shown_from_its_beginning(terminal: bool) -> None:
+    screen = console(120, terminal)
+    with TerminalDisplay(screen) as display:
+        display.progress(progress(1.0, 90.0))
+        written = len(text_of(screen))
+        display.progress(progress(0.0, 0.5))
+        assert len(text_of(screen)) > written
+
+
+def left_out(*beyond: bool) -> Answer:
+    harm = [0.3 - 0.2 * i for i in range(len(beyond))]
+    table = pl.DataFrame({"row": [7 + i for i in range(len(beyond))], "harm": harm, "beyond_noise": beyond})
+    return Answer("leave_one_out", "", "", table, {}, Picture("", "", ()))
+
+
+def test_of_rows_left_out_those_that_hurt_are_listed() -> None:
+    said = text_of(answer_table(left_out(True, False, True))).splitlines()  # the third helps
+    assert [line.split() for line in said] == [
+        ["row", "harm"],
+        ["7", "0.3"],
+        [*["2", "more", "in", "the", "run", "folder"]],
+    ]
+    said = text_of(answer_table(left_out(False, False))).splitlines()
+    assert said == ["no row hurts beyond the noise", "2 more in the run folder"]
 
 
 def test_the_plan_says_members_cost_and_notes() -> None:

@@ -649,6 +649,9 @@ def predict(
 ) -> None:
     """Predict the rows of a table with the networks of a run: those of the winner, or of another trial.
 
+    Columns: row (from 0, without the header), the table's identifier if it has one, prediction, for classes a
+    probability of each, spread (the deviation between networks), with --interval also low and high, or set.
+
     [bold]Examples[/bold]
 
     \b
@@ -670,12 +673,14 @@ def predict(
 
     separator = None if separator is None else read_separator(separator)
     study = load(run, net=net)
-    asked: dict[str, Any] = {"interval": interval, "calibrated": calibrated, "header": header}
-    asked |= {"separator": separator, "encoding": encoding}
+    from foldwise.prediction import numbered, read_new
+
+    frame = read_new(study, new, separator=separator, encoding=encoding, header=header)
+    asked: dict[str, Any] = {"interval": interval, "calibrated": calibrated}
     given = {name: value for name, value in asked.items() if value is not None}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
-        table = study.predict(new, trial, model=model, **given)
+        table = numbered(study, frame, study.predict(frame, trial, model=model, **given))
     warn([str(warning.message) for warning in said])
     number = study.refitted.trial if model == "refit" and study.refitted is not None else trial
     chosen = study.results[0] if number is None else next(r for r in study.results if r.number == number)
@@ -829,9 +834,10 @@ app.add_typer(
 
 @app.command()
 def warm_up() -> None:
-    """Compile ahead what a first study would wait for, about a minute.
+    """Compile ahead what a first study would wait for: about half a minute for each number type.
 
-    Foldwise compiles its engine for the processor at hand, once: in the first study of each number type, or now.
+    Foldwise compiles its engine for the processor at hand, once: in the first study with float32 and the first with
+    float64, or now for both.
 
     [bold]Example[/bold]
 

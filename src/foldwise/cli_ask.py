@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from foldwise.arguments import LOADED, read_given
-from foldwise.errors import SettingsError
+from foldwise.errors import SettingsError, did_you_mean
 from foldwise.questions import QUESTIONS
 
 KINDS: Final = {"int": int, "float": float, "int | None": int}
@@ -147,7 +147,10 @@ def group(run_folder: Any, always: dict[str, Any]) -> typer.Typer:
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             question = cmd_name.replace("-", "_")
-            return _made(question, always) if cmd_name in self.list_commands(ctx) else None
+            if cmd_name in (known := self.list_commands(ctx)):
+                return _made(question, always)
+            hint = did_you_mean(cmd_name, known) or f"one of {', '.join(known)}"
+            raise SettingsError(f"there is no question `{cmd_name}`.", hint=hint)
 
     ask = typer.Typer(cls=Questions, no_args_is_help=True, rich_markup_mode="rich")
 

@@ -78,17 +78,20 @@ class Final:
         """Recommend one of them, in one sentence."""
         a, b = self.refit, self.ensemble
         digits = decimals(self.score, math.nan, math.nan)
-        known = f"{self.metric} {self.score:.{digits}f} is that of single networks which learned from {self.learned:,}"
+        known = (
+            f"{self.metric} {self.score:.{digits}f}, out of fold, is the score of single networks that learned from "
+            f"{self.learned:,} rows each"
+        )
         if self.recommended == "refit":
             return (
-                f"take the refit: {_networks(a)} instead of {b.networks}, {_apart(b.one_row_ms, a.one_row_ms)}, which "
-                f"learned from all {self.rows:,} rows and so cannot be scored on any of them; {known} rows"
+                f"take the refit: {_networks(a)} instead of {b.networks} ({_apart(b.one_row_ms, a.one_row_ms)}). It "
+                f"has learned from all {self.rows:,} rows, so none is left to score it on; as a guide, {known}"
             )
-        few = {1: "one alone varies by its seed", 2: "two still vary by their seeds"}
-        why = few.get(a.networks, "the refit is no smaller")
+        few = {1: "one network alone varies by its seed", 2: "two still vary by their seeds"}
+        why = few.get(a.networks, "it has no fewer networks")
         return (
-            f"take the ensemble: {_networks(b)}, each scored on rows that it had not seen, and {why}; {known} rows "
-            f"(those of the refit: {self.rows:,})"
+            f"take the ensemble, not the refit ({why}): {known}, and their mean is usually a little better. The refit "
+            f"has learned from all {self.rows:,} rows, so none is left to score it on"
         )
 
     def table(self) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from foldwise import collect, outcome, prediction
-from foldwise.data.folds import Folds, make_folds
+from foldwise.data.folds import Folds, make_folds, refuse_impossible
 from foldwise.data.nest import nest
 from foldwise.data.table import Table, is_path, open_table, read_source
 from foldwise.devices import device_of, dtype_of, engine_called
@@ -22,7 +22,7 @@ from foldwise.engine.losses import OwnLoss
 from foldwise.errors import PlanError
 from foldwise.examine import examined
 from foldwise.job import Job
-from foldwise.judge.metrics import choose_metric
+from foldwise.judge.metrics import choose_metric, scale_of
 from foldwise.judge.verdict import judge
 from foldwise.keeping import Keeper, origin_of
 from foldwise.live import LivePage
@@ -159,6 +159,7 @@ def fit(
     folder = claim(out, overwrite) if out is not None else None
     reading = {"separator": separator, "encoding": encoding, "header": header}
     _refuse_useless_folds(folds, holdout=holdout, fold_column=fold_column)
+    refuse_impossible(folds, repeats=repeats, seeds=seeds, holdout=holdout, test=test)
     frame, targets, source = read_source(data, y, target, example, reading)
     table = open_table(
         frame, targets, source, task=task, log_target=log_target, columns=columns, drop=drop, test=test, seed=seed,
@@ -184,7 +185,7 @@ def fit(
     )  # fmt: skip
     job.rehearse()
     summary = job.summary(display.wait)
-    display.plan(summary)
+    display.plan(replace(summary, notes=(*scale_of(chosen, table.task), *summary.notes)))
     command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
     origin = origin_of(job, summary, command, checks, remedies)
     keeper = Keeper(job, origin, folder, display.warn, wanted=checkpoint)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from foldwise.engine.stack import Stack
 from foldwise.job import Job
 from foldwise.judge.nested import Choice, Nested, choose, interval_of, nested_headline
-from foldwise.judge.verdict import Headline, TrialResult, row_losses
+from foldwise.judge.verdict import BASELINES, Baseline, Headline, TrialResult, row_losses, tied_choices
 
 
 def judge_nested(
@@ -27,12 +27,7 @@ def judge_nested(
         return None
     curves = inner_curves(job)
     trials, epochs = choose(curves)
-    losses = _losses(job, trials)
-    for (seed, fold), own in losses.items():
-        if not np.isfinite(curves[:, fold]).any():  # nothing inside could be scored, so nothing was chosen
-            losses[seed, fold] = np.full_like(own, np.inf)
-    weights, rows = job.score_weights, job.outer.validation_rows
-    per_row, per_fold = row_losses(len(job.table.features), losses, rows, weights)
+    per_row, per_fold = _scored(job, curves)
     names = {r.number: r.name for r in results}
 
     def finish(mean: float) -> float:
@@ -50,8 +45,37 @@ def judge_nested(
         for fold, (trial, epoch) in enumerate(zip(trials, epochs, strict=True))
     )
     nested = Nested(len(job.folds) - len(job.outer), choices)
-    interval = interval_of(per_row, weights)
-    return nested, nested_headline(nested, interval, results, job.metric, job.outer, title, caveat)
+    interval = interval_of(per_row, job.score_weights)
+    baselines = _baselines(job, curves, (per_row, per_fold))
+    return nested, nested_headline(nested, interval, results, baselines, job.metric, job.outer, title, caveat)
+
+
+def _scored(
+    job: Job, curves: Float[np.ndarray, "trials outer epochs"]
+) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " outer"]]:
+    """Give the losses of what curves inside the outer folds choose, by row and by fold."""
+    losses = _losses(job, choose(curves)[0])
+    for (seed, fold), own in losses.items():
+        if not np.isfinite(curves[:, fold]).any():  # nothing inside could be scored, so nothing was chosen
+            losses[seed, fold] = np.full_like(own, np.inf)
+    return row_losses(len(job.table.features), losses, job.outer.validation_rows, job.score_weights)
+
+
+def _baselines(
+    job: Job,
+    curves: Float[np.ndarray, "trials outer epochs"],
+    whole: tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " outer"]],
+) -> list[Baseline]:
+    """Judge the choice among trials of each simple model alone, as that among all trials is judged."""
+    found = []
+    for network in BASELINES:
+        own = np.array([t.network == network for t in job.plan.trials])
+        per_row, per_fold = _scored(job, np.where(own[:, None, None], curves, np.inf))
+        score = interval_of(per_row, job.score_weights).value
+        if own.any() and math.isfinite(score):
+            tied = tied_choices(whole, (per_row, per_fold), job.outer, job.score_weights)
+            found.append(Baseline(network, job.metric.finish(score), not tied))
+    return found
 
 
 def inner_curves(job: Job) -> Float[np.ndarray, "trials outer epochs"]:

@@ -280,7 +280,7 @@ def outcome_of(table: Table, predictions: pl.DataFrame) -> dict[str, Any]:
 
 
 def worst_rows(table: Table, losses: np.ndarray, predictions: pl.DataFrame) -> list[dict[str, Any]]:
-    """List the rows that the winner gets most wrong, with their cells."""
+    """List the rows that the winner gets most wrong, with their cells; values are in units of the targets."""
     task = table.task
     means = winner_means(predictions)
     places = np.searchsorted(table.row, means["row"].to_numpy())
@@ -307,11 +307,13 @@ def _surprise(
 ) -> Float[np.ndarray, " validated_rows"]:
     """Say how wrong each row's prediction is: the distance of numbers, −log of the true class's probability.
 
-    A count of errors would tie all right rows and all wrong ones.
+    Of numbers that are learned on a logarithm, the distance of the logarithms: in units, the largest values would
+    always come first. A count of errors would tie all right rows and all wrong ones.
     """
     truth = table.targets[places]
     if table.task.kind == "regression":
-        return np.abs(natural(torch.tensor(truth), table.task).numpy() - shown).mean(axis=1)
+        learned = np.log(shown) if table.task.log else shown
+        return np.abs(truth - learned).mean(axis=1)
     if truth.ndim == 1:
         of_truth = shown[np.arange(len(truth)), truth].astype(np.float64)  # float32 has no 1e-300
         return -np.log(np.maximum(of_truth, 1e-300))

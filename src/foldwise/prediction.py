@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldwise.collect import named_outputs
+from foldwise.data.table import read_again
 from foldwise.data.weights import score_weights
 from foldwise.errors import DataError, PlanError, StoreError
 from foldwise.judge.calibrate import UNCALIBRATED, Calibration, calibrate
@@ -61,6 +62,23 @@ def predict(
     if study.task.kind == "regression":
         return _numbers(own, outputs, interval)
     return _classes(own, outputs, interval, calibrated)
+
+
+def read_new(study: Study, new: Any, **reading: Any) -> pl.DataFrame:
+    """Read new rows like those of training if this finds the columns; `reading` is how to read a text file."""
+    needed = {column.name for column in study.columns.columns if column.role == "feature"}
+    return read_again(new, study.source, lambda table: needed <= {*table.columns}, **reading)
+
+
+def numbered(study: Study, frame: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:
+    """Say first which row a prediction is of: its number in the new table, and its identifier where there is one.
+
+    `row` counts from 0, without the header, as messages and reports do. The identifier is the first column that
+    training found to be one, if the new table has it, and no column of the predictions has its name.
+    """
+    known = [c.name for c in study.columns.columns if (c.role, c.kind) == ("set aside", "identifier")]
+    own = [name for name in known if name in frame.columns and name not in ("row", *predicted.columns)]
+    return pl.concat([frame.select(own[:1]), predicted], how="horizontal").with_row_index("row")
 
 
 def cautions(study: Study, interval: float | None) -> list[str]:

@@ -18,7 +18,7 @@ from foldwise import outcome, prediction, recall
 from foldwise.checks.finding import Finding
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
-from foldwise.data.table import Source, Table, read_again
+from foldwise.data.table import Source, Table
 from foldwise.data.target import Task
 from foldwise.data.weights import Weighting
 from foldwise.devices import device_of, engine_called
@@ -147,7 +147,7 @@ class Study:
     def leaderboard(self) -> pl.DataFrame:
         """The trials in order of their scores; `low` and `high` bound a trial's score as if it had not been chosen.
 
-        `recommended` is the simplest of the first and those tied with it: fewest parameters, then fewest epochs.
+        `recommended` is the first, or of those tied with it the one that has fewer parameters than it, and the fewest.
         """
         shown = (
             "place",
@@ -219,15 +219,7 @@ class Study:
         """
         for caution in prediction.cautions(self, interval):
             warnings.warn(caution, stacklevel=2)
-        needed = {column.name for column in self.columns.columns if column.role == "feature"}
-        frame = read_again(
-            new,
-            self.source,
-            lambda table: needed <= {*table.columns},
-            separator=separator,
-            encoding=encoding,
-            header=header,
-        )
+        frame = prediction.read_new(self, new, separator=separator, encoding=encoding, header=header)
         return prediction.predict(self, frame, trial, interval, calibrated, model)
 
     def refit(
@@ -312,7 +304,7 @@ class Study:
         """
         self._refuse_what_is_missing(self.results[0].number if trial is None else trial)
         display = display or default_display()
-        about = subject.subject_of(self, trial, data, device_of(device), display.progress)
+        about = subject.subject_of(self, trial, data, device_of(device), display.progress, display.wait)
         with contextlib.closing(display):
             answer = subject.ask(question, about, options)
         self.answers[question] = answer

@@ -109,6 +109,8 @@ class TerminalDisplay(Display):
         self._say(plan_facts(summary))
 
     def progress(self, now: Progress) -> None:
+        if self._last is not None and now.seconds < self._last.seconds:  # another job of the same question
+            self._drawn, self._said = -math.inf, None
         self._last = now
         if self.console.is_interactive:
             self._draw(now)
@@ -194,7 +196,12 @@ def columns_table(columns: Sequence[Column], features: int, width: int) -> Rende
             _count(c.distinct),
             _aside(c),
         )
-    return Group(_dim(f"{len(columns):,} columns → {_plural(features, 'feature')}"), table)
+    remarks = [
+        Text("look at it: ", style="yellow").append(visible(c.remark), style="default")
+        for c in columns
+        if c.remark
+    ]
+    return Group(_dim(f"{len(columns):,} columns → {_plural(features, 'feature')}"), table, *remarks)
 
 
 def _aside(column: Column) -> Text:
@@ -450,12 +457,19 @@ def final_table(final: Any) -> RenderableType:
 
 
 def answer_table(answer: Any, most: int = 40) -> RenderableType:
-    """Draw the table of an answer; of a long one the first lines, which are those that matter most."""
-    table = _table(*((name.replace("_", " "), _RIGHT) for name in answer.table.columns))
-    for row in answer.table.head(most).iter_rows():
+    """Draw the table of an answer; of a long one the first lines, which are those that matter most.
+
+    Of rows that were left out, those that hurt beyond the noise: the others say nothing but that they do not.
+    """
+    rows = answer.table
+    if answer.question == "leave_one_out":
+        rows = rows.filter(rows["beyond_noise"] & (rows["harm"] > 0)).drop("beyond_noise")
+    table = _table(*((name.replace("_", " "), _RIGHT) for name in rows.columns))
+    for row in rows.head(most).iter_rows():
         table.add_row(*(_value(cell) for cell in row))
-    rest = answer.table.height - most
-    return Group(table, _dim(f"{rest:,} more in the run folder")) if rest > 0 else table
+    rest = answer.table.height - min(most, rows.height)
+    parts = [table] if rows.height else [_dim("no row hurts beyond the noise")]
+    return Group(*parts, *([_dim(f"{rest:,} more in the run folder")] if rest else []))
 
 
 def _value(cell: Any) -> Text:

@@ -51,6 +51,49 @@ def problem(work, *arguments, **options) -> DataError:
     return caught.value
 
 
+class TestNearlyNumbers:
+    def test_a_typing_error_is_told_with_its_row(self):
+        cells = [*(f"{i % 5}.5" for i in range(40)), "1o.5"]
+        column, plan, frame = plan_one(cells)
+        assert column.kind == "category"
+        assert column.remark == (
+            "column `c` looks like numbers but for '1o.5' in row 40 (counted from 0), and is read as a category; "
+            "correct or empty it to have it read as numbers"
+        )
+        assert column.use.endswith("; looks like numbers but for '1o.5'")
+        numbered = plan_columns(frame, targets=[], places=np.arange(100, 141))
+        assert "row 140 " in numbered.columns[0].remark
+        assert again(plan) == plan
+        mended = plan_one([*cells[:-1], None])[0]
+        assert (mended.kind, mended.remark) == ("number", "")
+
+    def test_a_column_set_aside_for_it_says_so(self):
+        column, _, _ = plan_one([*(f"{i}.25" for i in range(40)), "x"])
+        assert (column.kind, column.role) == ("identifier", "set aside")
+        assert "'x' in row 40 (counted from 0), and is set aside: every cell is different;" in column.remark
+
+    def test_a_mark_of_missing_cells_may_be_frequent(self):
+        column, _, _ = plan_one([*map(str, range(60)), *["unknown"] * 40])
+        assert "40 cells, such as 'unknown' in row 60 (counted from 0)" in column.remark
+
+    @pytest.mark.parametrize(
+        "cells",
+        [
+            [*"0123" * 10, *["3+"] * 8],
+            ["a", "b"] * 20,
+            [*map(str, range(30)), "a", "b", "c", "d"],
+            ["1", "2", "x"],
+            ["2024-01-05", "2024-02-07"] * 10,
+        ],
+    )
+    def test_words_are_left_in_peace(self, cells):
+        assert plan_one(cells)[0].remark == ""
+
+    def test_what_was_asked_for_needs_no_remark(self):
+        cells = [*(f"{i % 5}.5" for i in range(40)), "1o.5"]
+        assert plan_one(cells, overrides={"c": "category"})[0].remark == ""
+
+
 class TestNumbers:
     def test_as_they_are(self):
         assert inputs([1.5, 2, -3]) == {"c": [1.5, 2, -3]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 
 import numpy as np
 import pytest
@@ -226,7 +226,25 @@ def test_it_says_what_was_done(temperature: float, words: str) -> None:
     ours = found("binary", *drawn("binary", 900, temperature))
     assert words in ours.sentence
     assert f"{ours.temperature:.2f}" in ours.sentence
+    assert f"falls from {ours.loss[0]:.3f} to {ours.loss[1]:.3f}" in ours.sentence
     assert "left as they are" in found("binary", *drawn("binary", 60)).sentence
+
+
+def test_a_calibration_is_printed_in_a_few_words() -> None:
+    ours = found("binary", *drawn("binary", 3000, 2.0))
+    assert len(ours.before) > 1
+    assert str(ours) == ours.sentence
+    assert repr(ours).startswith("Calibration(method=")
+    assert len(repr(ours)) < 250
+
+
+def test_the_sentence_names_no_error_that_grew() -> None:
+    ours = Calibration("temperature", 500, (0.4, 0.39), (0.010, 0.015), (), (), 0.8)
+    assert ours.sentence.endswith("the cross-entropy falls from 0.400 to 0.390.")
+    better = replace(ours, error=(0.015, 0.010))
+    assert better.sentence.endswith("to 0.390, and on average they are off by 1.0 % instead of 1.5 %.")
+    close = replace(ours, loss=(0.39004, 0.39001))
+    assert "from 0.39004 to 0.39001" in close.sentence
 
 
 def test_the_limits_of_a_row_in_several_lines_are_those_of_one() -> None:

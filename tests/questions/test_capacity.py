@@ -13,8 +13,19 @@ from foldwise.judge.metrics import METRICS
 from foldwise.questions.capacity import Tried, _closer, half_point, surely
 from foldwise.questions.numbers import finished
 from foldwise.study import Study
+from foldwise.terminal import Display
 
 FEATURES = 3
+
+
+class Told(Display):
+    """Keeps what it is told to say."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def wait(self, why: str) -> None:
+        self.lines.append(why)
 
 
 def study_of(rows: int, features: int, settings: dict[str, Any], kind: str = "binary") -> tuple[Study, Any]:
@@ -68,7 +79,10 @@ def test_it_grows_with_width_and_falls_with_weight_decay() -> None:
 
 def test_a_table_that_is_too_small_says_so() -> None:
     study, data = study_of(8, 3, {"network": "mlp", "width": 64, "learning_rate": 0.01}, "regression")
-    answer = study.capacity(trial=4, data=data, labellings=3, steps=900)
+    told = Told()
+    answer = study.capacity(trial=4, data=data, labellings=3, steps=900, display=told)
+    [said] = [line for line in told.lines if line.startswith("job")]  # all sizes are fitted at once
+    assert said.startswith("job 1 of at most 4: 3 sizes × 3 labellings; at most about ")
     assert answer.facts["every"] == 8
     assert "larger than this table" in answer.sentence
 

@@ -347,3 +347,15 @@ def test_page_is_readable_by_keyboard_and_screen_reader(open_page: Opens) -> Non
     assert found.pop("headings").startswith("H1 H2 H2")
     assert found.pop("links") is True
     assert set(found.values()) == {0}
+
+
+def test_ticks_of_an_answer_are_told_apart(open_page: Opens) -> None:
+    content = regression()
+    points = [[i, 0.97112 + 0.00003 * i, None, None] for i in range(10)]
+    series = [{"name": "score", "points": points, "line": False}]
+    picture = {"x": "seed", "y": "accuracy", "series": series, "rules": [], "log_x": False}
+    content["answers"] = [{"name": "seeds", "sentence": "", "how": "", "look": False, "picture": picture}]
+    browser = open_page(content)
+    ticks = texts(browser, "#answers [aria-label='y-axis tick label'] text")
+    assert len(ticks) > 2
+    assert len({*ticks}) == len(ticks)

@@ -10,6 +10,7 @@ import polars as pl
 
 MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 PLAIN, THOUSANDS, DECIMAL_COMMA = "", "1,234", "1,5"  # how numbers are written in text
+LEAST_FILLED, FEW_WRONG = 10, 0.05  # cells, and the share of them that may be no number by mistake
 NUMBER_PATTERNS = {
     THOUSANDS: r"^[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?$",
     DECIMAL_COMMA: r"^[+-]?(?:\d{1,3}(?:\.\d{3})+|\d*)(?:,\d+)?$",
@@ -36,6 +37,25 @@ def number_form(text: pl.Series) -> str | None:
     first = filled[0] if len(filled) else ""
     likely = (PLAIN, *(form for form, pattern in NUMBER_PATTERNS.items() if re.match(pattern, first)))
     return next((form for form in likely if parse_numbers(filled, form).null_count() == 0), None)
+
+
+def nearly_numbers(text: pl.Series) -> pl.Series | None:
+    """Tell whether text would be numbers but for some cells, and give those as a mask.
+
+    So it is when at most 5 % of at least 10 cells (or one) are no numbers, or all of these are the same, among 10
+    different numbers or more: a typing error, or an unknown mark of a missing cell. None when there are none, or more.
+
+    >>> text = pl.Series([*map(str, range(30)), "1o.5"])
+    >>> nearly_numbers(text).arg_true().to_list(), nearly_numbers(pl.Series(["a", "b", "1"]))
+    ([30], None)
+    """
+    filled = cleaned(text)
+    read = max((parse_numbers(filled, form) for form in (PLAIN, *NUMBER_PATTERNS)), key=pl.Series.count)
+    bad = read.is_null() & filled.is_not_null()
+    wrong, all_filled = int(bad.sum()), filled.count()
+    few = all_filled >= LEAST_FILLED and wrong <= max(1, FEW_WRONG * all_filled)
+    one_mark = filled.filter(bad).n_unique() == 1 and read.drop_nulls().n_unique() >= LEAST_FILLED
+    return bad if wrong and (few or one_mark) else None
 
 
 def parse_numbers(text: pl.Series, form: str = PLAIN) -> pl.Series:

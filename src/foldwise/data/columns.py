@@ -11,10 +11,10 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from foldwise.data import dates, encode
-from foldwise.data.cells import number_form, short
+from foldwise.data.cells import nearly_numbers, number_form, rows_named, short
 from foldwise.data.encode import Column, Feature, Kind
 from foldwise.data.read import find_columns
 from foldwise.errors import DataError, did_you_mean, listed
@@ -94,11 +94,14 @@ def plan_columns(
     targets: Sequence[str | int],
     roles: Mapping[str, str] = {},
     overrides: Mapping[str, str] = {},
+    places: Int[np.ndarray, " rows"] | None = None,
 ) -> ColumnPlan:
     """Decide what each column holds and what is done with it.
 
     `roles` names columns that are no features (group, time, fold, weight); `overrides` gives kinds that win
-    over what is found here. Constants, identifiers and free text are set aside and say so in `use`.
+    over what is found here. Constants, identifiers and free text are set aside and say so in `use`; a column that
+    would be numbers but for some cells says so in `remark`. `places` are the rows' numbers, where the frame is a part
+    of a table.
 
     Raises DataError for unknown names and kinds, and for cells that cannot be used.
 
@@ -118,7 +121,8 @@ def plan_columns(
     def plan(name: str) -> Column:
         if name in roles:
             return _describe(frame[name], roles[name])
-        return _plan_column(frame[name], overrides.get(name))
+        column = _plan_column(frame[name], overrides.get(name))
+        return column if name in overrides else _remarked(column, frame[name], places)
 
     planned = ColumnPlan(tuple(_all_or_every_problem(plan, frame.columns)))
     _refuse_nothing(planned)
@@ -224,6 +228,26 @@ def _plan_column(cells: pl.Series, override: Any) -> Column:
     if column is None:
         column = {"number": _number, "date": _date, "category": _category}[kind](cells)
     return dataclasses.replace(column, dtype=dtype)
+
+
+def _remarked(column: Column, cells: pl.Series, places: Int[np.ndarray, " rows"] | None) -> Column:
+    """Say of text that is read as words, or set aside, that it would be numbers but for some cells."""
+    if cells.dtype != pl.String or column.kind in ("number", "date", "constant"):
+        return column
+    wrong = nearly_numbers(cells)
+    if wrong is None:
+        return column
+    at = np.flatnonzero(wrong.to_numpy())
+    rows = at if places is None else places[at]
+    example, more = repr(short(cells[int(at[0])].strip())), f"{len(at):,} cells, such as "
+    read = "read as a category" if column.role == "feature" else column.use
+    mend = "correct or empty it" if len(at) == 1 else "correct or empty them"
+    remark = (
+        f"column `{column.name}` looks like numbers but for {more if len(at) > 1 else ''}{example} in "
+        f"{rows_named(rows[:1])}, and is {read}; {mend} to have it read as numbers"
+    )
+    note = f"looks like numbers but for {example}"
+    return dataclasses.replace(column, use=f"{column.use}; {note}", remark=remark)
 
 
 def _kind(cells: pl.Series) -> Kind:

@@ -37,6 +37,8 @@ class Column:
     """How text is read as dates (a strptime form) or as numbers ("1,234" or "1,5")."""
     parts: tuple[str, ...] = ()
     """Parts of a date that vary."""
+    remark: str = ""
+    """What should be looked at, in one sentence."""
 
 
 @dataclass(frozen=True)

@@ -130,11 +130,40 @@ def is_splitter(asked: FoldsAsked) -> bool:
     return hasattr(asked, "split") and not isinstance(asked, str | type)
 
 
-def _count(asked: Any, rows: int) -> int:
+def refuse_impossible(
+    asked: Any, *, repeats: int = 1, seeds: int = 1, holdout: float | None = None, test: float | None = None
+) -> None:
+    """Raise PlanError for what no table allows, before one is read.
+
+    >>> refuse_impossible(5, holdout=2)
+    Traceback (most recent call last):
+    foldwise.errors.PlanError: `holdout` must be a share between 0 and 1; got 2.
+    hint: --holdout 0.2
+    """
+    if isinstance(asked, int | np.integer):
+        _refuse_few(asked)
+    for name, count in (("repeats", repeats), ("seeds", seeds)):
+        if count < 1:
+            raise PlanError(f"`{name}` must be at least 1; got {count}.", hint=f"--{name} 1")
+    for name, share in (("holdout", holdout), ("test", test)):
+        if share is not None:
+            _refuse_no_share(name, share)
+
+
+def _refuse_few(asked: Any) -> None:
     if isinstance(asked, bool) or asked < 2:
         raise PlanError(
             f"`folds` must be at least 2; got {asked}.", hint="--holdout 0.2 validates on one share"
         )
+
+
+def _refuse_no_share(name: str, share: float) -> None:
+    if not 0 < share < 1:
+        raise PlanError(f"`{name}` must be a share between 0 and 1; got {share}.", hint=f"--{name} 0.2")
+
+
+def _count(asked: Any, rows: int) -> int:
+    _refuse_few(asked)
     if asked > rows:
         raise PlanError(
             f"{asked} folds need at least {asked} rows; there are {rows}.",
@@ -232,8 +261,7 @@ def _hold_out(
     seed: int,
     fails: str = "the folds cannot be made",
 ) -> Folds:
-    if not 0 < share < 1:
-        raise PlanError(f"`holdout` must be a share between 0 and 1; got {share}.", hint="--holdout 0.2")
+    _refuse_no_share("holdout", share)
     how = f"hold-out of {share:.0%} of the rows" + (f", repeated {repeats} times" if repeats > 1 else "")
     options = {"n_splits": repeats, "test_size": share, "random_state": seed}
     if groups is not None:
@@ -285,8 +313,7 @@ def seal(
     class_names: Sequence[object] = (),
 ) -> Bool[np.ndarray, " rows"]:
     """Choose the test rows: a random share (stratified, or whole groups), or the latest when there is a time."""
-    if not 0 < share < 1:
-        raise PlanError(f"`test` must be a share between 0 and 1; got {share}.", hint="--test 0.2")
+    _refuse_no_share("test", share)
     if time is not None:
         return _latest(rows, share, time)
     if groups is not None and len(np.unique(groups)) < 2:

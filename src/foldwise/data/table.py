@@ -189,7 +189,7 @@ def open_table(
     )
     row, own = frame[ROW].to_numpy().astype(np.int64), even(frame[WEIGHT].to_numpy(writable=True))
     frame = frame.drop(ROW, WEIGHT)
-    plan = plan_columns(frame, targets=targets, roles=roles, overrides=overrides)
+    plan = plan_columns(frame, targets=targets, roles=roles, overrides=overrides, places=row)
     if sealed is not None:
         _refuse_unfit(sealed, found, plan)
     by_role = {role: _cells(frame, name) for name, role in roles.items() if role != "weight"}
@@ -254,8 +254,14 @@ def _weighted(frame: pl.DataFrame, weights: Any) -> pl.DataFrame:
 
 
 def _overrides(frame: pl.DataFrame, columns: Mapping[str, Any], drop: Sequence[str]) -> dict[str, Any]:
-    kinds = dict(zip(find_columns(frame, columns, what="column to override"), columns.values(), strict=True))
-    dropped = find_columns(frame, drop, what="column to override")
+    kinds = dict(
+        zip(
+            find_columns(frame, columns, what="column to give a kind (--column)"),
+            columns.values(),
+            strict=True,
+        )
+    )
+    dropped = find_columns(frame, drop, what="column to drop (--drop)")
     if both := [name for name in dropped if name in kinds]:
         raise DataError(
             f"{listed(both)} is to be dropped and is given a kind, {kinds[both[0]]}.",

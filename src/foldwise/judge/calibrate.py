@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -57,10 +57,13 @@ class Calibration:
     rows: int
     loss: tuple[float, float]
     error: tuple[float, float]
-    before: tuple[Bin, ...]
-    after: tuple[Bin, ...]
+    before: tuple[Bin, ...] = field(repr=False)
+    after: tuple[Bin, ...] = field(repr=False)
     temperature: float = 1.0
-    steps: tuple[Steps, ...] = ()
+    steps: tuple[Steps, ...] = field(default=(), repr=False)
+
+    def __str__(self) -> str:
+        return self.sentence
 
     def applied(self, probabilities: Float[np.ndarray, "*axes outputs"], kind: str) -> np.ndarray:
         """Correct probabilities of a task of this kind; last axis: one per class, or per label."""
@@ -70,19 +73,25 @@ class Calibration:
 
     @property
     def sentence(self) -> str:
-        """Say what was found."""
+        """Say what was found, by the cross-entropy that decides; the calibration error where it improves as well."""
         (before, after), (worse, better) = self.loss, self.error
-        off = f"on average they are off by {_percent(worse)}"
         if self.method == "none":
-            return f"Probabilities are left as they are: {off}, and no correction helps beyond noise."
+            return (
+                f"Probabilities are left as they are: no correction lowers their cross-entropy ({before:.3f}) beyond "
+                f"noise, and on average they are off by {_percent(worse)}."
+            )
         how = "by increasing steps (isotonic regression)"
         if self.method == "temperature":
             sure = "too sure" if self.temperature > 1 else "not sure enough"
             how = f"by the temperature {self.temperature:.2f}, because they were {sure}"
-        return (
-            f"Probabilities are corrected {how}: on average they were off by {_percent(worse)} and are by "
-            f"{_percent(better)}, and the cross-entropy goes from {before:.3f} to {after:.3f}."
+        digits = 3 if f"{before:.3f}" != f"{after:.3f}" else 5
+        said = (
+            f"Probabilities are corrected {how}: on rows that the correction has not seen, the cross-entropy falls "
+            f"from {before:.{digits}f} to {after:.{digits}f}"
         )
+        if round(100 * better, 1) < round(100 * worse, 1):
+            said += f", and on average they are off by {_percent(better)} instead of {_percent(worse)}"
+        return f"{said}."
 
 
 UNCALIBRATED = Calibration("none", rows=0, loss=(0.0, 0.0), error=(0.0, 0.0), before=(), after=())

@@ -23,7 +23,7 @@ def rank(level: float, rows: int) -> int:
     if not 0 < level < 1:
         raise SettingsError(
             f"`interval` is a share between 0 and 1; got {level:g}.",
-            hint="interval=0.9 covers the truth in 90 % of rows; --interval 0.9",
+            hint="0.9 for 90 %: interval=0.9, --interval 0.9",
         )
     place = math.ceil(level * (rows + 1) - 1e-9)  # 0.9 · 10 is 9, though floating numbers say a little more
     if place > rows:

@@ -123,6 +123,24 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def scale_of(metric: Metric, task: Task) -> list[str]:
+    """Say on which scale numbers are learned, and in which units the score is; nothing for classes.
+
+    >>> scale_of(METRICS["mae"], Task("regression", ("price",)))
+    ['mean absolute error is in units of `price`']
+    >>> scale_of(METRICS["log_rmse"], Task("regression", ("price",), log=True))[1]
+    'log-RMSE is the deviation of logarithms: 0.1 is about 10 % of `price`'
+    """
+    if task.kind != "regression":
+        return []
+    of = " and ".join(f"`{target}`" for target in task.targets)
+    units = f"{metric.label} is in units of {of}"
+    if metric.needs_log:
+        units = f"{metric.label} is the deviation of logarithms: 0.1 is about 10 % of {of}"
+    learned = f"what is learned is the logarithm of {of}; predictions are in its units (--no-log-target: no logarithm)"
+    return [learned, units] if task.log else [units]
+
+
 def metric_called(name: str) -> Metric | None:
     """Find a metric by name; `quantile:0.9` is what the loss `quantile` minimizes for τ = 0.9.
 

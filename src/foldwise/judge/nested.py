@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from foldwise.data.folds import Folds
 from foldwise.judge.metrics import Metric
 from foldwise.judge.selection import Interval, bootstrap_intervals
-from foldwise.judge.verdict import Headline, TrialResult, sentence_of
+from foldwise.judge.verdict import COMPARED, Baseline, Headline, TrialResult, sentence_of
 
 
 @dataclass(frozen=True)
@@ -108,18 +108,22 @@ def nested_headline(
     nested: Nested,
     interval: Interval,
     results: Sequence[TrialResult],
+    baselines: Sequence[Baseline],
     metric: Metric,
     folds: Folds,
     title: str,
     caveat: str = "",
 ) -> Headline:
-    """Write the headline of nested cross-validation from the mean loss with its interval."""
+    """Write the headline of nested cross-validation from the mean loss with its interval.
+
+    `baselines` are judged like it: chosen among their own trials and epochs by the folds inside.
+    """
     value, *ends = (
         metric.finish(x) if math.isfinite(x) else math.nan
         for x in (interval.value, interval.low, interval.high)
     )
     low, high = min(ends), max(ends)
-    said = sentence_of(title, metric.label, (value, low, high), results, None)
+    said = sentence_of(title, metric.label, (value, low, high), baselines, _all_of(nested, results))
     each = nested.inside / len(folds)
     how = (
         f"The score of choosing among {len(results)} trials and their epochs, by nested cross-validation: for each of "
@@ -129,6 +133,18 @@ def nested_headline(
         "The interval is that of the mean when rows are drawn again (bootstrap). The leaderboard's own scores are "
         "those of the outer folds, of which the best is too good."
     )
+    if baselines:
+        how += (
+            " The simple models beside the score are judged in the same way, each chosen among its own trials and "
+            f"epochs inside the folds, and so are not those of the leaderboard. {COMPARED}"
+        )
     if len(folds) == 1:
         how = how.replace("for each of 1 folds (", "for one fold (")
     return Headline(said, f"{how} {caveat}".rstrip(), value, low, high)
+
+
+def _all_of(nested: Nested, results: Sequence[TrialResult]) -> str:
+    """Name the network that was chosen in every fold; empty when there were several."""
+    networks = {r.number: r.settings.network for r in results}
+    chosen = {networks[c.trial] for c in nested.choices}
+    return chosen.pop() if len(chosen) == 1 else ""

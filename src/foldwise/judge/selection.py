@@ -37,16 +37,39 @@ def corrected_winner(
     `losses` holds each trial's out-of-fold loss of each row; every mean is weighted by `weights`, all above 0.
     Where all scores are 0, the upper end is the share of errors that so many rows without any do not rule out.
     """
-    chosen_among = np.ascontiguousarray(losses[candidates].T)
-    rows, trials = chosen_among.shape
-    scores = np.full(resamples, np.nan)
-    for i, counts in enumerate(_drawn(rows, resamples, seed)):
+    [scores] = chosen_again(losses, [candidates], resamples, seed, weights)
+    return interval_of_resamples(scores, losses.shape[1], weights)
+
+
+def chosen_again(
+    losses: Float[np.ndarray, "trials rows"],
+    among: Sequence[Bool[np.ndarray, " trials"]],
+    resamples: int = 1000,
+    seed: int = 0,
+    weights: Float[np.ndarray, " rows"] | None = None,
+) -> Float[np.ndarray, "choices resamples"]:
+    """Choose on each resample among some trials, once for each set of them, and score each choice on the rows left out.
+
+    All choices of a resample see the same rows, so that their differences are paired. NaN where no row was left out.
+    """
+    used = np.logical_or.reduce(among)
+    by_row = np.ascontiguousarray(losses[used].T)
+    candidates = [np.flatnonzero(own[used]) for own in among]
+    scores = np.full((len(among), resamples), np.nan)
+    for i, counts in enumerate(_drawn(len(by_row), resamples, seed)):
         outside = counts == 0
         if outside.any():
-            drawn = counts if weights is None else counts * weights
-            best = np.argmin(drawn @ chosen_among) if trials > 1 else 0
+            total = (counts if weights is None else counts * weights) @ by_row
             own = None if weights is None else weights[outside]
-            scores[i] = mean_losses(chosen_among[outside, best], own)
+            best = [places[np.argmin(total[places])] for places in candidates]
+            scores[:, i] = [mean_losses(by_row[outside, t], own) for t in best]
+    return scores
+
+
+def interval_of_resamples(
+    scores: Float[np.ndarray, " resamples"], rows: int, weights: Float[np.ndarray, " rows"] | None
+) -> Interval:
+    """Give the mean of scores of rows left out, with the interval that `corrected_winner` describes."""
     value, outside = np.nanmean(scores), (1 - 1 / rows) ** rows
     ends = np.nanquantile(scores, [0.025, 0.975])
     low, high = value + np.sqrt(outside / (1 - outside)) * (ends - value)

@@ -15,9 +15,10 @@ from foldwise.judge.metrics import Metric
 from foldwise.judge.selection import (
     Interval,
     bootstrap_intervals,
+    chosen_again,
     corrected_p_value,
-    corrected_winner,
     epoch_optimism,
+    interval_of_resamples,
     less_lucky,
     look_bound,
     mean_losses,
@@ -26,6 +27,7 @@ from foldwise.judge.selection import (
 from foldwise.settings import WRITTEN_OTHERWISE, Settings
 
 TIED_ABOVE = 0.05
+BASELINES = {"linear": "linear model", "constant": "constant"}  # networks that a headline names, and how
 MOST_PARTS = 50  # into which folds are joined to choose epochs without one of them
 
 
@@ -95,6 +97,15 @@ class Headline:
     low: float
     high: float
     luck: Luck | None = None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A simple model beside the headline, judged as it is; `differs` beyond the noise, None: not known."""
+
+    network: str
+    score: float
+    differs: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -235,33 +246,62 @@ def judge(
                 and (
                     _tied_on_rows(losses[winner], losses[t], own)
                     if len(folds) == 1
-                    else _tied(records[winner], record, folds, weights)
+                    else _tied(records[winner].fold_losses, record.fold_losses, folds, weights)
                 ),
                 status=record.status,
                 parameters=record.parameters,
             )
         )
     if not (thorough and finished[winner]):
-        return results, _headline(results, None, None, finished, metric, folds, title, thorough, caveat)
+        plain = plain_baselines(results)
+        return results, _headline(
+            results, None, None, plain, finished, metric, folds, title, thorough, caveat
+        )
     results = _recommend(results)
-    optimism = _of_epochs(records, finished, folds, weights)
-    winner_again = less_lucky(corrected_winner(usable, finished, weights=own), optimism)
+    simple = _simple(trials, finished)
+    optimism, *of_simple = (
+        _of_epochs(records, among, folds, weights) for among in (finished, *simple.values())
+    )
+    scores, *others = chosen_again(usable, [finished, *simple.values()], weights=own)
+    rows = usable.shape[1]
+    winner_again = less_lucky(interval_of_resamples(scores, rows, own), optimism)
     luck = _luck(results, records, winner_again, optimism, metric, folds, weights)
-    constant = next((r.number - 1 for r in results if r.settings.network == "constant"), None)
-    if constant is not None and finished[constant]:
-        gap = less_lucky(corrected_winner(usable - usable[constant], finished, weights=own), optimism)
-        luck = replace(luck, gains=winner != constant and gap.high < 0)
-    return results, _headline(results, winner_again, luck, finished, metric, folds, title, thorough, caveat)
+    baselines = []
+    for (network, among), other, lucky in zip(simple.items(), others, of_simple, strict=True):
+        # of one trial nothing is chosen, and its mean over all rows is surer than that of resamples
+        mean = float(means[among][0] if among.sum() == 1 else np.nanmean(other)) + lucky
+        gap = less_lucky(interval_of_resamples(scores - other, rows, own), optimism - lucky)
+        first = next(r for r in results if r.settings.network == network)
+        differs = gap.low > 0 or (first.place > 1 and not first.tied and gap.high < 0)
+        baselines.append(Baseline(network, _finish(metric, mean), differs))
+        if network == "constant":
+            luck = replace(luck, gains=first.place > 1 and gap.high < 0)
+    return results, _headline(
+        results, winner_again, luck, baselines, finished, metric, folds, title, thorough, caveat
+    )
+
+
+def _simple(trials: Sequence[Settings], finished: np.ndarray) -> dict[str, Bool[np.ndarray, " trials"]]:
+    """Tell which trials each of the baselines may be chosen among; only those of which some finished."""
+    own = {name: finished & np.array([t.network == name for t in trials]) for name in BASELINES}
+    return {name: among for name, among in own.items() if among.any()}
+
+
+def plain_baselines(results: Sequence[TrialResult]) -> list[Baseline]:
+    """Give the best trial of each simple model, with its score as it is."""
+    best = (next((r for r in results if r.settings.network == name), None) for name in BASELINES)
+    return [Baseline(r.settings.network, r.score) for r in best if r is not None and math.isfinite(r.score)]
 
 
 def _recommend(results: list[TrialResult]) -> list[TrialResult]:
-    """Mark the simplest of the first and those tied with it: the fewest parameters, then the fewest epochs.
+    """Mark the smallest of the trials tied with the first that has fewer parameters than it, else the first.
 
-    The one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984), with the test between trials in place of the
+    Of several equally small ones, the best: a twin of the same size is no simpler, and looks worse. The
+    one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984), with the test between trials in place of the
     standard error.
     """
     among = [r for r in results if r.place == 1 or r.tied]
-    simplest = min(among, key=lambda r: (r.parameters, r.epoch, r.place))
+    simplest = min(among, key=lambda r: (r.parameters, r.place))
     return [replace(r, recommended=r is simplest) for r in results]
 
 
@@ -319,10 +359,24 @@ def _finish(metric: Metric, mean: float) -> float:
     return metric.finish(min(most, max(0.0, float(mean)))) if math.isfinite(mean) else math.nan
 
 
-def _tied(winner: TrialRecord, other: TrialRecord, folds: Folds, weights: np.ndarray | None) -> bool:
+def tied_choices(
+    first: tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " folds"]],
+    second: tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " folds"]],
+    folds: Folds,
+    weights: Float[np.ndarray, " rows"] | None,
+) -> bool:
+    """Tell whether two choices, each by its losses of rows and of folds, differ by no more than the noise."""
+    if len(folds) > 1:
+        return _tied(first[1], second[1], folds, weights)
+    scored = ~np.isnan(first[0])
+    own = None if weights is None else weights[scored]
+    return _tied_on_rows(first[0][scored], second[0][scored], own)
+
+
+def _tied(winner: np.ndarray, other: np.ndarray, folds: Folds, weights: np.ndarray | None) -> bool:
     every = np.ones(folds.train.shape[1]) if weights is None else weights
     train, validation = ((part @ every).mean() for part in (folds.train, folds.validation))
-    return corrected_p_value(winner.fold_losses, other.fold_losses, train, validation) > TIED_ABOVE
+    return corrected_p_value(winner, other, train, validation) > TIED_ABOVE
 
 
 def _tied_on_rows(winner: np.ndarray, other: np.ndarray, weights: np.ndarray | None) -> bool:
@@ -334,6 +388,7 @@ def _headline(
     results: list[TrialResult],
     winner: Interval | None,
     luck: Luck | None,
+    baselines: Sequence[Baseline],
     finished: Bool[np.ndarray, " trials"],
     metric: Metric,
     folds: Folds,
@@ -347,7 +402,7 @@ def _headline(
         value = _finish(metric, winner.value)
         ends = _finish(metric, winner.low), _finish(metric, winner.high)
     low, high = min(ends), max(ends)
-    said = sentence_of(title, metric.label, (value, low, high), results, best)
+    said = sentence_of(title, metric.label, (value, low, high), baselines, best.settings.network)
     how = f"The best so far, by {folds.how}."
     if thorough:
         share = float(folds.validation.any(axis=0).mean())
@@ -362,6 +417,8 @@ def _headline(
         )
         if luck is not None and luck.of_epochs > 0:
             how += " The choice of epochs is corrected too, by choosing them for each fold without that fold."
+        if any(b.network != best.settings.network for b in baselines):
+            how += f" The simple models beside it are corrected alike, for the choice among their own. {COMPARED}"
         how = f"{how} {_said_of_simplest(results)}".rstrip()
         how = f"{how} {caveat}".rstrip()
     return Headline(said, how, value, low, high, luck)
@@ -374,7 +431,7 @@ def _said_of_simplest(results: Sequence[TrialResult]) -> str:
     if not tied or simplest is None:
         return ""
     if simplest.place == 1:
-        return f"Of it and the {len(tied)} tied with it, it is also the simplest."
+        return f"Of the {len(tied)} tied with it, none is simpler."
     size = f"{simplest.parameters:,} parameter{'s' * (simplest.parameters != 1)}"
     return (
         f"Of it and the {len(tied)} tied with it, trial {simplest.number} ({simplest.name}; {size}) is the simplest, "
@@ -382,28 +439,35 @@ def _said_of_simplest(results: Sequence[TrialResult]) -> str:
     )
 
 
+COMPARED = "“No clear difference” from one of them means: within the noise, on the same rows and folds."
+
+
 def sentence_of(
     title: str,
     label: str,
     interval: tuple[float, float, float],
-    results: Sequence[TrialResult],
-    best: TrialResult | None,
+    baselines: Sequence[Baseline],
+    best: str,
 ) -> str:
     """Say a score with its interval (value, low, high), and beside it those of the baselines.
 
-    `best` is the trial that has the score, when a single one does.
+    `best` is the network that has the score, when a single one does.
+
+    >>> beside = [Baseline("linear", 0.131, differs=False), Baseline("constant", 0.39, differs=True)]
+    >>> sentence_of("price", "RMSE", (0.135, 0.121, 0.149), beside, "mlp")
+    'price: RMSE 0.135 (95 % 0.121–0.149), linear model 0.131 (no clear difference), constant 0.390'
     """
     value, low, high = interval
     digits = decimals(value, low, high)
     said = f"{title}: {label} {value:.{digits}f}"
     if math.isfinite(low):
         said += f" (95 % {low:.{digits}f}–{high:.{digits}f})"
-    for network, name in (("linear", "linear model"), ("constant", "constant")):
-        result = next((r for r in results if r.settings.network == network), None)
-        if result is not None and result is best:
-            said += f" by the {name}"
-        elif result is not None and math.isfinite(result.score):
-            said += f", {name} {result.score:.{digits}f}"
+    if best in BASELINES:
+        said += f" by the {BASELINES[best]}"
+    for b in baselines:
+        if b.network != best:
+            unclear = " (no clear difference)" if b.differs is False else ""
+            said += f", {BASELINES[b.network]} {b.score:.{digits}f}{unclear}"
     return said
 
 

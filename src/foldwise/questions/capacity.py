@@ -54,8 +54,10 @@ def answer(subject: Subject, *, labellings: int = 10, steps: int = 4000, most: i
     world = _world(subject, labellings)
     tried: dict[int, Tried] = {}
     sizes = sorted({2**k for k in range(1, math.ceil(math.log2(most)))} | {most})
-    for _ in range(JOBS):
-        tried |= _try(world, sizes, steps)
+    for job in range(1, JOBS + 1):
+        size = f"{len(sizes)} size{'s' * (len(sizes) > 1)}"
+        about = f"job {job} of at most {JOBS}: {size} × {labellings} labellings"
+        tried |= _try(world, sizes, steps, about)
         sizes = _closer(tried, labellings, most)
         if not sizes:
             break
@@ -128,7 +130,7 @@ class UntilFitted:
         return Decision({trial: "fitted" for trial, own in self.fitted.items() if own.all()})
 
 
-def _try(world: World, sizes: Sequence[int], steps: int) -> dict[int, Tried]:
+def _try(world: World, sizes: Sequence[int], steps: int, about: str) -> dict[int, Tried]:
     """Train all labellings of some sizes, in one job."""
     subject, labellings, settings = world.subject, len(world.orders), world.subject.settings
     train = np.zeros((len(sizes), labellings, subject.rows), dtype=bool)
@@ -146,6 +148,7 @@ def _try(world: World, sizes: Sequence[int], steps: int) -> dict[int, Tried]:
         variants=Variants.of_targets(world.labels, np.tile(np.arange(labellings), len(sizes))),
         metric=world.metric,
         policy=policy,
+        about=about,
     )
     found = {}
     for stack in job.stacks:

@@ -181,7 +181,16 @@ def _answer(
         }
     )  # fmt: skip
     way = "counts nothing in its batches" if plan.variants is not None else "is taken out, and batches shift"
+    learnt = int(plan.base.train.any(axis=0).sum())
+    which = (
+        f"All {learnt:,} rows were"
+        if len(asked) == learnt
+        else (
+            f"The {len(asked):,} rows with the largest loss out of fold, of {learnt:,} (--rows tries more), were"
+        )
+    )
     how = (
+        f"{which} left out, one at a time; `row` counts from 0 in the table, the header not counted. "
         f"{subject.name} at epoch {subject.epoch}, {plan.base.how}; a row that is left out {way}. Beyond the noise: "
         f"more than {reach:.1f} standard errors, the t quantile for 5 % among {len(asked):,} rows. Few seeds tell "
         "little of one row's noise, so that it is drawn to what is usual (Smyth 2004). `own_loss` is the row's own "

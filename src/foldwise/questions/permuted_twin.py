@@ -146,16 +146,18 @@ def _answer(
         f" The score on real targets, {metric.label} {brief(real)}, {better} {shuffles} shuffles, which score "
         f"{brief(mean)} on average (p = {luck:.2g})."
     )
-    chosen = f"the best of {rivals} trials" if rivals > 1 else subject.name
+    who = f"the best of {rivals} trials" if rivals > 1 else subject.name
     how = (
-        f"{chosen}, each at its own best epoch, {base.how}; targets shuffled within validation folds, equal rows "
-        "together. A column that holds the answer, or follows from it, is no leak of this kind, and is not seen."
-        + (
-            " That this trial was chosen among others is not in p: `trials` lets them compete."
-            if rivals == 1
-            else ""
-        )
+        f"The targets were shuffled {shuffles} times within the validation folds ({base.how}; rows that are equal keep "
+        f"equal targets), and each time {who} was trained anew, with a best epoch of its own. What is found so is that "
+        "networks know validation rows beforehand, from copies among the training rows, say. A column that gives the "
+        "answer away is not found: shuffling cuts its tie to the target as well."
     )
+    if rivals == 1 and len(subject.ranked) > 1 and subject.settings == subject.ranked[0]:
+        how += (
+            f" The trial was chosen as the best of {len(subject.ranked)} trials on the real targets, and nothing was chosen on "
+            "shuffled ones, so that the p of its score may be too small; with --trials 5 (trials=5), five compete on both."
+        )
     table = pl.DataFrame({"shuffle": np.arange(shuffles + 1), "score": scores, "agreement": agreement})
     picture = Picture(
         "shuffle (0: targets as they are)",

@@ -32,6 +32,7 @@ from foldwise.questions import QUESTIONS
 from foldwise.recall import frame_again
 from foldwise.settings import Settings
 from foldwise.store.answers import Answer
+from foldwise.terminal import duration
 
 if TYPE_CHECKING:
     from foldwise.study import Study
@@ -58,6 +59,7 @@ class Subject:
     dtype: torch.dtype
     ranked: tuple[Settings, ...] = ()  # the settings of all trials, best first
     watch: Watch = lambda now: None
+    tell: Callable[[str], None] = lambda what: None
 
     @property
     def rows(self) -> int:
@@ -100,9 +102,11 @@ class Subject:
         metric: Metric | None = None,
         policy: Policy = TO_THE_END,
         table: Table | None = None,
+        about: str = "",
     ) -> Job:
         """Train a plan over the rows; `folds_of` lists the folds of each trial, where not all have all.
 
+        `about` is told before, where the plan is one of several, with the time that it takes if nothing ends early.
         Raises KeyboardInterrupt when the user stops it: half an answer would mislead.
         """
         own = tuple(tuple(map(int, each)) for each in folds_of)
@@ -119,12 +123,21 @@ class Subject:
             policy=policy,
             variants=variants,
         )
+        if about:
+            self.tell(f"{about}; at most about {duration(job.summary(self.tell).seconds)}")
         if not job.train(self.watch):
             raise KeyboardInterrupt
         return job
 
 
-def subject_of(study: Study, trial: int | None, data: Any, device: torch.device, watch: Watch) -> Subject:
+def subject_of(
+    study: Study,
+    trial: int | None,
+    data: Any,
+    device: torch.device,
+    watch: Watch,
+    tell: Callable[[str], None] = lambda what: None,
+) -> Subject:
     """Take a trial (the winner when None) of a study, and read its rows again, as `replay` does."""
     number = study.results[0].number if trial is None else trial
     result = next((r for r in study.results if r.number == number), None)
@@ -147,7 +160,7 @@ def subject_of(study: Study, trial: int | None, data: Any, device: torch.device,
     return Subject(
         table, result.settings, result.epoch, result.name, study.folds, study.plan.seeds[0], study.metric,
         study.net, study.loss, study.links, device, models.parameters.dtype,
-        tuple(r.settings for r in study.results), watch,
+        tuple(r.settings for r in study.results), watch, tell,
     )  # fmt: skip
 
 

@@ -601,15 +601,17 @@ const charts = (() => {
       (known(p.low) && known(p.high) ? ` (${brief(p.low)} to ${brief(p.high)})` : "");
     const span = d3.extent(named, (p) => p.x);
     const inside = (r) => (r.vertical ? !side(r.at, span) : known(r.at));
+    const level = rules.filter((r) => !r.vertical && inside(r)).map((r) => r.at);
+    const [tickFormat, room] = apart(d3.extent([...named.flatMap((p) => [p.y, p.low, p.high]), ...level].filter(known)));
     return plot(`${y} by ${x}`, {
       width,
       height: 260 + 16 * drawn.length,
-      marginLeft: 54,
+      marginLeft: Math.max(54, room),
       marginRight: 14,
       marginTop: 22 + 16 * drawn.length,
       marginBottom: 38,
       x: labeled(x, { type: log ? "log" : "linear", ticks: log ? steps(span) : 6, tickFormat: brief, nice: !log }),
-      y: labeled(y, { ticks: 5, tickFormat: brief, nice: true }),
+      y: labeled(y, { ticks: 5, tickFormat, nice: true }),
       marks: [
         grid(Plot.gridY, 5),
         Plot.ruleY(rules.filter((r) => !r.vertical && inside(r)), { y: "at", stroke: soft, strokeDasharray: "3 3" }),
@@ -622,6 +624,14 @@ const charts = (() => {
         tip(named, { x: "x", y: "y", title }),
       ],
     });
+  }
+
+  // How ticks are written, and the room that they take: briefly, but with as many digits as tell them apart.
+  function apart(extent) {
+    const scale = d3.scaleLinear(extent, [0, 1]).nice();
+    const ticks = scale.ticks(5);
+    const format = new Set(ticks.map(brief)).size === ticks.length ? brief : scale.tickFormat(5);
+    return [format, 10 + 6.6 * (d3.max(ticks, (v) => format(v).length) ?? 0)];
   }
 
   const RULE = { text: (r) => r.name, textAnchor: "end", fill: soft, stroke: paper, strokeWidth: 4 };

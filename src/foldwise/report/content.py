@@ -44,6 +44,7 @@ def content_of(study: Study, live: bool = False) -> dict[str, Any]:
         "outcome": study.outcome,
         "answers": [_answer(answer) for answer in study.answers.values()],
         "worst_rows": study.worst_rows,
+        "worst_on_log": study.task.log,
         "columns": [
             {n: c[n] for n in ("name", "kind", "role", "dtype", "missing", "distinct", "levels", "use")}
             for c in study.columns.to_dict()["columns"]
