@@ -285,10 +285,10 @@ def test_the_variance_is_that_of_the_members_losses() -> None:
 def test_sets_on_the_page_are_those_of_held_out_rows() -> None:
     study = made("multiclass")
     assert study.sureness is not None
-    assert sum(study.sureness["counts"]) == 47
+    assert sum(study.sureness.counts) == 47
     distances = made("regression").sureness
     assert distances is not None
-    within = sum(distances["counts"][:10])
+    within = sum(distances.counts[:10])
     assert within >= 0.9 * 47 - 1
 
 
@@ -338,5 +338,5 @@ def test_sureness_needs_as_many_rows_as_an_interval() -> None:
     study.predictions = study.predictions.filter(pl.col("row") < 9)
     found = sureness(study, 0.9)
     assert found is not None
-    assert sum(found["counts"]) == 9
+    assert sum(found.counts) == 9
     assert sureness(study, 0.91) is None

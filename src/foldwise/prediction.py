@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from foldwise.collect import named_outputs
 from foldwise.data.weights import score_weights
 from foldwise.errors import DataError, PlanError, StoreError
 from foldwise.judge.calibrate import UNCALIBRATED, Calibration, calibrate
-from foldwise.judge.conformal import intervals, prediction_sets, rank
+from foldwise.judge.conformal import STEPS, Sureness, intervals, prediction_sets, rank
 from foldwise.judge.heldout import HeldOut, Judges, held_out, in_time, judges_of, over_folds
 from foldwise.judge.metrics import natural, probabilities
 from foldwise.outcome import member_outputs, number_of
@@ -155,11 +155,10 @@ def calibration_of(study: Study, trial: int) -> Calibration:
     )
 
 
-def sureness(study: Study, interval: float = 0.9) -> dict[str, Any] | None:
+def sureness(study: Study, interval: float = 0.9) -> Sureness | None:
     """Say how far intervals of the winner reach, or how many classes its sets hold, from rows not learned from.
 
-    `counts` are rows by the number of classes in their set, or distances from prediction to truth in ten steps up to
-    twice the one that bounds the share `interval` of rows. None where there are too few rows, or none can be told.
+    None where there are too few rows, or none can be told.
     """
     own = Own(study, study.results[0].number)
     task, places = study.task, own.judges.places
@@ -181,19 +180,19 @@ def sureness(study: Study, interval: float = 0.9) -> dict[str, Any] | None:
             f"A set that holds the true class of {100 * interval:.0f} % of rows has {sizes.mean():.2f} of "
             f"{said.shape[1]} classes on average; {100 * counts[0] / len(places):.0f} % of rows need one only.{caution}"
         )
-        return {"kind": "sets", "counts": counts.tolist(), "sentence": sentence}
+        return Sureness("sets", tuple(counts.tolist()), sentence)
     shown, true = natural(torch.tensor(said), task), natural(torch.tensor(truth), task)
     off = np.sort((shown - true).abs().numpy()[:, 0])
     reach = float(off[last - 1])
     if not 0 < reach < math.inf:
         return None
-    counts = np.histogram(np.minimum(off, 2 * reach), bins=20, range=(0, 2 * reach))[0]
+    counts = np.histogram(np.minimum(off, 2 * reach), bins=STEPS, range=(0, 2 * reach))[0]
     sentence = (
         f"{100 * interval:.0f} % of rows lie within ±{reach:.3g} of what networks that had not seen them predict"
         f"{' (wider where predictions are large)' if task.log else ''}; predict(…, interval={interval:g}) gives it "
         f"row by row.{caution}"
     )
-    return {"kind": "distances", "counts": counts.tolist(), "reach": reach, "sentence": sentence}
+    return Sureness("distances", tuple(counts.tolist()), sentence, reach)
 
 
 # Numbers

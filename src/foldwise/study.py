@@ -30,6 +30,7 @@ from foldwise.engine.rows import Constants
 from foldwise.errors import FoldwiseError, NetworkError, SettingsError, StoreError
 from foldwise.final import Final, final_of, latencies, make_refit
 from foldwise.judge.calibrate import Calibration
+from foldwise.judge.conformal import Sureness
 from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric
 from foldwise.judge.nested import Nested
@@ -96,7 +97,7 @@ class Study:
         None  # of its rows, as they are learnt; None in runs written before they were kept
     )
     calibration: Calibration | None = None  # of the winner's probabilities
-    sureness: dict[str, Any] | None = None  # how far intervals reach, or how large sets are, for the page
+    sureness: Sureness | None = None  # how far intervals reach, or how large sets are, for the page
     variance: Split | None = None  # of the scores of members, over the trials that were searched
     refitted: Refit | None = None  # the networks of `refit`
     latency: dict[str, tuple[float, float]] = field(default_factory=dict)  # by model; see `final`

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,6 +12,22 @@ from jaxtyping import Bool, Float, Int
 from foldwise.errors import DataError, SettingsError
 
 AT_ONCE = 1 << 22  # numbers that are sorted together
+
+STEPS = 20  # of the distances that are counted, up to twice the reach of intervals
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """How many classes the sets of rows hold that were not learned from, or how far their truth lies from predictions.
+
+    `counts` are rows by the number of classes in their set, from 1; or by their distance, in equal steps from 0 to
+    twice `reach`, which bounds the share of rows that the sentence names, in the last step with all beyond.
+    """
+
+    kind: Literal["sets", "distances"]
+    counts: tuple[int, ...]
+    sentence: str
+    reach: float | None = None
 
 
 def rank(level: float, rows: int) -> int:

@@ -27,6 +27,7 @@ from foldwise.engine.predict import MODELS, Models, Refit
 from foldwise.engine.rows import Constants
 from foldwise.errors import StoreError
 from foldwise.judge.calibrate import Calibration
+from foldwise.judge.conformal import Sureness
 from foldwise.judge.metrics import Metric, metric_called
 from foldwise.judge.nested import Nested
 from foldwise.judge.variance import Split
@@ -145,7 +146,7 @@ def _described(study: Study) -> dict[str, Any]:
         "environment": study.environment,
         "command": study.command,
         "weighting": asdict(study.weighting),
-        "sureness": study.sureness,
+        "sureness": None if study.sureness is None else asdict(study.sureness),
         "variance": None if study.variance is None else asdict(study.variance),
         "calibration": None if study.calibration is None else asdict(study.calibration),
         "refit": None if study.refitted is None else _described_refit(study.refitted),
@@ -255,7 +256,7 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "row": np.asarray(tensors["row"]),
         # runs without them were made before predictions had intervals
         "targets": tensors["targets"].numpy() if "targets" in tensors else None,
-        "sureness": as_record(dict[str, Any] | None, described.get("sureness")),
+        "sureness": as_record(Sureness | None, described.get("sureness")),
         "variance": as_record(Split | None, described.get("variance")),
         "calibration": as_record(Calibration | None, described.get("calibration")),
         "sealed": sealed,
