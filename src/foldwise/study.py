@@ -380,8 +380,6 @@ class Study:
         """Write the run folder: study.json, weights, histories, predictions and the page."""
         folder = claim(folder, overwrite)
         write_study(self, folder)
-        for answer in self.answers.values():
-            write_answer(answer, folder)
         self.folder = folder
         self.report()
         return folder

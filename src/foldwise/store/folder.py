@@ -35,7 +35,8 @@ from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.strategy import Account
 from foldwise.settings import Settings
-from foldwise.store.answers import forget_answers
+from foldwise.store.answers import FOLDER as ANSWERS
+from foldwise.store.answers import write_answer
 from foldwise.store.check import refuse_unfit
 from foldwise.store.files import all_or_nothing, unfinished, write_atomically, write_text
 from foldwise.store.findings import findings_as_plain, findings_from_plain
@@ -47,12 +48,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 TABLES = ("history.parquet", "predictions.parquet", "sealed.parquet")
-FILES = ("study.json", "state.safetensors", *TABLES, "findings.json", "report.html")
+FILES = ("study.json", "state.safetensors", *TABLES, "findings.json", "report.html", ANSWERS)
 
 
 def write_study(study: Study, folder: Path) -> None:
-    """Write all files or none; study.json comes last, so that a folder with it is complete."""
-    forget_answers(folder)
+    """Write all files or none, with the answers of the study; study.json comes last: a folder with it is complete."""
     with all_or_nothing(folder, FILES, last="study.json") as place:
         write_atomically(place / "state.safetensors", lambda p: p.write_bytes(save(_tensors(study))))
         _write_table(place / "history.parquet", study.history)
@@ -63,6 +63,8 @@ def write_study(study: Study, folder: Path) -> None:
             place / "findings.json",
             {"warnings": study.warnings, "findings": findings_as_plain(study.findings)},
         )
+        for answer in study.answers.values():
+            write_answer(answer, place)
         _write_json(place / "study.json", _described(study))
 
 
