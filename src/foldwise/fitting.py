@@ -31,7 +31,7 @@ from foldwise.nets.build import Net
 from foldwise.plans.ask import Searched, ask
 from foldwise.plans.honest import refuse_what_looks_ahead
 from foldwise.store.environment import environment
-from foldwise.store.files import claim
+from foldwise.store.lock import claimed
 from foldwise.study import Study
 from foldwise.terminal import Display, default_display
 
@@ -149,47 +149,48 @@ def fit(
         The study: leaderboard, headline, out-of-fold predictions and the trained networks.
 
     Raises:
-        FoldwiseError: something about the data, settings or folder is wrong; the message says what and where.
+        FoldwiseError: something about the data, settings or folder is wrong, or another process writes into the
+            folder; the message says what and where.
 
     >>> study = fit(example="iris", search={"width": [8], "epochs": 5}, folds=3)
     >>> study.leaderboard.height  # a constant, two linear models, and the one asked for
     4
     """
     display = display or default_display()
-    folder = claim(out, overwrite) if out is not None else None
-    reading = {"separator": separator, "encoding": encoding, "header": header}
-    _refuse_useless_folds(folds, holdout=holdout, fold_column=fold_column)
-    frame, targets, source = read_source(data, y, target, example, reading)
-    table = open_table(
-        frame, targets, source, task=task, log_target=log_target, columns=columns, drop=drop, test=test, seed=seed,
-        drop_missing_targets=drop_missing_targets, groups=groups, time=time, fold_column=fold_column,
-        weights=weights, class_weights=class_weights,
-    )  # fmt: skip
-    display.columns(table.columns)
-    divided = folds_of(table, folds, repeats, holdout, seed, nested)
-    asked = {
-        "task": table.task.kind, "rows": len(table.features), "folds": len(divided), "seeds": seeds, "seed": seed,
-        "soft": table.task.soft, "trials": trials, "sampler": sampler, "halving": halving, "budget": budget,
-        "places": places,
-    }  # fmt: skip
-    plan, policy = ask(search=search, net=net, loss=loss, links=links, **asked)
-    if divided.group is not None:
-        refuse_what_looks_ahead(plan.trials, policy)
-    chosen = choose_metric(metric, table.task)
-    job = Job(
-        table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
-        loss=None if isinstance(loss, str) else loss, links=tuple(links), policy=policy,
-        searched=Searched.of(policy, search, loss, **asked), engine=engine_called(engine, chunk, compile),
-        compile=compile,
-    )  # fmt: skip
-    job.rehearse()
-    summary = job.summary(display.wait)
-    display.plan(summary)
-    command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
-    origin = origin_of(job, summary, command, checks, remedies)
-    keeper = Keeper(job, origin, folder, display.warn, wanted=checkpoint)
-    keeper.begin()
-    return carry_out(job, keeper, folder, display)
+    with claimed(out, overwrite) as folder:
+        reading = {"separator": separator, "encoding": encoding, "header": header}
+        _refuse_useless_folds(folds, holdout=holdout, fold_column=fold_column)
+        frame, targets, source = read_source(data, y, target, example, reading)
+        table = open_table(
+            frame, targets, source, task=task, log_target=log_target, columns=columns, drop=drop, test=test, seed=seed,
+            drop_missing_targets=drop_missing_targets, groups=groups, time=time, fold_column=fold_column,
+            weights=weights, class_weights=class_weights,
+        )  # fmt: skip
+        display.columns(table.columns)
+        divided = folds_of(table, folds, repeats, holdout, seed, nested)
+        asked = {
+            "task": table.task.kind, "rows": len(table.features), "folds": len(divided), "seeds": seeds, "seed": seed,
+            "soft": table.task.soft, "trials": trials, "sampler": sampler, "halving": halving, "budget": budget,
+            "places": places,
+        }  # fmt: skip
+        plan, policy = ask(search=search, net=net, loss=loss, links=links, **asked)
+        if divided.group is not None:
+            refuse_what_looks_ahead(plan.trials, policy)
+        chosen = choose_metric(metric, table.task)
+        job = Job(
+            table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
+            loss=None if isinstance(loss, str) else loss, links=tuple(links), policy=policy,
+            searched=Searched.of(policy, search, loss, **asked), engine=engine_called(engine, chunk, compile),
+            compile=compile,
+        )  # fmt: skip
+        job.rehearse()
+        summary = job.summary(display.wait)
+        display.plan(summary)
+        command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
+        origin = origin_of(job, summary, command, checks, remedies)
+        keeper = Keeper(job, origin, folder, display.warn, wanted=checkpoint)
+        keeper.begin()
+        return carry_out(job, keeper, folder, display)
 
 
 def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -> Study:

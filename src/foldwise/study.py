@@ -54,6 +54,7 @@ from foldwise.store.folder import (
     write_refit,
     write_study,
 )
+from foldwise.store.lock import claimed
 from foldwise.terminal import Display, default_display
 
 
@@ -378,11 +379,12 @@ class Study:
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the run folder: study.json, weights, histories, predictions and the page."""
-        folder = claim(folder, overwrite)
-        write_study(self, folder)
-        self.folder = folder
-        self.report()
-        return folder
+        with claimed(folder, overwrite) as place:
+            assert place is not None, "a folder is given"
+            write_study(self, place)
+            self.folder = place
+            self.report()
+        return place
 
     def keep(self, folder: Path) -> None:
         """Save after training; whatever fails, save elsewhere and warn rather than lose the study."""
