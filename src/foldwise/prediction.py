@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldwise.collect import named_outputs
-from foldwise.data.weights import score_weights
 from foldwise.errors import DataError, PlanError, StoreError
 from foldwise.judge.calibrate import UNCALIBRATED, Calibration, calibrate
 from foldwise.judge.conformal import STEPS, Sureness, intervals, prediction_sets, rank
@@ -145,9 +144,8 @@ class Own:
 def calibration_of(study: Study, trial: int) -> Calibration:
     """Learn the correction of a trial's probabilities from its out-of-fold predictions."""
     own = Own(study, trial)
-    scored = np.asarray(study.folds.validation.any(axis=0))
-    weights = score_weights(study.weights, own.targets, scored, study.weighting.classes)
-    each = np.ones(len(scored)) if weights is None else weights
+    weights = study.score_weights(own.targets)
+    each = np.ones(len(own.targets)) if weights is None else weights
     counts = study.folds.validation.sum(axis=0)
     place = own.held.place
     return calibrate(

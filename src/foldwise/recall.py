@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.data.read import fingerprint
 from foldwise.data.table import ROW, Source, is_path, read_again, read_source
-from foldwise.data.weights import score_weights, training_weights
+from foldwise.data.weights import training_weights
 from foldwise.engine.losses import losses_for, outputs_by_loss
 from foldwise.engine.members import Nursery
 from foldwise.engine.predict import Models
@@ -159,8 +159,7 @@ def _curve(study: Study, member: Member, targets: np.ndarray) -> list[float]:
     """Find what the schedule `plateau` looked at: the fold-mean validation loss of the member's trial."""
     if member.settings.schedule != "plateau":
         return []
-    scored = np.asarray(study.folds.validation.any(axis=0))
-    counted = score_weights(study.weights, targets, scored, study.weighting.classes)
+    counted = study.score_weights(targets)
     _, weight = padded_validation(
         study.folds, torch.device("cpu"), None if counted is None else torch.tensor(counted)
     )

@@ -20,7 +20,7 @@ from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
 from foldwise.data.table import Source, Table, read_again
 from foldwise.data.target import Task
-from foldwise.data.weights import Weighting
+from foldwise.data.weights import Weighting, score_weights
 from foldwise.devices import device_of, engine_called
 from foldwise.engine.links import Link
 from foldwise.engine.loop import PlanSummary
@@ -117,6 +117,11 @@ class Study:
     def luck(self) -> Luck | None:
         """How much of the winner's lead is luck; None while training, and in runs written before it was measured."""
         return self.headline_result.luck
+
+    def score_weights(self, targets: np.ndarray) -> np.ndarray | None:
+        """Say what each row counts in scores, `[rows]`, from the targets of the rows; None when all count alike."""
+        scored = self.folds.validation.any(axis=0)
+        return score_weights(self.weights, targets, scored, self.weighting.classes)
 
     @property
     def metric_label(self) -> str:
