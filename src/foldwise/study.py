@@ -120,7 +120,7 @@ class Study:
 
     def score_weights(self, targets: np.ndarray) -> np.ndarray | None:
         """Say what each row counts in scores, `[rows]`, from the targets of the rows; None when all count alike."""
-        scored = self.folds.validation.any(axis=0)
+        scored = np.asarray(self.folds.validation.any(axis=0))
         return score_weights(self.weights, targets, scored, self.weighting.classes)
 
     @property
