@@ -87,6 +87,12 @@ class Subject:
         found = self.table.score_weights(scored, targets)
         return np.ones(self.rows) if found is None else found
 
+    @property
+    def parts(self) -> tuple[float, float]:
+        """Give how many rows a fold learns from and is scored on, on average and by weight."""
+        weights, folds = self.table.weights, self.folds
+        return float((folds.train @ weights).mean()), float((folds.validation @ weights).mean())
+
     def train(
         self,
         question: str,
