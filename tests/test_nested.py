@@ -15,12 +15,14 @@ from sklearn import model_selection
 
 import foldwise
 import studies
+from foldwise import collect
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.nest import nest
 from foldwise.data.prepare import learn_target_scale
 from foldwise.engine.losses import losses_for
 from foldwise.errors import FoldwiseError, PlanError, SettingsError
 from foldwise.job import Job
+from foldwise.judge.verdict import Headline, judge
 from foldwise.nesting import inner_curves, judge_nested
 from foldwise.plans.plan import Member
 from foldwise.reference import Own, outputs_of, prepare_fold, train_alone
@@ -148,6 +150,31 @@ def test_the_leaderboard_is_that_without_nesting(patience: int) -> None:
         assert plain.history.sort("trial", "fold", "epoch").equals(
             study.outer_history.sort("trial", "fold", "epoch")
         )
+
+
+def test_epochs_after_a_trial_had_waited_long_enough_are_no_looks_at_its_rows() -> None:
+    """It goes on for the folds inside, whose epochs it may have to give; luck and looks are those without nesting."""
+    frame = studies.table("regression")
+    trials = [{"learning_rate": rate, "epochs": 30, "early_stopping": 2} for rate in (1.0, 0.5, 0.3)]
+    plain, nested = (studies.job(frame, "regression", trials, folds=f) for f in (FEW, nest(FEW, 3)))
+    for job in (plain, nested):
+        job.train(studies.quiet)
+    pairs = [*zip(plain.field.courses, nested.field.courses, strict=True)]
+    assert any(one.epoch < other.epoch for one, other in pairs), "none went on, which this is about"
+    assert [one.epoch + 1 for one, _ in pairs] == [other.considered for _, other in pairs]
+    for one, other in zip(collect.records(plain), collect.records(nested), strict=True):
+        assert one.curve is not None
+        np.testing.assert_array_equal(one.curve, other.curve)
+        assert (one.kept, one.epoch) == (other.kept, other.epoch)
+    lucks = [judge_job(job).luck for job in (plain, nested)]
+    assert lucks[0] is not None
+    assert lucks[0] == lucks[1]
+
+
+def judge_job(job: Job) -> Headline:
+    return judge(
+        job.plan.trials, collect.records(job), job.outer, job.metric, "price", weights=job.score_weights
+    )[1]
 
 
 def test_no_choice_sees_the_rows_that_it_is_scored_on() -> None:

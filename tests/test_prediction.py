@@ -19,6 +19,7 @@ import foldwise
 import studies
 from foldwise.data.folds import Folds
 from foldwise.errors import FoldwiseError
+from foldwise.judge import conformal
 from foldwise.judge.heldout import Judges
 from foldwise.judge.metrics import natural, probabilities
 from foldwise.outcome import member_outputs
@@ -285,10 +286,10 @@ def test_the_variance_is_that_of_the_members_losses() -> None:
 def test_sets_on_the_page_are_those_of_held_out_rows() -> None:
     study = made("multiclass")
     assert study.sureness is not None
-    assert sum(study.sureness["counts"]) == 47
+    assert sum(study.sureness.counts) == 47
     distances = made("regression").sureness
     assert distances is not None
-    within = sum(distances["counts"][:10])
+    within = sum(distances.counts[:10])
     assert within >= 0.9 * 47 - 1
 
 
@@ -328,6 +329,33 @@ def test_grouped_folds_are_warned_of(asked: dict[str, Any]) -> None:
         study.predict(frame)
 
 
+@pytest.mark.parametrize("task", ["regression", "multiclass"])
+def test_a_row_of_weight_two_bounds_like_two_rows(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat what intervals and sets are made from, row by row, and compare."""
+    study, new = made(task, folds=3), new_rows(task, 25)
+    times = np.random.default_rng(3).integers(1, 4, 47)
+    study.weights = times.astype(float)
+    level = 0.8 if task == "regression" else 0.4
+    weighted, page = study.predict(new, interval=level), sureness(study)
+    assert page is not None
+    study.weights = np.ones(47)
+    plain = study.predict(new, interval=level)
+    name = {"regression": "intervals", "multiclass": "prediction_sets"}[task]
+    at_once, seen = getattr(conformal, name), list[Any]()
+
+    def repeated(said: Any, each: Any, which: Any, *more: Any) -> Any:
+        *rest, weights = more
+        assert weights is None
+        seen.append(which)
+        return at_once(said, each.repeat(times), which.repeat(times), *rest)
+
+    monkeypatch.setattr(f"foldwise.prediction.{name}", repeated)
+    assert study.predict(new, interval=level).equals(weighted)
+    assert len(seen) == 1
+    if task == "regression":
+        assert not plain["low"].equals(weighted["low"])
+
+
 def test_sureness_needs_as_many_rows_as_an_interval() -> None:
     """Nine rows are enough for 90 %; 0.9 / (1 − 0.9) is a little more than 9 in floating numbers."""
     study = made("binary")
@@ -338,7 +366,7 @@ def test_sureness_needs_as_many_rows_as_an_interval() -> None:
     study.predictions = study.predictions.filter(pl.col("row") < 9)
     found = sureness(study, 0.9)
     assert found is not None
-    assert sum(found["counts"]) == 9
+    assert sum(found.counts) == 9
     assert sureness(study, 0.91) is None
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         permuted_twin,
         seeds,
     )
+    from foldwise.checking import check
     from foldwise.engine.links import Link
     from foldwise.errors import FoldwiseError
     from foldwise.estimators import NetClassifier, NetRegressor
@@ -43,6 +44,7 @@ __all__ = [
     "Study",
     "bootstrap",
     "capacity",
+    "check",
     "fit",
     "label_noise",
     "learning_curve",
@@ -64,6 +66,7 @@ _HOMES = {
     "SearchCV": "foldwise.search_cv",
     "Settings": "foldwise.settings",
     "Study": "foldwise.study",
+    "check": "foldwise.checking",
     "fit": "foldwise.fitting",
     "load": "foldwise.study",
     "resume": "foldwise.resuming",

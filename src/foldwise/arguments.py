@@ -215,6 +215,19 @@ TOML_HINT: Final = (
     'for example learning_rate = {log_range = [0.0001, 0.1]}; text in quotes: optimizer = "adam"'
 )
 SEARCH_HINT: Final = 'for example {"learning_rate": {"log_range": [0.0001, 0.1]}, "width": [32, 64]}'
+
+
+def read_on_off(typed: str) -> bool:
+    """Read a switch.
+
+    >>> read_on_off("off")
+    False
+    """
+    if typed not in ("on", "off"):
+        raise SettingsError(f"it is on or off; got `{typed}`.", hint="--checks off, --remedies off")
+    return typed == "on"
+
+
 READ: Final[dict[str, Callable[[Any], Any]]] = {
     "folds": read_folds,
     "nested": read_nested,
@@ -222,6 +235,8 @@ READ: Final[dict[str, Callable[[Any], Any]]] = {
     "columns": read_kinds,
     "class_weights": read_class_weights,
     "search": read_search,
+    "checks": read_on_off,
+    "remedies": read_on_off,
 }
 """How what was typed is read, by parameter of `foldwise.fit`."""
 OWN: Final[dict[str, Callable[[Any], Any]]] = {

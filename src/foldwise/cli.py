@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from foldwise import cli_ask
+from foldwise import cli_ask, cli_checks
 from foldwise.arguments import (
     LOADED,
     OWN,
@@ -444,13 +444,21 @@ def fit(
             panel=RUN,
         ),
     ] = None,
+    checks: Annotated[
+        str | None,
+        option("--checks", metavar="on|off", says="Look for faults; on if not given.", panel=RUN),
+    ] = None,
+    remedies: Annotated[
+        str | None,
+        option("--remedies", metavar="on|off", says="Try what may cure a fault; on if not given.", panel=RUN),
+    ] = None,
     quiet: Annotated[
         bool, option("--quiet", "-q", says="Say nothing but warnings and errors.", panel=RUN)
     ] = False,
 ) -> None:
     """Cross-validate networks on a table: every fold, setting and seed at once.
 
-    Prints the path of the report. Exits with 1 when there are warnings, such as members that diverged.
+    Prints the path of the report. Exits with 1 when there are warnings, such as members that diverged, or findings.
 
     [bold]Examples[/bold]
 
@@ -481,14 +489,15 @@ def fit(
 def end(study: Study, quiet: bool) -> NoReturn:
     """Say what a quiet display has not said, print the path of the report, and exit."""
     if quiet:
-        warn(study.warnings)
+        warn([*study.warnings, *(str(finding) for finding in study.findings if finding.alarm)])
     if quiet and study.resumable:
         from foldwise.terminal import how_to_resume, talk
 
         talk().print(f"{how_to_resume(study.folder)} goes on", soft_wrap=True)
     if study.report_path is not None:
         write_data(f"{study.report_path}\n")
-    raise typer.Exit(INTERRUPTED if study.interrupted else LOOK_AT_IT if study.warnings else CLEAN)
+    look = study.warnings or any(finding.alarm for finding in study.findings)
+    raise typer.Exit(INTERRUPTED if study.interrupted else LOOK_AT_IT if look else CLEAN)
 
 
 @contextmanager
@@ -830,6 +839,50 @@ app.add_typer(
     ),
     name="ask",
 )
+
+
+@app.command()
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(metavar="[CODE]", help="A check; else all are listed.")
+    ] = None,
+) -> None:
+    """Say what a check looks for, why it hurts, how sure it is and what to try.
+
+    [bold]Examples[/bold]
+
+    \b
+    foldwise explain
+    foldwise explain dead-units
+    """
+    write_data(cli_checks.listing() if code is None else cli_checks.told(code))
+
+
+def check(context: typer.Context, **typed: Any) -> None:
+    """Look for faults before anything is trained: in the table, the folds, the network and its loss.
+
+    Takes seconds. Exits with 1 when something is wrong.
+
+    [bold]Examples[/bold]
+
+    \b
+    foldwise check my_module.py:Net --data train.csv --target y
+    foldwise check --data visits.csv --target ill --groups patient
+    """
+    given = {name: value for name, value in typed.items() if value not in (None, [], ())}
+    given |= read_given(given, READ)
+    one_source(given.get("data"), given.get("example"))
+    given |= read_given(given, OWN)
+    import foldwise
+    from foldwise.terminal import findings_block, talk
+
+    findings = foldwise.check(**given)
+    talk().print(findings_block(findings))
+    raise typer.Exit(LOOK_AT_IT if any(finding.alarm for finding in findings) else CLEAN)
+
+
+cli_checks.take_options(check, of=fit)
+app.command()(check)
 
 
 @app.command()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
 
 from foldwise.checks import CHECKS
 from foldwise.checks.explain import Explanation, explain
-
-if TYPE_CHECKING:
-    from foldwise.checks.finding import Finding
 
 WIDTH: Final = 100
 
@@ -19,6 +20,11 @@ def listing() -> str:
     """List all checks with what each looks for."""
     widest = max(map(len, CHECKS))
     return "".join(f"{code:{widest}}  {explain(code).what}\n" for code in CHECKS)
+
+
+def told(code: str) -> str:
+    """Write what a check is. Raises SettingsError when there is none of that code."""
+    return explained(explain(code))
 
 
 def explained(told: Explanation) -> str:
@@ -32,8 +38,27 @@ def explained(told: Explanation) -> str:
     return "\n".join([told.code, first, *(f"\n{part}" for part in rest)]) + "\n"
 
 
-def print_findings(findings: Sequence[Finding]) -> None:
-    """Print findings on the terminal, alarms first."""
-    from foldwise.terminal import findings_block, talk
+OPTIONS: Final = (
+    "target", "example", "columns", "drop", "drop_missing_targets", "separator", "encoding", "header", "folds",
+    "repeats", "holdout", "groups", "time", "fold_column", "weights", "class_weights", "metric", "task", "log_target",
+    "search", "loss", "seed",
+)  # fmt: skip
+"""Options of `fit` that say what would be trained."""
 
-    talk().print(findings_block(findings))
+
+def take_options(check: Callable[..., None], of: Callable[..., None]) -> None:
+    """Give `check` the options that it shares with `fit`, and the network and the table in its own way."""
+    theirs = inspect.signature(of, eval_str=True).parameters
+    net, data = (
+        typer.Argument(metavar="[FILE.py:NAME]", help="A network of your own: a class or a function."),
+        typer.Option("--data", metavar="FILE", help="The table: .csv, .tsv, .parquet, .arrow …"),
+    )
+    only = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+        inspect.Parameter("net", only, default=None, annotation=Annotated[str | None, net]),
+        inspect.Parameter("data", only, default=None, annotation=Annotated[Path | None, data]),
+        *(theirs[name].replace(kind=only) for name in OPTIONS),
+    ]
+    check.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    check.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -58,7 +58,7 @@ def _record(job: Job, stack: Stack, trial: int, outputs: Tensor, live: bool) -> 
     return TrialRecord(
         per_row, per_fold, epoch, course.ended or course.diverged or so_far,
         parameters=stack.cohort.layout.size,
-        curve=_by_seed(job, members, course.scores[first:]).mean(axis=1),
+        curve=_by_seed(job, members, course.scores[first : course.considered]).mean(axis=1),
         kept=max(0, epoch - first),
         members=_by_seed(job, members, course.scores[epoch : epoch + 1])[0],
     )  # fmt: skip

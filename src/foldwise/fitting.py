@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from foldwise.nets.build import Net
 from foldwise.plans.ask import Searched, ask
 from foldwise.plans.honest import refuse_what_looks_ahead
 from foldwise.store.environment import environment
-from foldwise.store.files import claim
+from foldwise.store.lock import claimed
 from foldwise.study import Study
 from foldwise.terminal import Display, default_display
 
@@ -149,48 +150,57 @@ def fit(
         The study: leaderboard, headline, out-of-fold predictions and the trained networks.
 
     Raises:
-        FoldwiseError: something about the data, settings or folder is wrong; the message says what and where.
+        FoldwiseError: something about the data, settings or folder is wrong, or another process writes into the
+            folder; the message says what and where.
 
     >>> study = fit(example="iris", search={"width": [8], "epochs": 5}, folds=3)
     >>> study.leaderboard.height  # a constant, two linear models, and the one asked for
     4
     """
+    given = SimpleNamespace(**locals())
     display = display or default_display()
-    folder = claim(out, overwrite) if out is not None else None
-    reading = {"separator": separator, "encoding": encoding, "header": header}
-    _refuse_useless_folds(folds, holdout=holdout, fold_column=fold_column)
-    refuse_impossible(folds, repeats=repeats, seeds=seeds, holdout=holdout, test=test)
-    frame, targets, source = read_source(data, y, target, example, reading)
+    with claimed(out, overwrite) as folder:
+        job = job_of(given, display)
+        summary = job.summary(display.wait)
+        display.plan(replace(summary, notes=(*scale_of(job.metric, job.task), *summary.notes)))
+        command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
+        origin = origin_of(job, summary, command, checks, remedies)
+        keeper = Keeper(job, origin, folder, display.warn, wanted=checkpoint)
+        keeper.begin()
+        return carry_out(job, keeper, folder, display)
+
+
+def job_of(given: SimpleNamespace, display: Display) -> Job:
+    """Make a job of the arguments of `fit`: read the table, divide its rows, plan the trials."""
+    reading = {"separator": given.separator, "encoding": given.encoding, "header": given.header}
+    _refuse_useless_folds(given.folds, holdout=given.holdout, fold_column=given.fold_column)
+    refuse_impossible(
+        given.folds, repeats=given.repeats, seeds=given.seeds, holdout=given.holdout, test=given.test
+    )
+    frame, targets, source = read_source(given.data, given.y, given.target, given.example, reading)
     table = open_table(
-        frame, targets, source, task=task, log_target=log_target, columns=columns, drop=drop, test=test, seed=seed,
-        drop_missing_targets=drop_missing_targets, groups=groups, time=time, fold_column=fold_column,
-        weights=weights, class_weights=class_weights,
+        frame, targets, source, task=given.task, log_target=given.log_target, columns=given.columns, drop=given.drop,
+        test=given.test, seed=given.seed, drop_missing_targets=given.drop_missing_targets, groups=given.groups,
+        time=given.time, fold_column=given.fold_column, weights=given.weights, class_weights=given.class_weights,
     )  # fmt: skip
     display.columns(table.columns)
-    divided = folds_of(table, folds, repeats, holdout, seed, nested)
+    divided = folds_of(table, given.folds, given.repeats, given.holdout, given.seed, given.nested)
     asked = {
-        "task": table.task.kind, "rows": len(table.features), "folds": len(divided), "seeds": seeds, "seed": seed,
-        "soft": table.task.soft, "trials": trials, "sampler": sampler, "halving": halving, "budget": budget,
-        "places": places,
+        "task": table.task.kind, "rows": len(table.features), "folds": len(divided), "seeds": given.seeds,
+        "seed": given.seed, "soft": table.task.soft, "trials": given.trials, "sampler": given.sampler,
+        "halving": given.halving, "budget": given.budget, "places": given.places,
     }  # fmt: skip
-    plan, policy = ask(search=search, net=net, loss=loss, links=links, **asked)
+    plan, policy = ask(search=given.search, net=given.net, loss=given.loss, links=given.links, **asked)
     if divided.group is not None:
         refuse_what_looks_ahead(plan.trials, policy)
-    chosen = choose_metric(metric, table.task)
     job = Job(
-        table, plan, divided, chosen, net, device_of(device), dtype_of(dtype), chunk,
-        loss=None if isinstance(loss, str) else loss, links=tuple(links), policy=policy,
-        searched=Searched.of(policy, search, loss, **asked), engine=engine_called(engine, chunk, compile),
-        compile=compile,
+        table, plan, divided, choose_metric(given.metric, table.task), given.net, device_of(given.device),
+        dtype_of(given.dtype), given.chunk, loss=None if isinstance(given.loss, str) else given.loss,
+        links=tuple(given.links), policy=policy, searched=Searched.of(policy, given.search, given.loss, **asked),
+        engine=engine_called(given.engine, given.chunk, given.compile), compile=given.compile,
     )  # fmt: skip
     job.rehearse()
-    summary = job.summary(display.wait)
-    display.plan(replace(summary, notes=(*scale_of(chosen, table.task), *summary.notes)))
-    command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
-    origin = origin_of(job, summary, command, checks, remedies)
-    keeper = Keeper(job, origin, folder, display.warn, wanted=checkpoint)
-    keeper.begin()
-    return carry_out(job, keeper, folder, display)
+    return job
 
 
 def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -> Study:
@@ -209,6 +219,7 @@ def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -
             keeper.write()
         study = gather(job, asked.summary, asked.command, completed=completed)
         if completed and asked.checks:
+            study.checked = True
             study.findings = examined(job, study, remedies=asked.remedies, display=display)
     study.warnings += asked.remarks
     study.openings += asked.openings

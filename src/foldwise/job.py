@@ -17,7 +17,7 @@ from foldwise.data.prepare import Preparation, TargetScale, learn_preparation, l
 from foldwise.data.table import Table
 from foldwise.data.target import Task
 from foldwise.data.variants import Variants
-from foldwise.data.weights import score_weights, training_weights
+from foldwise.data.weights import training_weights
 from foldwise.engine.cohort import Cohort
 from foldwise.engine.field import Field
 from foldwise.engine.interface import Engine, choose_engine, why_not_resident
@@ -112,8 +112,7 @@ class Job:
         return np.stack([alike if weights is None else weights for weights in own])[groups]
 
     def _score_weights(self, group: int) -> np.ndarray | None:
-        table, scored = self.table, np.asarray(self.folds.validation[self.folds.groups == group].any(axis=0))
-        return score_weights(table.weights, table.targets, scored, table.weighting.classes)
+        return self.table.score_weights(self.folds.validation[self.folds.groups == group].any(axis=0))
 
     @property
     def weighted(self) -> str:

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from foldwise.collect import named_outputs
 from foldwise.data.table import read_again
-from foldwise.data.weights import score_weights
 from foldwise.errors import DataError, PlanError, StoreError
 from foldwise.judge.calibrate import UNCALIBRATED, Calibration, calibrate
-from foldwise.judge.conformal import intervals, prediction_sets, rank
+from foldwise.judge.conformal import STEPS, Sureness, bound, intervals, prediction_sets, weight_below
 from foldwise.judge.heldout import HeldOut, Judges, held_out, in_time, judges_of, over_folds
 from foldwise.judge.metrics import natural, probabilities
 from foldwise.outcome import member_outputs, number_of
@@ -127,6 +126,12 @@ class Own:
         return self.study.targets
 
     @cached_property
+    def weights(self) -> Float[np.ndarray, " validated"] | None:
+        """Say how often each validated row counts; None when all count once."""
+        weights = self.study.weights[self.judges.places]
+        return None if (weights == 1).all() else weights
+
+    @cached_property
     def calibration(self) -> Calibration:
         """Give the correction of its probabilities: the one kept for the winner, or one learned now."""
         study = self.study
@@ -151,7 +156,7 @@ class Own:
 
     def check(self, interval: float) -> None:
         """Refuse an interval that cannot be given, before anything is computed."""
-        rank(interval, len(self.judges.places))
+        weight_below(interval, len(self.judges.places) if self.weights is None else self.weights.sum())
         if self.study.task.soft:
             raise PlanError(
                 "prediction sets hold classes, and the targets of this study are probabilities.",
@@ -163,9 +168,8 @@ class Own:
 def calibration_of(study: Study, trial: int) -> Calibration:
     """Learn the correction of a trial's probabilities from its out-of-fold predictions."""
     own = Own(study, trial)
-    scored = np.asarray(study.folds.validation.any(axis=0))
-    weights = score_weights(study.weights, own.targets, scored, study.weighting.classes)
-    each = np.ones(len(scored)) if weights is None else weights
+    weights = study.score_weights(own.targets)
+    each = np.ones(len(own.targets)) if weights is None else weights
     counts = study.folds.validation.sum(axis=0)
     place = own.held.place
     return calibrate(
@@ -173,18 +177,17 @@ def calibration_of(study: Study, trial: int) -> Calibration:
     )
 
 
-def sureness(study: Study, interval: float = 0.9) -> dict[str, Any] | None:
+def sureness(study: Study, interval: float = 0.9) -> Sureness | None:
     """Say how far intervals of the winner reach, or how many classes its sets hold, from rows not learned from.
 
-    `counts` are rows by the number of classes in their set, or distances from prediction to truth in ten steps up to
-    twice the one that bounds the share `interval` of rows. None where there are too few rows, or none can be told.
+    None where there are too few rows, or none can be told.
     """
     own = Own(study, study.results[0].number)
     task, places = study.task, own.judges.places
     if study.targets is None or task.soft or task.kind == "multilabel" or len(task.targets) > 1:
         return None
     try:
-        last = rank(interval, len(places))
+        own.check(interval)
     except DataError:  # too few rows
         return None
     said, truth = over_folds(own.held, len(study.row))[places], study.targets[places]
@@ -193,25 +196,26 @@ def sureness(study: Study, interval: float = 0.9) -> dict[str, Any] | None:
     if task.kind != "regression":
         of_truth = said[np.arange(len(places)), truth]
         # a class is in the set of a row when it is at least as probable as all but the surest wrong ones
-        sizes = np.maximum(1, (said >= np.sort(of_truth)[::-1][last - 1]).sum(axis=1))
+        sizes = np.maximum(1, (said >= -bound(-of_truth, interval, own.weights)).sum(axis=1))
         counts: np.ndarray = np.bincount(sizes, minlength=said.shape[1] + 1)[1:]
+        mean, single = (np.average(x, weights=own.weights) for x in (sizes, sizes == 1))
         sentence = (
-            f"A set that holds the true class of {100 * interval:.0f} % of rows has {sizes.mean():.2f} of "
-            f"{said.shape[1]} classes on average; {100 * counts[0] / len(places):.0f} % of rows need one only.{caution}"
+            f"A set that holds the true class of {100 * interval:.0f} % of rows has {mean:.2f} of "
+            f"{said.shape[1]} classes on average; {100 * single:.0f} % of rows need one only.{caution}"
         )
-        return {"kind": "sets", "counts": counts.tolist(), "sentence": sentence}
+        return Sureness("sets", tuple(counts.tolist()), sentence)
     shown, true = natural(torch.tensor(said), task), natural(torch.tensor(truth), task)
-    off = np.sort((shown - true).abs().numpy()[:, 0])
-    reach = float(off[last - 1])
+    off = (shown - true).abs().numpy()[:, 0]
+    reach = float(bound(off, interval, own.weights))
     if not 0 < reach < math.inf:
         return None
-    counts = np.histogram(np.minimum(off, 2 * reach), bins=20, range=(0, 2 * reach))[0]
+    counts = np.histogram(np.minimum(off, 2 * reach), bins=STEPS, range=(0, 2 * reach))[0]
     sentence = (
         f"{100 * interval:.0f} % of rows lie within ±{reach:.3g} of what networks that had not seen them predict"
         f"{' (wider where predictions are large)' if task.log else ''}; predict(…, interval={interval:g}) gives it "
         f"row by row.{caution}"
     )
-    return {"kind": "distances", "counts": counts.tolist(), "reach": reach, "sentence": sentence}
+    return Sureness("distances", tuple(counts.tolist()), sentence, reach)
 
 
 # Numbers
@@ -248,7 +252,7 @@ def bounds(
     for part in _chunks(by_fold.shape[1]):
         center = judges.over(by_fold[:, part])
         for i in range(center.shape[-1]):
-            ends[:, part, i] = intervals(center[..., i], residuals[:, i], judges.which, interval)
+            ends[:, part, i] = intervals(center[..., i], residuals[:, i], judges.which, interval, own.weights)
     low, high = torch.tensor(ends)
     return natural(low, task).numpy(), natural(high, task).numpy()
 
@@ -309,7 +313,7 @@ def _labels(
     for i, (target, classes) in enumerate(zip(task.targets, task.classes, strict=True)):
         of_truth = np.where(truth[:, i] > 0.5, said[:, i], 1 - said[:, i])[own.judges.places]
         both = np.stack([1 - by_fold[..., i], by_fold[..., i]], axis=-1)
-        chosen = _chosen(own.judges, both, of_truth, best[:, i], interval)
+        chosen = _chosen(own, both, of_truth, best[:, i], interval)
         found[f"set of {target}"] = _listed(chosen, classes)
     return frame.with_columns(**found)
 
@@ -318,16 +322,16 @@ def _sets(own: Own, by_fold: np.ndarray, best: np.ndarray, interval: float) -> n
     places = own.judges.places
     said = over_folds(own.held, len(own.study.row))[places]
     of_truth = said[np.arange(len(places)), own.targets[places]]
-    return _chosen(own.judges, by_fold, of_truth, best, interval)
+    return _chosen(own, by_fold, of_truth, best, interval)
 
 
 def _chosen(
-    judges: Judges, by_fold: np.ndarray, of_truth: np.ndarray, best: np.ndarray, interval: float
+    own: Own, by_fold: np.ndarray, of_truth: np.ndarray, best: np.ndarray, interval: float
 ) -> np.ndarray:
     chosen = np.empty(by_fold.shape[1:], dtype=bool)
     for part in _chunks(len(chosen)):
-        said = judges.over(by_fold[:, part])
-        chosen[part] = prediction_sets(said, of_truth, judges.which, best[part], interval)
+        said = own.judges.over(by_fold[:, part])
+        chosen[part] = prediction_sets(said, of_truth, own.judges.which, best[part], interval, own.weights)
     return chosen
 
 

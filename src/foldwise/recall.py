@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from foldwise.data.prepare import learn_preparation, learn_target_scale
 from foldwise.data.read import fingerprint
 from foldwise.data.table import ROW, Source, is_path, read_again, read_source
-from foldwise.data.weights import score_weights, training_weights
+from foldwise.data.weights import training_weights
 from foldwise.engine.losses import losses_for, outputs_by_loss
 from foldwise.engine.members import Nursery
 from foldwise.engine.predict import Models
 from foldwise.engine.rows import padded_validation, place_rows
+from foldwise.engine.threads import held_to_one
 from foldwise.errors import DataError, NetworkError, PlanError
 from foldwise.judge.metrics import natural, probabilities
 from foldwise.plans.plan import Member
@@ -109,13 +110,9 @@ def replay(study: Study, trial: int, fold: int, seed: int, data: Any) -> Replay:
     dtype = models.parameters.dtype
     result = next(r for r in study.results if r.number == trial)
     start = _nursery(study, features, targets, member.settings.loss, dtype).start(member)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one small network: threads would only wait for each other
-    try:
+    with held_to_one():  # one small network: threads would only wait for each other
         alone = _trace(study, member, features, targets, copy.deepcopy(start), dtype, result.epoch)
         exact = _trace(study, member, features, targets, start, torch.float64, result.epoch)
-    finally:
-        torch.set_num_threads(threads)
     rows = _compare(
         _stacked_trace(study, member, models.parameters[place], result.epoch), alone, exact, dtype
     )
@@ -162,8 +159,7 @@ def _curve(study: Study, member: Member, targets: np.ndarray) -> list[float]:
     """Find what the schedule `plateau` looked at: the fold-mean validation loss of the member's trial."""
     if member.settings.schedule != "plateau":
         return []
-    scored = np.asarray(study.folds.validation.any(axis=0))
-    counted = score_weights(study.weights, targets, scored, study.weighting.classes)
+    counted = study.score_weights(targets)
     _, weight = padded_validation(
         study.folds, torch.device("cpu"), None if counted is None else torch.tensor(counted)
     )

@@ -24,6 +24,7 @@ from foldwise.store.checkpoint import Checkpoint, checkpoints, refused
 from foldwise.store.environment import environment
 from foldwise.store.files import unfinished
 from foldwise.store.folder import read_description, read_openings
+from foldwise.store.lock import sole_writer
 from foldwise.store.origin import Asked, Origin
 from foldwise.study import Study
 from foldwise.terminal import Display, default_display
@@ -49,27 +50,30 @@ def resume(
         display: what shows columns, plan and progress; by default the terminal, if stderr is one.
 
     Raises:
-        StoreError: there is nothing to go on with: no run, a finished one, or no checkpoint that is whole.
+        StoreError: there is nothing to go on with: no run, a finished one, or no checkpoint that is whole; or another
+            process is at it.
         DataError: the table is not there, or is another one.
         NetworkError, SettingsError: what is your own is missing, or is not that of the study.
     """
     folder, display = Path(folder), display or default_display()
     _refuse_finished(folder)
-    found, job = _newest(folder, data, net, loss, links, display)
-    asked = found.origin.asked
-    display.columns(asked.columns)
-    display.plan(asked.summary)
-    now = environment(str(job.device))
-    asked = replace(
-        asked,
-        environment=now,
-        remarks=tuple(dict.fromkeys([*asked.remarks, *changed(asked.environment, now)])),
-        openings=_openings(folder, asked),
-    )
-    keeper = Keeper(job, replace(found.origin, asked=asked), folder, display.warn, found.study)
-    if asked.openings:  # which are in study.json alone as yet, and that is written anew in the end
-        keeper.write(begun=found.state is not None)
-    return carry_out(job, keeper, folder, display)
+    with sole_writer(folder):
+        _refuse_finished(folder)  # as another writer may just have done
+        found, job = _newest(folder, data, net, loss, links, display)
+        asked = found.origin.asked
+        display.columns(asked.columns)
+        display.plan(asked.summary)
+        now = environment(str(job.device))
+        asked = replace(
+            asked,
+            environment=now,
+            remarks=tuple(dict.fromkeys([*asked.remarks, *changed(asked.environment, now)])),
+            openings=_openings(folder, asked),
+        )
+        keeper = Keeper(job, replace(found.origin, asked=asked), folder, display.warn, found.study)
+        if asked.openings:  # which are in study.json alone as yet, and that is written anew in the end
+            keeper.write(begun=found.state is not None)
+        return carry_out(job, keeper, folder, display)
 
 
 def _refuse_finished(folder: Path) -> None:

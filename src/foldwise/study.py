@@ -20,7 +20,7 @@ from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
 from foldwise.data.table import Source, Table
 from foldwise.data.target import Task
-from foldwise.data.weights import Weighting
+from foldwise.data.weights import Weighting, score_weights
 from foldwise.devices import device_of, engine_called
 from foldwise.engine.links import Link
 from foldwise.engine.loop import PlanSummary
@@ -30,6 +30,7 @@ from foldwise.engine.rows import Constants
 from foldwise.errors import FoldwiseError, NetworkError, SettingsError, StoreError
 from foldwise.final import Final, final_of, latencies, make_refit
 from foldwise.judge.calibrate import Calibration
+from foldwise.judge.conformal import Sureness
 from foldwise.judge.importance import values_of
 from foldwise.judge.metrics import Metric
 from foldwise.judge.nested import Nested
@@ -53,6 +54,7 @@ from foldwise.store.folder import (
     write_refit,
     write_study,
 )
+from foldwise.store.lock import claimed
 from foldwise.terminal import Display, default_display
 
 
@@ -96,7 +98,7 @@ class Study:
         None  # of its rows, as they are learnt; None in runs written before they were kept
     )
     calibration: Calibration | None = None  # of the winner's probabilities
-    sureness: dict[str, Any] | None = None  # how far intervals reach, or how large sets are, for the page
+    sureness: Sureness | None = None  # how far intervals reach, or how large sets are, for the page
     variance: Split | None = None  # of the scores of members, over the trials that were searched
     refitted: Refit | None = None  # the networks of `refit`
     latency: dict[str, tuple[float, float]] = field(default_factory=dict)  # by model; see `final`
@@ -105,6 +107,7 @@ class Study:
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
     answers: dict[str, Answer] = field(default_factory=dict)  # by question
     findings: list[Finding] = field(default_factory=list)  # what checks found, causes first
+    checked: bool = False  # whether checks looked
 
     @property
     def headline(self) -> str:
@@ -115,6 +118,11 @@ class Study:
     def luck(self) -> Luck | None:
         """How much of the winner's lead is luck; None while training, and in runs written before it was measured."""
         return self.headline_result.luck
+
+    def score_weights(self, targets: np.ndarray) -> np.ndarray | None:
+        """Say what each row counts in scores, `[rows]`, from the targets of the rows; None when all count alike."""
+        scored = np.asarray(self.folds.validation.any(axis=0))
+        return score_weights(self.weights, targets, scored, self.weighting.classes)
 
     @property
     def metric_label(self) -> str:
@@ -369,13 +377,12 @@ class Study:
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the run folder: study.json, weights, histories, predictions and the page."""
-        folder = claim(folder, overwrite)
-        write_study(self, folder)
-        for answer in self.answers.values():
-            write_answer(answer, folder)
-        self.folder = folder
-        self.report()
-        return folder
+        with claimed(folder, overwrite) as place:
+            assert place is not None, "a folder is given"
+            write_study(self, place)
+            self.folder = place
+            self.report()
+        return place
 
     def keep(self, folder: Path) -> None:
         """Save after training; whatever fails, save elsewhere and warn rather than lose the study."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console, Group, RenderableType
 from rich.constrain import Constrain
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -338,7 +339,24 @@ def result(study: Any, width: int) -> RenderableType:
         parts += [_dim(study.nested.sentence)]
     if study.warnings:
         parts += [Text(), *(warning_line(text) for text in study.warnings)]
+    if study.checked:
+        parts += [Text(), findings_block(study.findings)]
     return Group(*parts)
+
+
+def findings_block(findings: Sequence[Any]) -> RenderableType:
+    """Draw what checks found: alarms with all that is known of them, hints in a line each."""
+    from foldwise.checks.telling import heading, sentences, summary
+
+    parts: list[RenderableType] = []
+    for finding in findings:
+        head, (first, *more) = heading(finding), sentences(finding)
+        line = Text(visible(head), style="bold yellow" if finding.alarm else "dim")
+        line.append(visible(first.removeprefix(head)), style="default not bold" if finding.alarm else "dim")
+        parts.append(line)
+        if finding.alarm:
+            parts += [Padding(shown(text), (0, 0, 0, 2)) for text in more]
+    return Group(*parts, _dim(summary(findings)))
 
 
 def beliefs(study: Any) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from foldwise.data.folds import Folds, make_folds
 from foldwise.errors import DataError, SettingsError
-from foldwise.judge.conformal import intervals, prediction_sets, rank
+from foldwise.judge.conformal import bound, intervals, prediction_sets, rank
 from foldwise.judge.heldout import in_time, judges_of
 
 
@@ -89,6 +89,45 @@ def test_residuals_that_are_not_finite_count_as_large() -> None:
     assert (low[0], high[0]) == (-1, 1)
     low, high = intervals(np.zeros((1, 1)), residuals, np.zeros(10, int), 0.9)
     assert (low[0], high[0]) == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
+def test_a_weight_of_two_is_the_row_twice_and_of_nothing_no_row(level: float) -> None:
+    random = np.random.default_rng(5)
+    rows, new = 40, 30
+    times = random.integers(0, 4, rows)
+    which, center = np.arange(rows) % 3, random.normal(size=(3, new))
+    residuals = random.exponential(size=rows)
+    weighted = intervals(center, residuals, which, level, times.astype(float))
+    repeated = intervals(center, residuals.repeat(times), which.repeat(times), level)
+    np.testing.assert_array_equal(weighted, repeated)
+    shares, truth = random.dirichlet(np.ones(4), (3, new)), random.uniform(0, 0.6, rows)
+    best = shares.mean(axis=0).argmax(axis=-1)
+    np.testing.assert_array_equal(
+        prediction_sets(shares, truth, which, best, level, times.astype(float)),
+        prediction_sets(shares, truth.repeat(times), which.repeat(times), best, level),
+    )
+
+
+def test_weights_cover_where_rows_of_one_kind_are_overdrawn() -> None:
+    """Calibration rows of a kind with wide errors came three times too often: a weight of 1/3 for each mends it."""
+    random = np.random.default_rng(6)
+    covered = {"weighted": [], "plain": []}  # type: dict[str, list[float]]
+    for _ in range(200):
+        wide, fresh = random.random(300) < 0.6, random.random(500) < 1 / 3
+        residuals = np.abs(random.normal(size=300)) * np.where(wide, 5, 1)
+        new = np.abs(random.normal(size=500)) * np.where(fresh, 5, 1)
+        for name, weights in (("weighted", np.where(wide, 1 / 3, 1.0)), ("plain", np.ones(300))):
+            covered[name].append(float((new <= bound(residuals, 0.8, weights)).mean()))
+    assert 0.785 < np.mean(covered["weighted"]) < 0.825
+    assert np.mean(covered["plain"]) > 0.86
+
+
+def test_weights_that_sum_to_little_are_few_rows() -> None:
+    with pytest.raises(DataError, match=r"needs 9 rows .* has 4\.5, each counted by its weight"):
+        bound(np.arange(9.0), 0.9, np.full(9, 0.5))
+    assert bound(np.arange(9.0), 0.9, np.full(9, 1.1)) == 8
+    assert bound(np.arange(10.0), 0.9, np.full(10, 0.1 * 9)) == 9
 
 
 def test_who_judges_a_row_are_all_folds_that_left_it_out() -> None:

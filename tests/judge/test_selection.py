@@ -12,9 +12,11 @@ from scipy import stats
 
 from foldwise.judge.selection import (
     bootstrap_intervals,
+    corrected_interval,
     corrected_p_value,
     corrected_winner,
     epoch_optimism,
+    inflation,
     look_bound,
 )
 
@@ -337,3 +339,42 @@ def test_under_weights_equal_trials_rarely_seem_to_differ() -> None:
     differences = random.normal(size=(1000, 40))
     found = np.mean([corrected_p_value(d, np.zeros(40), 1, 0, weights) < 0.05 for d in differences])
     assert 0.02 < found < 0.08
+
+
+def test_the_interval_of_a_mean_over_folds_is_where_the_corrected_test_turns() -> None:
+    random = np.random.default_rng(8)
+    for weights in (None, random.uniform(1, 2, 6)):
+        losses = random.normal(size=6)
+        found = corrected_interval(losses, 50, 10, weights)
+        for end in (found.low, found.high):
+            p = corrected_p_value(losses, np.full(6, end), 50, 10, weights)
+            assert p == pytest.approx(0.05, rel=1e-9)
+    alone = corrected_interval(np.array([2.0]), 50, 10)
+    assert (alone.low, alone.value, alone.high) == (2, 2, 2)
+
+
+def test_intervals_of_repeated_cross_validation_cover_where_independent_ones_do_not() -> None:
+    """Ten repeats say little more than one: rows are predicted by the mean of the others, with a loss of 1 + 1/n."""
+    random, rows, k, repeats = np.random.default_rng(9), 50, 5, 10
+    hits = {10: 0, 0: 0}
+    for _ in range(300):
+        y = np.stack(
+            [drawn := random.normal(size=rows), *(random.permutation(drawn) for _ in range(repeats - 1))]
+        )
+        y = y.reshape(repeats * k, rows // k)
+        means = (drawn.sum() - y.sum(axis=1)) / (rows - rows // k)
+        losses = np.square(y - means[:, None]).mean(axis=1)
+        for validation in hits:
+            found = corrected_interval(losses, 40, validation)
+            hits[validation] += found.low <= 1 + 1 / 40 <= found.high
+    assert hits[10] / 300 > 0.9  # squares are skewed, which Student's t does not know
+    assert hits[0] / 300 < 0.7
+
+
+def test_inflation_makes_a_bootstrap_of_folds_as_wide_as_the_corrected_variance() -> None:
+    losses = np.random.default_rng(10).normal(size=8)
+    draws = np.random.default_rng(11).choice(losses, size=(40_000, 8)).mean(axis=1)
+    assert inflation(8, 70, 10) * draws.std() == pytest.approx(
+        losses.std(ddof=1) * np.sqrt(1 / 8 + 10 / 70), rel=0.02
+    )
+    assert inflation(1, 70, 10) == 1

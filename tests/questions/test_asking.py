@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 import foldwise
 import studies
@@ -20,8 +21,9 @@ from foldwise import asking, cli
 from foldwise.cli_ask import declared
 from foldwise.errors import FoldwiseError, SettingsError, StoreError
 from foldwise.fitting import fit
+from foldwise.job import Job
 from foldwise.questions import QUESTIONS
-from foldwise.questions.subject import options_of
+from foldwise.questions.subject import kept_losses, options_of
 from foldwise.study import Study
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -127,6 +129,24 @@ def test_wrong_labels_lower_the_score_and_are_counted() -> None:
     assert plain["score"][0] > plain["score"][1] + 0.2
     decayed = found.table.filter(pl.col("way") == "weight decay")
     assert (decayed["norm"] < plain["norm"]).all()
+
+
+def test_intervals_under_label_noise_allow_for_rows_that_folds_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand from the losses of the folds: Student's t, with the variance (1/k + n₂/n₁)·s² = (1/4 + 1/3)·s²."""
+    jobs = []
+
+    def kept(job: Job) -> pl.DataFrame:
+        jobs.append(kept_losses(job))
+        return jobs[-1]
+
+    monkeypatch.setattr("foldwise.questions.label_noise.kept_losses", kept)
+    x = np.random.default_rng(1).normal(size=(80, 3))
+    settings = {"network": "linear", "epochs": 2}
+    found = foldwise.label_noise(x, x.sum(axis=1), settings=settings, shares=[0, 0.5], folds=4, metric="mae")
+    losses = jobs[0]["loss"].to_numpy().reshape(4, 4)
+    reach = stats.t.ppf(0.975, 3) * losses.std(axis=1, ddof=1) * np.sqrt(1 / 4 + 1 / 3)
+    np.testing.assert_allclose(found.table["high"] - losses.mean(axis=1), reach, rtol=1e-9)
+    np.testing.assert_allclose(found.table["low"], np.maximum(0, losses.mean(axis=1) - reach), rtol=1e-9)
 
 
 @pytest.mark.parametrize(

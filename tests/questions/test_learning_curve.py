@@ -8,6 +8,7 @@ from scipy import optimize
 
 import foldwise
 from foldwise.errors import PlanError
+from foldwise.questions import learning_curve
 from foldwise.questions.learning_curve import drawing_order, fit_power_law
 
 ROWS = np.array([10.0, 20, 40, 80, 160, 320])
@@ -93,6 +94,24 @@ def test_the_last_size_is_the_study_itself() -> None:
     assert last["score"] == pytest.approx(trial.score, abs=1e-12)
     assert last["epoch"] == trial.epoch
     assert "Twice the rows" in answer.sentence
+
+
+def test_intervals_allow_for_rows_that_folds_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand from the losses of every draw: the variance of their mean is (1/J + n₂/n₁)·s², with J draws."""
+    seen = {}
+
+    def kept(losses: np.ndarray, weights: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        seen["losses"] = losses
+        return resampled(losses, weights, random)
+
+    resampled = learning_curve._resampled
+    monkeypatch.setattr(learning_curve, "_resampled", kept)
+    study = foldwise.fit(example="diabetes", search={"network": "linear", "epochs": 3}, metric="mae", folds=4)
+    table = study.learning_curve(trial=4, sizes=[0.2, 0.5, 1.0], repeats=3).table
+    losses = seen["losses"]
+    assert losses.shape == (3, 12)
+    reach = 1.96 * losses.std(axis=1, ddof=1) * np.sqrt(1 / 12 + 1 / 3)
+    np.testing.assert_allclose((table["high"] - table["low"]) / 2, reach, rtol=0.15)
 
 
 @pytest.mark.parametrize(("options", "said"), [

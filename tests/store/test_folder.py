@@ -260,6 +260,31 @@ def test_a_calibration_that_cannot_be_learned_is_damage(tmp_path: Path, wrong: d
         foldwise.load(run)
 
 
+@pytest.mark.parametrize(
+    ("task", "wrong"),
+    [
+        ("regression", []),
+        ("regression", {"counts": [1] * 19}),
+        ("regression", {"counts": [-1] * 20}),
+        ("regression", {"counts": "many"}),
+        ("regression", {"reach": None}),
+        ("regression", {"reach": -1.0}),
+        ("regression", {"kind": "sets"}),
+        ("regression", {"kind": "guesses"}),
+        ("binary", {"counts": [3, 3, 3]}),
+        ("binary", {"counts": [0, 0]}),
+        ("binary", {"kind": "distances"}),
+        ("binary", {"sentence": 3}),
+    ],
+)
+def test_how_far_intervals_reach_is_checked(tmp_path: Path, task: str, wrong: Any) -> None:
+    run = made(task).save(tmp_path / "run")
+    assert foldwise.load(run).sureness is not None
+    edited(run, lambda d: d.update(sureness=d["sureness"] | wrong if isinstance(wrong, dict) else wrong))
+    with pytest.raises(StoreError, match=r"damaged: .*(sureness|reach|counts|kind|sentence|dictionary)"):
+        foldwise.load(run)
+
+
 REMOVED = object()
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 import foldwise
 import studies
 from foldwise.errors import NetworkError, StoreError
+from foldwise.store.answers import Answer, Picture, write_answer
 from foldwise.store.files import claim, write_atomically, write_text
 from foldwise.study import Study
 
@@ -234,6 +235,54 @@ def test_a_run_over_another_leaves_nothing_of_it_and_all_else(run: Path) -> None
     assert not (run / "sealed.parquet").exists()
     assert (run / "notes.txt").read_text() == "mine"
     assert foldwise.load(run).task.kind == "binary"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+ANSWER = Answer("seeds", "It moves.", "by hand", pl.DataFrame({"a": [1]}), {}, Picture("x", "y", ()))
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "predictions.parquet", "study.json"])
+def test_killed_while_writing_over_a_run_it_is_there_with_its_answers(
+    fresh: Study, run: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_answer(ANSWER, run)
+
+    def write(path: Path, content: Callable[[Path], object]) -> Path:
+        if path.name == file:
+            raise Killed
+        return write_atomically(path, content)
+
+    for module in ("folder", "files"):
+        monkeypatch.setattr(f"foldwise.store.{module}.write_atomically", write)
+    with pytest.raises(Killed):
+        fresh.save(run, overwrite=True)
+    assert [*foldwise.load(run).answers] == ["seeds"]
+
+
+def test_before_an_old_run_goes_the_new_one_is_written_with_its_answers(
+    fresh: Study, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = foldwise.load(run)
+    new.answers = {"seeds": ANSWER}
+    found: list[set[str]] = []
+
+    def remove(path: Path) -> None:
+        [place] = run.glob(".writing-*")
+        found.append({str(p.relative_to(place)) for p in place.rglob("*") if p.is_file()})
+        raise Killed
+
+    monkeypatch.setattr("foldwise.store.files._remove", remove)
+    with pytest.raises(Killed):
+        new.save(run, overwrite=True)
+    assert {"study.json", "state.safetensors", "answers/seeds.json"} <= found[0]
+    monkeypatch.undo()
+    new.save(run, overwrite=True)
+    assert foldwise.load(run).answers["seeds"].sentence == "It moves."
+    fresh.save(run, overwrite=True)
+    assert not foldwise.load(run).answers
 
 
 def test_opening_the_test_writes_no_weights(run: Path) -> None:

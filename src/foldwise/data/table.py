@@ -18,7 +18,14 @@ from foldwise.data.examples import load_example
 from foldwise.data.folds import seal
 from foldwise.data.read import FRAME_ENDINGS, find_columns, fingerprint, from_arrays, read_table
 from foldwise.data.target import Task, complete_targets, plan_target
-from foldwise.data.weights import Weighting, even, is_column, read_class_weights, read_weights
+from foldwise.data.weights import (
+    Weighting,
+    even,
+    is_column,
+    read_class_weights,
+    read_weights,
+    score_weights,
+)
 from foldwise.errors import DataError, listed
 
 ROW = "__foldwise_row__"  # the place of a row in the table as it was read
@@ -63,6 +70,17 @@ class Table:
     def numbers(self) -> Bool[np.ndarray, " features"]:
         """Mark the features that are numbers; the others are flags."""
         return np.array([feature.kind == "number" for feature in self.columns.features])
+
+    def score_weights(
+        self, scored: Bool[np.ndarray, " rows"], targets: np.ndarray | None = None
+    ) -> Float[np.ndarray, " rows"] | None:
+        """Say what each row counts in a score of some rows; None when all count alike.
+
+        `targets` tell the classes of rows, when they are not the table's own.
+        """
+        return score_weights(
+            self.weights, self.targets if targets is None else targets, scored, self.weighting.classes
+        )
 
 
 def read_source(

@@ -227,11 +227,57 @@ def corrected_p_value(
     folds = len(difference)
     if folds < 2:
         return 1.0
-    mean, spread = mean_losses(difference, weights), difference.var(ddof=1)
-    if weights is not None:
-        shares = weights / weights.sum()
-        spread = folds**2 / (folds - 1) * np.square(shares * (difference - mean)).sum()
-    variance = spread * (1 / folds + validation_rows / train_rows)
+    mean, variance = _corrected(difference, train_rows, validation_rows, weights)
     if variance == 0:
         return 1.0 if mean == 0 else 0.0
     return float(2 * stats.t.sf(abs(mean) / np.sqrt(variance), folds - 1))
+
+
+def corrected_interval(
+    losses: Float[np.ndarray, " folds"],
+    train_rows: float,
+    validation_rows: float,
+    weights: Float[np.ndarray, " folds"] | None = None,
+) -> Interval:
+    """Give the mean of a trial's losses over folds and its 95 % interval, with the variance of `corrected_p_value`.
+
+    Folds learn from the same rows, so their losses vary less than those of folds that had rows of their own. The mean
+    three times for a single fold.
+
+    >>> found = corrected_interval(np.array([1.0, 2.0, 3.0]), 8, 4)
+    >>> round(found.low, 2), found.value, round(found.high, 2)
+    (-1.93, 2.0, 5.93)
+    """
+    if len(losses) < 2:
+        return Interval(*[float(losses[0])] * 3)
+    mean, variance = _corrected(losses, train_rows, validation_rows, weights)
+    reach = float(stats.t.ppf(0.975, len(losses) - 1)) * math.sqrt(variance)
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def inflation(folds: int, train_rows: float, validation_rows: float) -> float:
+    """Give by what deviations of a mean over folds grow that were drawn with replacement as if they were independent.
+
+    Such a mean has the variance (J−1)/J · s²/J, and `corrected_p_value` one of (1/J + n₂/n₁)·s².
+
+    >>> round(inflation(5, 80, 20), 3)
+    1.677
+    """
+    if folds < 2:
+        return 1.0
+    return math.sqrt((1 / folds + validation_rows / train_rows) * folds**2 / (folds - 1))
+
+
+def _corrected(
+    values: Float[np.ndarray, " folds"],
+    train_rows: float,
+    validation_rows: float,
+    weights: Float[np.ndarray, " folds"] | None,
+) -> tuple[float, float]:
+    """Give the mean over folds and its variance."""
+    folds = len(values)
+    mean, spread = mean_losses(values, weights), values.var(ddof=1)
+    if weights is not None:
+        shares = weights / weights.sum()
+        spread = folds**2 / (folds - 1) * np.square(shares * (values - mean)).sum()
+    return float(mean), float(spread * (1 / folds + validation_rows / train_rows))

@@ -72,6 +72,11 @@ class Course:
         """Give the best score so far; ∞ as long as there is none."""
         return min(self._own()[self._first :], default=math.inf)
 
+    @property
+    def considered(self) -> int:
+        """Count the epochs, from 0 on, among which the best one is sought: it may have gone on for folds inside."""
+        return len(self._own())
+
     def best_until(self, epoch: int) -> int:
         """Give the epoch that was the best one when the trial was at `epoch`; 0 when there was none."""
         return self._best_epoch(self._own()[: epoch + 1])

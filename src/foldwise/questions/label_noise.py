@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from foldwise.errors import PlanError
-from foldwise.questions.numbers import brief, finished, mean_interval, points
+from foldwise.judge.selection import corrected_interval
+from foldwise.questions.numbers import brief, finished, points
 from foldwise.questions.subject import Subject, count, kept_losses, refuse_constant, weight_norms
 from foldwise.settings import Settings, useless
 from foldwise.store.answers import Answer, Picture, Series
@@ -23,7 +24,8 @@ def answer(subject: Subject, *, shares: Sequence[float] = SHARES, seeds: int = 1
     A label that is drawn anew is any class, the right one among them (Zhang et al. 2017), so of C classes a share
     s·(1 − 1/C) is wrong; for numbers, s is the deviation of noise on them, in deviations of the target. Each share is
     trained without weight decay and dropout, with one of them, and with both, each as strong as in the settings, or
-    0.1 and 0.3 where these have none. `norm` is the length of all weights after the last epoch.
+    0.1 and 0.3 where these have none. `norm` is the length of all weights after the last epoch. Intervals allow for
+    rows that folds share (Nadeau & Bengio 2003).
 
     Args:
         subject: the trial that is asked about.
@@ -49,7 +51,8 @@ def answer(subject: Subject, *, shares: Sequence[float] = SHARES, seeds: int = 1
     )
     losses = kept_losses(job)["loss"].to_numpy().reshape(len(trials), seeds, len(subject.folds)).mean(axis=1)
     scores = finished(subject.metric, losses @ rows / rows.sum())
-    ends = [mean_interval(own) for own in losses]
+    intervals = [corrected_interval(own, *subject.parts, rows) for own in losses]
+    ends = [finished(subject.metric, np.array([e.low, e.high])) for e in intervals]
     found = weight_norms(job)
     norms = [float(np.mean([x for (t, _, _), x in found.items() if t == n])) for n in range(len(trials))]
     table = pl.DataFrame(
@@ -58,8 +61,8 @@ def answer(subject: Subject, *, shares: Sequence[float] = SHARES, seeds: int = 1
             "share": wanted * len(variants),
             "wrong": [wrong(x, subject) for x in wanted] * len(variants),
             "score": scores,
-            "low": [min(finished(subject.metric, np.array(e[1:]))) for e in ends],
-            "high": [max(finished(subject.metric, np.array(e[1:]))) for e in ends],
+            "low": [min(e) for e in ends],
+            "high": [max(e) for e in ends],
             "norm": norms,
         }
     )

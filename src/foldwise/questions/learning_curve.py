@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from foldwise.data.folds import Folds
 from foldwise.engine.pace import stretched
 from foldwise.errors import PlanError
+from foldwise.judge.selection import inflation
 from foldwise.questions.numbers import brief, finished, points, spoken
 from foldwise.questions.subject import Subject, count, kept_epochs, kept_losses
 from foldwise.settings import Settings
@@ -34,7 +35,8 @@ def answer(
 
     The mean loss over sizes n is fitted by a power law a + b·n^(−c) with a, b ≥ 0 (Cortes et al. 1993, *Learning
     curves: asymptotic values and rate of convergence*), each size counting by its precision; intervals are those of
-    the fit repeated on folds and repeats drawn with replacement. Rows of smaller sizes are among those of larger
+    the fit repeated on folds and repeats drawn with replacement, as much wider as Nadeau & Bengio (2003) ask for means
+    over folds that share rows. Rows of smaller sizes are among those of larger
     ones, and have all classes in their shares. Every size takes about as many steps as the whole, so it has more
     epochs, of which the best is kept as in a study.
 
@@ -186,9 +188,10 @@ def _answer(
     epochs: Sequence[int],
 ) -> Answer:
     metric, twice = subject.metric, 2 * int(rows[-1])
-    resampled = _resampled(losses, weights, subject.random(1))
-    deviation = np.maximum(resampled.std(axis=0), 1e-3 * losses.mean() + 1e-300)
     means = losses @ weights / weights.sum()
+    wider = inflation(losses.shape[1], *subject.parts)
+    resampled = means + wider * (_resampled(losses, weights, subject.random(1)) - means)
+    deviation = np.maximum(resampled.std(axis=0), 1e-3 * losses.mean() + 1e-300)
     law = fit_power_law(rows, means, deviation**-2)
     laws = [fit_power_law(rows, own, deviation**-2) for own in resampled]
     score, fitted = finished(metric, means), finished(metric, law.at(rows))

@@ -1,4 +1,4 @@
-"""How numbers stand in sentences, and intervals of means."""
+"""How numbers stand in sentences, and variances of few values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from foldwise.judge.metrics import Metric
 from foldwise.judge.verdict import decimals
@@ -36,15 +36,6 @@ def brief(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.3g}"
-
-
-def mean_interval(values: Float[np.ndarray, " values"]) -> tuple[float, float, float]:
-    """Give a mean and its 95 % interval by Student's t; the mean three times for a single value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, mean, mean
-    reach = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
-    return mean, mean - float(reach), mean + float(reach)
 
 
 def moderated(

@@ -155,8 +155,9 @@ def _answer(
     )
     if rivals == 1 and len(subject.ranked) > 1 and subject.settings == subject.ranked[0]:
         how += (
-            f" The trial was chosen as the best of {len(subject.ranked)} trials on the real targets, and nothing was chosen on "
-            "shuffled ones, so that the p of its score may be too small; with --trials 5 (trials=5), five compete on both."
+            f" The trial was chosen as the best of {len(subject.ranked)} trials on the real targets, and nothing was "
+            "chosen on shuffled ones, so that the p of its score may be too small; with --trials 5 (trials=5), five "
+            "compete on both."
         )
     table = pl.DataFrame({"shuffle": np.arange(shuffles + 1), "score": scores, "agreement": agreement})
     picture = Picture(

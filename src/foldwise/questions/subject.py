@@ -17,7 +17,6 @@ from torch import Tensor
 from foldwise.data.folds import Folds, make_folds
 from foldwise.data.table import Table, open_again
 from foldwise.data.variants import Variants
-from foldwise.data.weights import score_weights
 from foldwise.engine.links import Link
 from foldwise.engine.loop import Progress
 from foldwise.engine.losses import OwnLoss
@@ -87,8 +86,14 @@ class Subject:
 
     def weights_of(self, targets: np.ndarray, scored: np.ndarray) -> Float[np.ndarray, " rows"]:
         """Say what each row counts in a score, with the classes of some targets."""
-        found = score_weights(self.table.weights, targets, scored, self.table.weighting.classes)
+        found = self.table.score_weights(scored, targets)
         return np.ones(self.rows) if found is None else found
+
+    @property
+    def parts(self) -> tuple[float, float]:
+        """Give how many rows a fold learns from and is scored on, on average and by weight."""
+        weights, folds = self.table.weights, self.folds
+        return float((folds.train @ weights).mean()), float((folds.validation @ weights).mean())
 
     def train(
         self,

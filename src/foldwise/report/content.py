@@ -171,7 +171,7 @@ def belief_of(study: Study) -> dict[str, Any]:
                 for n in ("before", "after")
             },
         },
-        "sureness": study.sureness,
+        "sureness": study.sureness and asdict(study.sureness),
     }
 
 

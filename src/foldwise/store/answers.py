@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,11 +109,6 @@ def read_answers(folder: Path, known: Iterable[str]) -> dict[str, Answer]:
     """Read the answers to known questions from a run folder; StoreError names a file that is damaged."""
     paths = {question: folder / FOLDER / f"{question}.json" for question in known}
     return {question: _read(path, question) for question, path in paths.items() if path.exists()}
-
-
-def forget_answers(folder: Path) -> None:
-    """Remove the answers in a folder: they are about another study than the one that is written there."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def _read(path: Path, question: str) -> Answer:

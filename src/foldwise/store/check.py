@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from foldwise.data.target import Task
 from foldwise.engine.predict import Models, Refit
 from foldwise.engine.rows import Constants
 from foldwise.judge.calibrate import COOLEST, HOTTEST, Calibration, Steps
+from foldwise.judge.conformal import STEPS, Sureness
 from foldwise.judge.metrics import Metric
 from foldwise.judge.nested import Nested
 from foldwise.plans.defaults import LOSSES_OF_TASK
@@ -52,6 +54,8 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
     yield from _target_problems(task, fields["targets"], len(fields["row"]))
     if (found := fields["calibration"]) is not None:
         yield from _calibration_problems(task, found)
+    if (reached := fields["sureness"]) is not None and not _reaches(task, reached):
+        yield "how far its intervals reach is not of its target"
     used = {*task.targets, *(c.name for c in columns.columns if c.role == "feature")}
     sealed = fields["sealed"]
     if sealed is not None and not used <= {*sealed.columns}:
@@ -88,6 +92,17 @@ def _calibration_problems(task: Task, found: Calibration) -> Iterator[str]:
         yield "its calibration is not that of its outputs"
     if not COOLEST <= found.temperature <= HOTTEST or task.kind == "regression":
         yield "its calibration is none"
+
+
+def _reaches(task: Task, found: Sureness) -> bool:
+    """Tell whether counts of distances, or of classes in sets, are of such a task."""
+    if found.kind == "distances":
+        fit = task.kind == "regression" and len(found.counts) == STEPS
+        fit &= found.reach is not None and 0 < found.reach < math.inf
+    else:
+        fit = task.kind in ("binary", "multiclass") and len(found.counts) == len(task.classes[0])
+        fit &= found.reach is None
+    return fit and min(found.counts) >= 0 < sum(found.counts)
 
 
 def _increasing(steps: Steps) -> bool:

@@ -9,6 +9,7 @@ import platform
 import torch
 
 from foldwise import __version__
+from foldwise.engine.threads import available
 
 
 def environment(device: str) -> dict[str, str]:
@@ -20,6 +21,6 @@ def environment(device: str) -> dict[str, str]:
         **{name: importlib.metadata.version(name) for name in libraries},
         "system": platform.platform(terse=True),
         "cores": str(os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
+        "threads": str(available()),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -81,20 +82,28 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
 def all_or_nothing(folder: Path, files: Collection[str], last: str) -> Iterator[Path]:
     """Give a place for new files; when all of them are there, put them into the folder, one of them as the last.
 
-    First all `files` of an earlier time are removed, so that old and new are never mixed; others stay.
+    First all `files` of an earlier time are removed, so that old and new are never mixed; others stay. Some of them may
+    be folders.
     """
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
             place = Path(name)
             yield place
             for old in (last, *files):
-                (folder / old).unlink(missing_ok=True)
+                _remove(folder / old)
             for file in sorted(place.iterdir(), key=lambda f: f.name == last):
                 os.replace(file, folder / file.name)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error.strerror or error}.") from error
     except StoreError as error:
         raise StoreError(error.problem.replace(str(place), str(folder)), hint=error.hint) from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> Path:

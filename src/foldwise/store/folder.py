@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from foldwise.checks.finding import Finding
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
 from foldwise.data.table import Source
@@ -27,6 +26,7 @@ from foldwise.engine.predict import MODELS, Models, Refit
 from foldwise.engine.rows import Constants
 from foldwise.errors import StoreError
 from foldwise.judge.calibrate import Calibration
+from foldwise.judge.conformal import Sureness
 from foldwise.judge.metrics import Metric, metric_called
 from foldwise.judge.nested import Nested
 from foldwise.judge.variance import Split
@@ -34,7 +34,8 @@ from foldwise.judge.verdict import Headline, TrialResult
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.strategy import Account
 from foldwise.settings import Settings
-from foldwise.store.answers import forget_answers
+from foldwise.store.answers import FOLDER as ANSWERS
+from foldwise.store.answers import write_answer
 from foldwise.store.check import refuse_unfit
 from foldwise.store.files import all_or_nothing, unfinished, write_atomically, write_text
 from foldwise.store.findings import findings_as_plain, findings_from_plain
@@ -46,12 +47,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 TABLES = ("history.parquet", "predictions.parquet", "sealed.parquet")
-FILES = ("study.json", "state.safetensors", *TABLES, "findings.json", "report.html")
+FILES = ("study.json", "state.safetensors", *TABLES, "findings.json", "report.html", ANSWERS)
 
 
 def write_study(study: Study, folder: Path) -> None:
-    """Write all files or none; study.json comes last, so that a folder with it is complete."""
-    forget_answers(folder)
+    """Write all files or none, with the answers of the study; study.json comes last: a folder with it is complete."""
     with all_or_nothing(folder, FILES, last="study.json") as place:
         write_atomically(place / "state.safetensors", lambda p: p.write_bytes(save(_tensors(study))))
         _write_table(place / "history.parquet", study.history)
@@ -60,8 +60,14 @@ def write_study(study: Study, folder: Path) -> None:
             _write_table(place / "sealed.parquet", study.sealed)
         _write_json(
             place / "findings.json",
-            {"warnings": study.warnings, "findings": findings_as_plain(study.findings)},
+            {
+                "warnings": study.warnings,
+                "checked": study.checked,
+                "findings": findings_as_plain(study.findings),
+            },
         )
+        for answer in study.answers.values():
+            write_answer(answer, place)
         _write_json(place / "study.json", _described(study))
 
 
@@ -145,7 +151,7 @@ def _described(study: Study) -> dict[str, Any]:
         "environment": study.environment,
         "command": study.command,
         "weighting": asdict(study.weighting),
-        "sureness": study.sureness,
+        "sureness": None if study.sureness is None else asdict(study.sureness),
         "variance": None if study.variance is None else asdict(study.variance),
         "calibration": None if study.calibration is None else asdict(study.calibration),
         "refit": None if study.refitted is None else _described_refit(study.refitted),
@@ -255,12 +261,12 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "row": np.asarray(tensors["row"]),
         # runs without them were made before predictions had intervals
         "targets": tensors["targets"].numpy() if "targets" in tensors else None,
-        "sureness": as_record(dict[str, Any] | None, described.get("sureness")),
+        "sureness": as_record(Sureness | None, described.get("sureness")),
         "variance": as_record(Split | None, described.get("variance")),
         "calibration": as_record(Calibration | None, described.get("calibration")),
         "sealed": sealed,
         "warnings": as_record(list[str], described["warnings"]),
-        "findings": _read_findings(folder / "findings.json"),
+        **_read_findings(folder / "findings.json"),
         "interrupted": as_record(bool, described["interrupted"]),
         "environment": as_record(dict[str, str], described["environment"]),
         "command": as_record(str, described["command"]),
@@ -272,10 +278,13 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_findings(path: Path) -> list[Finding]:
+def _read_findings(path: Path) -> dict[str, Any]:
     """Read what the checks found; runs that say nothing of it were made before there were any."""
     written = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return findings_from_plain(written.get("findings", []))
+    return {
+        "checked": as_record(bool, written.get("checked", False)),
+        "findings": findings_from_plain(written.get("findings", [])),
+    }
 
 
 def _read_weights(

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,7 @@ from foldwise.engine.resident.member import Chances, Tensors
 from foldwise.engine.resident.program import KNOWN, out_of_place, program_of
 from foldwise.engine.resident.rules import OPTIMIZERS, REMEMBERED
 from foldwise.engine.state import State, put, take
+from foldwise.engine.threads import available, held_to_one, hold_worker
 
 CACHE_BYTES = 384 << 10  # of a core, that the values and slopes of a block of rows may fill
 SHARE = 2  # the part that a core takes next is one of so many for each core
@@ -53,7 +54,7 @@ class ResidentEngine:
         self.chunk: int | None = None  # which matters to the stacked engine alone, as does what follows
         self.compile = "off"
         self.asked: list[int] = []
-        self.workers = torch.get_num_threads()
+        self.workers = available()
         self.constants = [name for name, b in cohort.state.buffers.items() if b.is_floating_point()]
         self.data = data_of(cohort.rows, cohort.validation[0])
         self._look()
@@ -123,20 +124,14 @@ class ResidentEngine:
         finally:
             wait([job for _, _, job in jobs if not job.cancel()])
 
-    @contextmanager
-    def at_work(self) -> Generator[None]:
+    def at_work(self) -> AbstractContextManager[None]:
         """Hold torch to one thread: its own would wait for cores that are all at work, and spin when they are not."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+        return held_to_one()
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
         """Start the workers; what is compiled runs without Python's lock."""
-        return ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+        return ThreadPoolExecutor(self.workers, initializer=hold_worker)
 
     def _epoch(
         self, part: Sequence[int], members: np.ndarray, chances: Chances, look: Look | None

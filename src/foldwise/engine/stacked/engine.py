@@ -27,6 +27,7 @@ from foldwise.engine.stacked.tuning import BETTER, TRIES, Pace, best_chunk, may_
 from foldwise.engine.stacked.turns import Turn, turns_of
 from foldwise.engine.state import State, put, take
 from foldwise.engine.step import asks
+from foldwise.engine.threads import available, hold_worker
 from foldwise.errors import FoldwiseError, SettingsError
 
 CACHE_BYTES = 64 << 20  # what the chunks at work on a CPU may touch in a step; see benchmarks/chunks.py
@@ -60,7 +61,7 @@ class StackedEngine:
         self.stepper = Stepper(cohort, self._forward())
         # Only chains may run in several threads: torch's functional_call swaps tensors inside the shared module.
         several = cohort.rows.device.type == "cpu" and self.stepper.forward.chain
-        self.workers = torch.get_num_threads() if several else 1
+        self.workers = available() if several else 1
         self.turns: dict[Laid, list[Turn]] = {}
         self.graphs: Graphs | None = None
         self.said: list[str] = []  # what was decided, and why
@@ -337,13 +338,11 @@ class StackedEngine:
                 yield part, future.result()
         finally:
             wait([future for future in coming if not future.cancel()])  # nobody works on behind our back
-            # what a worker sets for itself becomes the default of new threads
-            torch.set_num_threads(self.workers)
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
         """Start the workers, each held to one thread."""
-        return ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+        return ThreadPoolExecutor(self.workers, initializer=hold_worker)
 
     # Validation
 
