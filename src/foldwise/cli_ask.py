@@ -147,10 +147,14 @@ def group(run_folder: Any, always: dict[str, Any]) -> typer.Typer:
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             question = cmd_name.replace("-", "_")
-            if cmd_name in (known := self.list_commands(ctx)):
-                return _made(question, always)
-            hint = did_you_mean(cmd_name, known) or f"one of {', '.join(known)}"
-            raise SettingsError(f"there is no question `{cmd_name}`.", hint=hint)
+            return _made(question, always) if cmd_name in self.list_commands(ctx) else None
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            known = self.list_commands(ctx)
+            if args and args[0] not in known and not args[0].startswith("-"):
+                hint = did_you_mean(args[0], known) or f"one of {', '.join(known)}"
+                raise SettingsError(f"there is no question `{args[0]}`.", hint=hint)
+            return super().resolve_command(ctx, args)
 
     ask = typer.Typer(cls=Questions, no_args_is_help=True, rich_markup_mode="rich")
 

@@ -150,8 +150,8 @@ def _answer(
     how = (
         f"The targets were shuffled {shuffles} times within the validation folds ({base.how}; rows that are equal keep "
         f"equal targets), and each time {who} was trained anew, with a best epoch of its own. What is found so is that "
-        "networks know validation rows beforehand, from copies among the training rows, say. A column that gives the "
-        "answer away is not found: shuffling cuts its tie to the target as well."
+        "networks know validation rows beforehand, from copies among the training rows, say. A column that holds the "
+        "answer is not found so: shuffling cuts its tie to the target as well."
     )
     if rivals == 1 and len(subject.ranked) > 1 and subject.settings == subject.ranked[0]:
         how += (
