@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 
 import foldwise
 import studies
+from foldwise.checks.finding import Finding, Remedy, Tried
 from foldwise.data.columns import plan_columns
 from foldwise.engine.loop import PlanSummary, Progress, Standing
 from foldwise.judge.nested import Choice, Nested
@@ -28,6 +29,7 @@ from foldwise.terminal import (
     answer_table,
     columns_table,
     duration,
+    findings_block,
     leaderboard_table,
     number,
     plan_facts,
@@ -85,6 +87,8 @@ class Result:
     calibration: None = None
     headline_result: None = None
     nested: Nested | None = None
+    checked: bool = True
+    findings: list[Finding] = dataclasses.field(default_factory=list)
 
 
 def board(rows: int, **changes: Any) -> pl.DataFrame:
@@ -443,3 +447,20 @@ def test_the_plain_display_says_nothing(capsys: pytest.CaptureFixture[str]) -> N
     display.plan(SUMMARY)
     display.progress(progress(0.5, 1.0))
     assert capsys.readouterr() == ("", "")
+
+
+def test_findings_say_what_was_found_and_what_remedies_did() -> None:
+    alarm = Finding(
+        "dead-units", "likely", "91 % of the 32 units of \x1b[2Jhidden are 0 for every row", trials=(4, 9),
+        remedies=(Remedy("learning rate ÷ 10", {"learning_rate": 0.1}), Remedy("look at the rows")),
+        tried=(Tried("learning rate ÷ 10", {"learning_rate": 0.1}, 0.52, 0.31, 0.03, 0.02, 5, 5, 0.01, True),),
+        symptoms=("dead-units",),
+    )  # fmt: skip
+    text = text_of(findings_block([alarm, Finding("constant-columns", "hint", "`a` is constant")]), 120)
+    assert "dead-units (trials 4, 9; likely) — 91 %" in text
+    assert "learning rate ÷ 10 → 0.310 ± 0.020 (was 0.520 ± 0.030, better in 5 of 5 folds)" in text
+    assert "Suggested: learning rate ÷ 10." in text
+    assert "It explains dead-units too." in text
+    assert "constant-columns (a hint) — `a` is constant." in text
+    assert "\x1b" not in text
+    assert text.rstrip().endswith("1 alarm and 1 hint; `foldwise explain CODE` says more")

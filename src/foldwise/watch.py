@@ -1,1 +1,0 @@
-"""watch(): the checks for a training loop of the user's own."""
