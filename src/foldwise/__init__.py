@@ -53,6 +53,7 @@ __all__ = [
     "permuted_twin",
     "resume",
     "seeds",
+    "watch",
 ]
 
 _HOMES = {
@@ -70,6 +71,7 @@ _HOMES = {
     "fit": "foldwise.fitting",
     "load": "foldwise.study",
     "resume": "foldwise.resuming",
+    "watch": "foldwise.watching.watch",
     **dict.fromkeys(
         ("bootstrap", "capacity", "label_noise", "leave_one_out", "learning_curve", "permuted_twin", "seeds"),
         "foldwise.asking",

@@ -11,6 +11,18 @@ CHECKS: tuple[str, ...] = (
     # loss
     # optimizer
     # loop
+    "stale-parameters",
+    "detached-loss",
+    "part-without-gradient",
+    "missing-step",
+    "step-without-backward",
+    "cleared-gradients",
+    "gradients-not-zeroed",
+    "double-step",
+    "unheld-parameters",
+    "schedule-per-batch",
+    "eval-in-training",
+    "train-in-evaluation",
     # training
     "dead-units",
     # evaluation

@@ -1,0 +1,49 @@
+"""A learning rate that falls to almost nothing early in the loop: a schedule meant for epochs is stepped for each batch.
+
+Evidence: the learning rate of every step; from which step on it stays below a hundredth of its highest value.
+
+Why it hurts: from there on nothing is learned any more, however long the loop goes on. A schedule counts calls of
+`scheduler.step()`, not epochs: thirty epochs of its decay are over after thirty batches.
+
+How sure: likely, when the rate is gone before a quarter of the loop. A cosine that ends at 0, steps and exponential
+decay over the length of the loop, and warm-up do not do that.
+
+What to try: call `scheduler.step()` once for each epoch, or give the schedule its length in batches.
+
+References: Loshchilov & Hutter 2017, *SGDR: stochastic gradient descent with warm restarts*; PyTorch documentation,
+*How to adjust learning rate*.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.sight import Sight
+
+EXPLAINS = ("learning-rate-too-low", "underfitting", "plateau")
+GONE = 0.01  # of the highest rate
+EARLY = 0.25  # of the loop; of 100 epochs, two falls to a tenth are not earlier than in the second third
+FEWEST = 40  # steps: a shorter loop may be part of a longer one
+
+
+def find(sight: Sight) -> Finding | None:
+    """Look for a learning rate that is gone early, and for good."""
+    loop = sight.loop
+    if loop is None or len(loop.rates) < FEWEST or not np.isfinite(loop.rates).all():
+        return None
+    highest = float(loop.rates.max())
+    alive = np.flatnonzero(loop.rates >= GONE * highest)
+    if highest <= 0 or not len(alive):
+        return None
+    since = int(alive[-1]) + 1
+    if since > EARLY * len(loop.rates):
+        return None
+    return Finding(
+        "schedule-per-batch",
+        "likely",
+        f"the learning rate fell from {highest:.2g} to {loop.rates[since]:.2g} in {since} steps and to "
+        f"{loop.rates[-1]:.2g} at the end: {1 - since / len(loop.rates):.0%} of the steps hardly changed anything",
+        step=since,
+        remedies=(Remedy("call `scheduler.step()` once for each epoch, or give its length in batches"),),
+    )

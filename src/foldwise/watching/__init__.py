@@ -1,0 +1,1 @@
+"""Watching a training loop of the user's own: what happens in it is counted, what it trains is pictured."""

@@ -1,0 +1,205 @@
+"""The loss of a training loop, overheard: what is computed from a network's outputs until the backward pass begins.
+
+Between the end of a forward pass and the backward pass, every function of torch that is given the outputs, or what came
+of them, is written down with what it was given. That is enough to find the targets, and to compute the loss again for
+other outputs and targets. What was written down is believed only if it gives the same value again.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, overrides
+from torch.nn import functional as F
+from torch.utils import _pytree as tree
+
+LOSSES: dict[Callable[..., Any], str] = {
+    getattr(F, name): name
+    for name in (
+        "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss",
+        "smooth_l1_loss", "huber_loss", "kl_div", "poisson_nll_loss", "multi_margin_loss", "multilabel_margin_loss",
+        "multilabel_soft_margin_loss", "soft_margin_loss", "hinge_embedding_loss",
+    )
+}  # fmt: skip
+MEANS = (torch.mean, Tensor.mean)
+SUMS = (torch.sum, Tensor.sum)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of torch, and what it was given."""
+
+    function: Callable[..., Any]
+    given: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+    def again(self, change: Callable[[Any], Any], **other: Any) -> Any:
+        """Call it once more, with every tensor changed."""
+        given, named = tree.tree_map_only(Tensor, change, (self.given, {**self.named, **other}))
+        return self.function(*given, **named)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A loss that was overheard: the targets, its value, its name if it is one of torch's, and how to compute it.
+
+    `per_row` maps outputs and targets to one value per row, or to the same value for all where rows cannot be told
+    apart. `reduction` is `mean`, `sum` or empty.
+    """
+
+    targets: Tensor
+    value: float
+    name: str
+    per_row: Callable[[Tensor, Tensor], Tensor]
+    reduction: str
+
+
+class Overhearing(overrides.TorchFunctionMode):
+    """Writes down what becomes of a network's outputs, from `begin` to `end`; changes nothing."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.calls: dict[int, Call] = {}
+        self.kept: dict[int, Tensor] = {id(outputs): outputs}
+        self.targets: Tensor | None = None
+        self.root: Tensor | None = None
+
+    def begin(self) -> None:
+        """Listen from now on."""
+        self.__enter__()
+
+    def end(self) -> None:
+        """Stop listening, wherever in the stack of modes this one lies by now: the user may have entered others."""
+        stack = [overrides._pop_mode() for _ in range(len(overrides._get_current_function_mode_stack()))]
+        for mode in reversed(stack):
+            if mode is not self:
+                overrides._push_mode(mode)
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        if function is Tensor.backward:
+            self.root = self.root if self.root is not None else args[0]
+            return function(*args, **named)
+        result = function(*args, **named)
+        if self.root is None and isinstance(result, Tensor):
+            self._write_down(function, args, named, result)
+        return result
+
+    def _write_down(
+        self, function: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any], result: Tensor
+    ) -> None:
+        met = [t for t in tree.tree_leaves((args, dict(named))) if isinstance(t, Tensor)]
+        if not any(id(t) in self.kept for t in met):
+            return
+        self.calls[id(result)] = Call(function, args, dict(named))
+        self.kept[id(result)] = result
+        if self.targets is None:
+            # The last one: in `log_probabilities[torch.arange(rows), classes]` the classes.
+            self.targets = next((t for t in reversed(met) if self._may_be_targets(t)), None)
+
+    def _may_be_targets(self, tensor: Tensor) -> bool:
+        fits = tensor.ndim > 0 and len(tensor) == len(self.outputs)
+        return fits and id(tensor) not in self.kept and not tensor.requires_grad
+
+    def heard(self) -> Heard | None:
+        """Give the loss, if it was understood: computed again for the same outputs and targets it is the same."""
+        if self.root is None or self.targets is None or self.outputs.ndim == 0:
+            return None
+        place, name = self._named_loss()
+        whole = self._function_of(place)
+        with torch.no_grad():
+            value = self.kept[place].detach()
+            if value.ndim > 0 or not _same(whole(self.outputs, self.targets), value):
+                return None
+        per_row, reduction = self._row_by_row(place, whole)
+        return Heard(self.targets.detach().clone(), float(value), name, per_row, reduction)
+
+    def _named_loss(self) -> tuple[int, str]:
+        """Find the last of torch's losses in what was heard; otherwise the tensor that the backward pass began with."""
+        for place, call in reversed(self.calls.items()):
+            if call.function in LOSSES and self.kept[place].ndim == 0:
+                return place, LOSSES[call.function]
+        assert self.root is not None
+        return id(self.root), ""
+
+    def _function_of(self, place: int, **other: Any) -> Callable[[Tensor, Tensor], Tensor]:
+        """Give what computes a tensor from outputs and targets; other tensors stay as they were."""
+        calls, was, then = dict(self.calls), id(self.outputs), id(self.targets)
+        constants: dict[int, Tensor] = {}
+
+        def compute(outputs: Tensor, targets: Tensor) -> Tensor:
+            known: dict[int, Any] = {was: outputs, then: targets}
+
+            def find(tensor: Tensor) -> Tensor:
+                at = id(tensor)
+                if at not in known:
+                    known[at] = calls[at].again(find) if at in calls else _constant(tensor, outputs, constants)
+                return known[at]
+
+            with warnings.catch_warnings():  # the user has had them, from the loop
+                warnings.simplefilter("ignore")
+                result: Tensor = calls[place].again(find, **other)
+            return result
+
+        return compute
+
+    def _row_by_row(
+        self, place: int, whole: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
+        last, rows = self.calls[place], len(self.outputs)
+        each, reduction = None, ""
+        if last.function in LOSSES:
+            reduction = last.named.get("reduction", "mean")
+            each = self._function_of(place, reduction="none")
+        elif last.function in MEANS + SUMS and len(last.given) == 1 and id(last.given[0]) in self.calls:
+            reduction = "mean" if last.function in MEANS else "sum"
+            each = self._function_of(id(last.given[0]))
+        if each is not None:
+            with torch.no_grad():
+                found = each(self.outputs, self.targets)  # type: ignore[arg-type]
+                value = self.kept[place].double()
+            if found.ndim and len(found) == rows:
+                return _mean_of_rows(each, _factor(found, value) if reduction == "mean" else 1.0), reduction
+        return _for_all_rows(whole), reduction
+
+
+def _mean_of_rows(
+    each: Callable[[Tensor, Tensor], Tensor], factor: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda outputs, targets: each(outputs, targets).reshape(len(outputs), -1).mean(1) * factor
+
+
+def _factor(each: Tensor, value: Tensor) -> float:
+    """Give what makes the mean over rows the value that was heard: weights of classes change what it is divided by."""
+    ratio = float(value / each.double().mean())
+    return ratio if math.isfinite(ratio) and ratio > 0 else 1.0
+
+
+def _for_all_rows(whole: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda outputs, targets: whole(outputs, targets).expand(len(outputs))
+
+
+def _constant(tensor: Tensor, like: Tensor, known: dict[int, Tensor]) -> Tensor:
+    if id(tensor) not in known:
+        known[id(tensor)] = tensor.detach().to(like.device)
+    return known[id(tensor)]
+
+
+def _same(again: Any, value: Tensor) -> bool:
+    return bool(
+        isinstance(again, Tensor)
+        and again.shape == value.shape
+        and torch.allclose(again.double(), value.double(), rtol=1e-4, equal_nan=True)
+    )
