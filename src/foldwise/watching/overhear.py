@@ -69,6 +69,7 @@ class Overhearing(overrides.TorchFunctionMode):
         self.kept: dict[int, Tensor] = {id(outputs): outputs}
         self.targets: Tensor | None = None
         self.root: Tensor | None = None
+        self.overwritten = False  # something was changed in place, so that it cannot be computed again
 
     def begin(self) -> None:
         """Listen from now on."""
@@ -103,6 +104,9 @@ class Overhearing(overrides.TorchFunctionMode):
         met = [t for t in tree.tree_leaves((args, dict(named))) if isinstance(t, Tensor)]
         if not any(id(t) in self.kept for t in met):
             return
+        if any(result is t for t in met):
+            self.overwritten = self.overwritten or function is not Tensor.requires_grad_
+            return
         self.calls[id(result)] = Call(function, args, dict(named))
         self.kept[id(result)] = result
         if self.targets is None:
@@ -115,15 +119,20 @@ class Overhearing(overrides.TorchFunctionMode):
 
     def heard(self) -> Heard | None:
         """Give the loss, if it was understood: computed again for the same outputs and targets it is the same."""
-        if self.root is None or self.targets is None or self.outputs.ndim == 0:
+        if self.root is None or self.targets is None or self.outputs.ndim == 0 or self.overwritten:
             return None
         place, name = self._named_loss()
+        if place not in self.calls or self.kept[place].ndim > 0:
+            return None
         whole = self._function_of(place)
-        with torch.no_grad():
-            value = self.kept[place].detach()
-            if value.ndim > 0 or not _same(whole(self.outputs, self.targets), value):
-                return None
-        per_row, reduction = self._row_by_row(place, whole)
+        try:
+            with torch.no_grad():
+                value = self.kept[place].detach()
+                if not _same(whole(self.outputs, self.targets), value):
+                    return None
+                per_row, reduction = self._row_by_row(place, whole)
+        except Exception:  # what the user's functions do when they are called once more is not ours to say
+            return None
         return Heard(self.targets.detach().clone(), float(value), name, per_row, reduction)
 
     def _named_loss(self) -> tuple[int, str]:
@@ -167,9 +176,8 @@ class Overhearing(overrides.TorchFunctionMode):
             reduction = "mean" if last.function in MEANS else "sum"
             each = self._function_of(id(last.given[0]))
         if each is not None:
-            with torch.no_grad():
-                found = each(self.outputs, self.targets)  # type: ignore[arg-type]
-                value = self.kept[place].double()
+            found = each(self.outputs, self.targets)  # type: ignore[arg-type]
+            value = self.kept[place].double()
             if found.ndim and len(found) == rows:
                 return _mean_of_rows(each, _factor(found, value) if reduction == "mean" else 1.0), reduction
         return _for_all_rows(whole), reduction
