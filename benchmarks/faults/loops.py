@@ -43,7 +43,9 @@ class Loop:
     loss: Callable[[Tensor, Tensor], Tensor] | None = None  # None: the one of the task
     schedule: Callable[[Optimizer, int], LRScheduler] | None = None  # given the batches of an epoch
     per_batch: bool = False  # whether the schedule steps for each batch
-    afterwards: Callable[[nn.Module], nn.Module] | None = None  # what is done to the network once the optimizer is made
+    afterwards: Callable[[nn.Module], nn.Module] | None = (
+        None  # what is done to the network once the optimizer is made
+    )
     tell: bool = True  # whether watch is told the optimizer and the loss
     scored: Callable[[nn.Module], nn.Module] = nn.Module.eval  # the mode in which it is used in the end
 
@@ -51,7 +53,12 @@ class Loop:
 def mlp(features: int, outputs: int, *between: nn.Module) -> nn.Module:
     """Make a network of two hidden layers."""
     return nn.Sequential(
-        nn.Linear(features, WIDTH), nn.ReLU(), *between, nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, outputs)
+        nn.Linear(features, WIDTH),
+        nn.ReLU(),
+        *between,
+        nn.Linear(WIDTH, WIDTH),
+        nn.ReLU(),
+        nn.Linear(WIDTH, outputs),
     )
 
 
@@ -129,7 +136,9 @@ def score(net: nn.Module, x: Tensor, truth: Tensor) -> float:
 def encoded(task: Task) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Turn the rows of a task into inputs and targets, scaled by what the rows to learn from have."""
     both = pl.concat([task.train, task.test])
-    features = both.drop(task.target).to_dummies([c for c, t in both.schema.items() if t == pl.String and c != task.target])
+    features = both.drop(task.target).to_dummies(
+        [c for c, t in both.schema.items() if t == pl.String and c != task.target]
+    )
     x = features.cast(pl.Float64).fill_null(0).to_numpy()
     rows = task.train.height
     x = (x - x[:rows].mean(0)) / np.maximum(x[:rows].std(0), 1e-9)
@@ -411,7 +420,9 @@ def frozen_modal(features: int, outputs: int) -> nn.Module:
 
 
 def smoothed(prediction: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(prediction, y, label_smoothing=0.1, weight=torch.linspace(0.5, 2, prediction.shape[1]))
+    return F.cross_entropy(
+        prediction, y, label_smoothing=0.1, weight=torch.linspace(0.5, 2, prediction.shape[1])
+    )
 
 
 def twice_log(prediction: Tensor, y: Tensor) -> Tensor:
@@ -419,7 +430,10 @@ def twice_log(prediction: Tensor, y: Tensor) -> Tensor:
 
 
 def of_groups(net: nn.Module) -> Optimizer:
-    groups = [{"params": [p for p in net.parameters() if p.ndim == d], "weight_decay": w} for d, w in ((2, 1e-3), (1, 0))]
+    groups = [
+        {"params": [p for p in net.parameters() if p.ndim == d], "weight_decay": w}
+        for d, w in ((2, 1e-3), (1, 0))
+    ]
     return torch.optim.AdamW(groups, RATE)
 
 
@@ -440,7 +454,9 @@ def compiled(net: nn.Module) -> nn.Module:
     return torch.compile(net, backend="eager")  # type: ignore[return-value]
 
 
-def fault(name: str, causes: str | tuple[str, ...], tasks: tuple[str, ...] = (), usual: Any = None, **changes: Any) -> Case:
+def fault(
+    name: str, causes: str | tuple[str, ...], tasks: tuple[str, ...] = (), usual: Any = None, **changes: Any
+) -> Case:
     """Make a case of a changed loop; `usual` are changes that its healthy twin has as well."""
     shared = usual or {}
     accepted = (causes,) if isinstance(causes, str) else causes
@@ -487,7 +503,10 @@ FAULTS: list[Case] = [
         "body made anew after the optimizer", "stale-parameters", usual=NARROW,
         afterwards=lambda net: (setattr(net, "body", copy.deepcopy(net.body)), net)[1],
     ),
-    fault("layers in a Python list", ("unregistered-layers", "hidden-parameters", "unheld-parameters"), net=Listed, usual=NARROW),
+    fault(
+        "layers in a Python list", ("unregistered-layers", "hidden-parameters", "unheld-parameters"),
+        net=Listed, usual=NARROW,
+    ),
     fault("no activation", ("no-activation", "linear-stack"), net=linear_only),
     fault("all weights equal", ("equal-weights", "symmetric-weights", "symmetry"), net=all_equal),
     fault(
@@ -495,15 +514,19 @@ FAULTS: list[Case] = [
         optimizer=lambda net: torch.optim.Adam(net.parameters(), 100 * RATE),
     ),
     fault(
-        "probabilities given to cross-entropy", ("softmax-before-loss", "probabilities-to-loss", "probabilities"), CLASSES,
-        net=ending_in(nn.Softmax(1)),
+        "probabilities given to cross-entropy", ("softmax-before-loss", "probabilities-to-loss", "probabilities"),
+        CLASSES, net=ending_in(nn.Softmax(1)),
     ),
     fault("(rows, 1) against (rows)", ("broadcast-loss", "broadcast"), REGRESSION, loss=flattened),
     fault(
-        "sum instead of mean", ("summed-loss", "sum-instead-of-mean", "learning-rate-too-high", "divergence", "dead-units"),
+        "sum instead of mean",
+        ("summed-loss", "sum-instead-of-mean", "learning-rate-too-high", "divergence", "dead-units"),
         REGRESSION, loss=lambda o, y: F.mse_loss(o, y, reduction="sum"), usual=SGD,
     ),
-    fault("sign flipped", ("flipped-sign", "wrong-sign", "loss-sign", "divergence"), loss=lambda o, y: -F.mse_loss(o, y), tasks=REGRESSION),
+    fault(
+        "sign flipped", ("flipped-sign", "wrong-sign", "loss-sign", "divergence"), REGRESSION,
+        loss=lambda o, y: -F.mse_loss(o, y),
+    ),
     fault("squared error on class numbers", ("squared-error-on-classes", "wrong-loss"), ("digits",), loss=on_numbers),
 ]  # fmt: skip
 
@@ -530,7 +553,9 @@ ODD: dict[str, dict[str, Any]] = {
         "rare categories": {"net": Embedded},
         "batch normalization kept in evaluation mode": {"net": frozen_modal},
         "closure": {"turn": with_closure},
-        "L-BFGS": {"turn": with_closure, "optimizer": lambda net: torch.optim.LBFGS(net.parameters(), 0.05, max_iter=4)},
+        "L-BFGS": {
+            "turn": with_closure, "optimizer": lambda net: torch.optim.LBFGS(net.parameters(), 0.01, max_iter=2),
+        },
         "parameter groups": {"optimizer": of_groups},
         "steps by hand": {"turn": by_hand, "tell": False},
         "compiled": {"afterwards": compiled},

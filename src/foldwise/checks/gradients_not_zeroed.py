@@ -20,7 +20,14 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("learning-rate-too-high", "divergence", "exploding-gradients", "underfitting", "plateau", "dead-units")
+EXPLAINS = (
+    "learning-rate-too-high",
+    "divergence",
+    "exploding-gradients",
+    "underfitting",
+    "plateau",
+    "dead-units",
+)
 FEWEST = 2  # steps watched closely
 SHARE = 0.5  # of them
 

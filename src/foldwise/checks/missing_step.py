@@ -36,7 +36,7 @@ def find(sight: Sight) -> Finding | None:
         return Finding("missing-step", "sure", evidence, step=0, remedies=remedies)
     if loop.steps and loop.thrown > THROWN * loop.backwards:
         evidence = (
-            f"{loop.thrown} of {loop.backwards} gradients that were watched were emptied before any step used them"
+            f"{loop.thrown} of {loop.backwards} gradients watched were emptied before any step used them"
         )
         return Finding("missing-step", "likely", evidence, step=0, remedies=remedies)
     return None

@@ -1,4 +1,4 @@
-"""A learning rate that falls to almost nothing early in the loop: a schedule meant for epochs is stepped for each batch.
+"""A learning rate that is almost 0 early in the loop: a schedule meant for epochs is stepped for each batch.
 
 Evidence: the learning rate of every step; from which step on it stays below a hundredth of its highest value.
 

@@ -112,7 +112,9 @@ class Likeness:
         if self.start is None or self.batch is None or heard is None:
             return ()
         module = _of_one_tensor(copy.deepcopy(self.start), self.batch)
-        inputs = next(t for t in tree.tree_leaves((self.batch.given, self.batch.named)) if isinstance(t, Tensor))
+        inputs = next(
+            t for t in tree.tree_leaves((self.batch.given, self.batch.named)) if isinstance(t, Tensor)
+        )
         recorder, found = Recorder(module), []
         for picture in [None, *self.pictures]:
             if picture is not None and not _shown(module, picture):

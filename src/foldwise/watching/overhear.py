@@ -154,7 +154,9 @@ class Overhearing(overrides.TorchFunctionMode):
             def find(tensor: Tensor) -> Tensor:
                 at = id(tensor)
                 if at not in known:
-                    known[at] = calls[at].again(find) if at in calls else _constant(tensor, outputs, constants)
+                    known[at] = (
+                        calls[at].again(find) if at in calls else _constant(tensor, outputs, constants)
+                    )
                 return known[at]
 
             with warnings.catch_warnings():  # the user has had them, from the loop

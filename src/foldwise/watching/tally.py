@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.optim import Optimizer
 
-EVERY = 17  # steps, at the most, one is watched closely: no divisor of usual numbers of batches or accumulated steps
+EVERY = 53  # steps, at the most, one is watched closely: no divisor of usual numbers of batches or accumulated steps
 
 
 @dataclass

@@ -87,7 +87,9 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self.tally = Tally(window=Window(None))
-        self.optimizers: dict[Optimizer, bool] = dict.fromkeys(self.given, True)  # whether they are about the network
+        self.optimizers: dict[Optimizer, bool] = dict.fromkeys(
+            self.given, True
+        )  # whether they are about the network
         self.likeness = Likeness(self.network)
         self.began = {n: p.detach().clone() for n, p in _parameters(self.network)}
         self.stepping = 0  # optimizers in their step: one may call another
@@ -150,13 +152,19 @@ class Watch:
         names = {id(p): name for name, p in self._watched_parameters()}
         heard = self.likeness.heard
         counted = {
-            name: value for name, value in vars(tally).items() if name in Loop.__dataclass_fields__ and name != "rates"
+            name: value
+            for name, value in vars(tally).items()
+            if name in Loop.__dataclass_fields__ and name != "rates"
         }
         return Loop(
             **counted,
             optimizer=bool(self._own()),
-            modes=tuple(name for name, m in self.network.named_modules() if isinstance(m, MODES) and _matters(m)),
-            parameters=tuple(self._seen_of(name, p, {id(h) for h in held}) for name, p in self._watched_parameters()),
+            modes=tuple(
+                name for name, m in self.network.named_modules() if isinstance(m, MODES) and _matters(m)
+            ),
+            parameters=tuple(
+                self._seen_of(name, p, {id(h) for h in held}) for name, p in self._watched_parameters()
+            ),
             foreign=tuple(tuple(p.shape) for p in held if id(p) not in names),
             rates=np.array(tally.rates),
             options=tuple(
@@ -182,18 +190,25 @@ class Watch:
         began = self.began.get(name)
         same = began is not None and began.shape == p.shape and torch.equal(began, p.detach())
         return Parameter(
-            name, tuple(p.shape), p.requires_grad, id(p) in held, name in self.tally.reached, not same, _fresh(began)
+            name,
+            tuple(p.shape),
+            p.requires_grad,
+            id(p) in held,
+            name in self.tally.reached,
+            not same,
+            _fresh(began),
         )
 
     def _hooks_for_passes(self) -> list[Any]:
         """Hook the network; where it has a `training_step`, which may leave the network's own call out, its parts too.
 
-        Of parts that run inside one another only the outermost counts.
+        Of modules that run inside one another only the outermost counts; parts without parameters are losses, metrics.
         """
         self.running = 0
-        modules = [self.model]
+        self.parts: list[nn.Module] = []
         if callable(getattr(self.network, "training_step", None)):
-            modules += self.network.children()
+            self.parts = [m for m in self.network.children() if any(True for _ in m.parameters())]
+        modules = [self.model, *self.parts]
         self.nested = len(modules) > 1
         found = [m.register_forward_pre_hook(Eye(self, Watch._enters)) for m in modules]
         if self.nested:
@@ -209,8 +224,15 @@ class Watch:
             self.tally.passed_in_the_dark(training=module.training)
             return
         self.tally.passed(training=module.training)
-        if self.likeness.curious and self.lingering is None and module is self.model:
+        if module in self.parts and len(self.parts) == 1 and not self.clock:
+            self._turn_to(module)
+        if self.likeness.curious and self.lingering is None and module in (self.model, self.likeness.network):
             self.lingering = module.register_forward_hook(Eye(self, Watch._listens), with_kwargs=True)
+
+    def _turn_to(self, part: nn.Module) -> None:
+        """Take the one part that has parameters for the network, where that itself is not called."""
+        if self.likeness.network is not part:
+            self.likeness = Likeness(part)
 
     def _leaves(self, module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
         self.running -= 1
@@ -250,7 +272,9 @@ class Watch:
         if own.arrived and self._about(optimizer) and own.optimizer in (None, optimizer):
             own.felt = True
             own.cleared = not any(
-                p.grad is not None and not_zero(p.grad) for _, p in self._watched_parameters() if p.requires_grad
+                p.grad is not None and not_zero(p.grad)
+                for _, p in self._watched_parameters()
+                if p.requires_grad
             )
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -280,12 +304,14 @@ class Watch:
         """Tell whether an optimizer holds anything of the network."""
         if optimizer not in self.optimizers:
             mine = {id(p) for p in self.network.parameters()}
-            self.optimizers[optimizer] = any(id(p) in mine for g in optimizer.param_groups for p in g["params"])
+            self.optimizers[optimizer] = any(
+                id(p) in mine for g in optimizer.param_groups for p in g["params"]
+            )
         return self.optimizers[optimizer]
 
 
 class Eye:
-    """A hook that tells a watch what happens while that is open. In a copy, or a file, of what it is hooked to it is blind.
+    """A hook that tells a watch what happens while that is open; in a copy or file of its module it is blind.
 
     While the network is being compiled it does nothing, so that nothing of it becomes part of the compiled network.
     """
@@ -333,4 +359,6 @@ def _fresh(weights: Tensor | None) -> bool:
         return False
     bound = weights[0].numel() ** -0.5
     ratio = float(weights.double().square().mean().sqrt()) * 3**0.5 / bound
-    return float(weights.abs().max()) <= bound * (1 + 1e-6) and abs(ratio - 1) < 4 / (5 * weights.numel()) ** 0.5
+    return (
+        float(weights.abs().max()) <= bound * (1 + 1e-6) and abs(ratio - 1) < 4 / (5 * weights.numel()) ** 0.5
+    )

@@ -1,0 +1,344 @@
+"""Checks of loops: each finds its patient, and is silent on the healthy twin and on what only looks odd."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LRScheduler, StepLR
+
+from checks.loops import adam, found, modal, network, turn
+from foldwise.checks.explain import explain
+from foldwise.checks.loop import Loop
+from foldwise.checks.order import check_module
+from foldwise.checks.schedule_per_batch import find as find_schedule
+from foldwise.checks.sight import Sight
+
+Turn = Callable[[nn.Module, Any, Tensor, Tensor], None]
+
+
+def never_zeroed(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    F.cross_entropy(net(x), y).backward()
+    optimizer.step()
+
+
+def sometimes_zeroed(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    """Empty the gradients once in ten steps only."""
+    optimizer.count = getattr(optimizer, "count", 0) + 1
+    if optimizer.count % 10 == 0:
+        optimizer.zero_grad()
+    never_zeroed(net, optimizer, x, y)
+
+
+def accumulating(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    optimizer.count = getattr(optimizer, "count", 0) + 1
+    F.cross_entropy(net(x), y).div(4).backward()
+    if optimizer.count % 4 == 0:
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def zeroed_through_data(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    for p in net.parameters():
+        if p.grad is not None:
+            p.grad.data.zero_()
+    never_zeroed(net, optimizer, x, y)
+
+
+def detached(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    F.cross_entropy(net(x).detach().requires_grad_(), y).backward()
+    optimizer.step()
+
+
+def as_number(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    torch.tensor(F.cross_entropy(net(x), y).item(), requires_grad=True).backward()
+    optimizer.step()
+
+
+def no_step(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    optimizer.zero_grad()
+    F.cross_entropy(net(x), y).backward()
+
+
+def rare_step(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    no_step(net, optimizer, x, y)
+    optimizer.count = getattr(optimizer, "count", 0) + 1
+    if optimizer.count % 5 == 0:
+        optimizer.step()
+
+
+def zeroed_too_early(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    no_step(net, optimizer, x, y)
+    optimizer.zero_grad()
+    optimizer.step()
+
+
+def twice(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    turn(net, optimizer, x, y)
+    optimizer.step()
+
+
+def rare_backward(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    loss = F.cross_entropy(net(x), y)
+    optimizer.count = getattr(optimizer, "count", 0) + 1
+    if optimizer.count % 4 == 1:
+        loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)
+
+
+def by_hand(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    F.cross_entropy(net(x), y).backward()
+    with torch.no_grad():
+        for p in net.parameters():
+            assert p.grad is not None
+            p -= 0.05 * p.grad
+            p.grad = None
+
+
+def sharpness_aware(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+    """Take gradients where the loss is worse near by, as Foret et al. 2021 do; the first are thrown away on purpose."""
+    optimizer.zero_grad()
+    F.cross_entropy(net(x), y).backward()
+    with torch.no_grad():
+        moves = [0.01 * p.grad.sign() for p in net.parameters() if p.grad is not None]
+        for p, move in zip(net.parameters(), moves, strict=True):
+            p += move
+    optimizer.zero_grad()
+    F.cross_entropy(net(x), y).backward()
+    with torch.no_grad():
+        for p, move in zip(net.parameters(), moves, strict=True):
+            p -= move
+    optimizer.step()
+
+
+HEALTHY = [turn, accumulating, zeroed_through_data, sharpness_aware]
+
+
+@pytest.mark.parametrize(
+    ("code", "patient", "sure"),
+    [
+        ("gradients-not-zeroed", never_zeroed, "sure"),
+        ("gradients-not-zeroed", sometimes_zeroed, "likely"),
+        ("detached-loss", detached, "sure"),
+        ("detached-loss", as_number, "sure"),
+        ("missing-step", no_step, "sure"),
+        ("missing-step", rare_step, "likely"),
+        ("cleared-gradients", zeroed_too_early, "likely"),
+        ("double-step", twice, "likely"),
+        ("step-without-backward", rare_backward, "likely"),
+    ],
+)
+def test_turns(code: str, patient: Turn, sure: str) -> None:
+    finding = found(code, patient)
+    assert finding is not None
+    assert finding.sure == sure
+    for healthy in HEALTHY:
+        assert found(code, healthy) is None
+    assert found(code, by_hand, told=False) is None
+
+
+def test_the_evidence_counts() -> None:
+    finding = found("gradients-not-zeroed", never_zeroed)
+    assert finding is not None
+    assert finding.evidence.startswith("in 11 of 11 steps watched closely")
+    assert finding.symptoms == ()
+
+
+def of(net: nn.Module, *names: str) -> Any:
+    return torch.optim.Adam([p for n, p in net.named_parameters() if n.startswith(names)], 0.01)
+
+
+def test_parameters_that_no_optimizer_holds() -> None:
+    net = network()
+    finding = found("unheld-parameters", net=net, optimizer=of(net, "0", "4"))
+    assert finding is not None
+    assert (finding.sure, finding.where) == ("likely", ("2.weight", "2.bias"))
+    assert found("unheld-parameters") is None
+
+
+def test_frozen_parameters_are_meant() -> None:
+    net = network()
+    net[0].requires_grad_(False)
+    assert found("unheld-parameters", net=net, optimizer=of(net, "2", "4")) is None
+
+
+def test_a_trained_body_may_be_left_out_on_purpose() -> None:
+    net = network()
+    found("unheld-parameters", net=net, epochs=30)
+    finding = found("unheld-parameters", net=net, optimizer=of(net, "4"))
+    assert finding is not None
+    assert not finding.alarm
+
+
+def test_parameters_moved_by_another_optimizer_are_not_missed() -> None:
+    net = network()
+    other = of(net, "2")
+
+    def both(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+        turn(net, optimizer, x, y)
+        other.step()
+
+    assert found("unheld-parameters", both, net=net, optimizer=of(net, "0", "4")) is None
+
+
+def test_stale_parameters() -> None:
+    net = network()
+    optimizer = adam(net)
+    finding = found("stale-parameters", net=copy.deepcopy(net), optimizer=optimizer)
+    assert finding is not None
+    assert finding.sure == "sure"
+    assert len(finding.where) == 6
+    net[2] = nn.Linear(16, 8)
+    finding = found("stale-parameters", net=net, optimizer=optimizer)
+    assert finding is not None
+    assert finding.where == ("2.weight", "2.bias")
+    assert found("stale-parameters") is None
+
+
+def test_an_optimizer_may_hold_more() -> None:
+    net, other = network(), network()
+    assert found("stale-parameters", net=net, optimizer=adam(nn.ModuleList([net, other]))) is None
+
+
+def never_back(net: nn.Module, x: Tensor) -> None:
+    net.eval()
+
+
+def still_training(net: nn.Module, x: Tensor) -> None:
+    with torch.no_grad():
+        net(x)
+
+
+def test_evaluation_mode_in_training() -> None:
+    finding = found("eval-in-training", net=modal(), after=never_back)
+    assert finding is not None
+    assert (finding.sure, finding.where, finding.step) == ("likely", ("1", "3"), 7)
+    assert found("eval-in-training", net=modal()) is None
+    assert found("eval-in-training", net=network(), after=never_back) is None, "no layer minds"
+    frozen = modal()
+    frozen[0].requires_grad_(False)
+    hint = found("eval-in-training", net=frozen, after=never_back)
+    assert hint is not None
+    assert not hint.alarm
+
+
+def test_training_mode_in_evaluation() -> None:
+    finding = found("train-in-evaluation", net=modal(), after=still_training)
+    assert finding is not None
+    assert finding.sure == "likely"
+    assert "8 times" in finding.evidence
+    assert found("train-in-evaluation", net=modal()) is None
+    assert found("train-in-evaluation", net=network(), after=still_training) is None, "no layer minds"
+    once = found("train-in-evaluation", net=modal(), after=still_training, epochs=1)
+    assert once is not None
+    assert not once.alarm
+
+
+STEPS = 8 * 6
+
+
+def schedules(optimizer: Any) -> dict[str, LRScheduler]:
+    return {
+        "for each epoch": StepLR(optimizer, 2, 0.1),
+        "decay": ExponentialLR(optimizer, 0.5),
+        "cosine": CosineAnnealingLR(optimizer, STEPS),
+        "slow": ExponentialLR(optimizer, 0.9),
+        "warm-up": LambdaLR(optimizer, lambda s: min(1.0, (s + 1) / 20)),
+        "late": StepLR(optimizer, STEPS // 3, 0.1),
+    }
+
+
+@pytest.mark.parametrize("name", ["for each epoch", "decay", "cosine", "slow", "warm-up", "late"])
+def test_schedules(name: str) -> None:
+    net = network()
+    optimizer = adam(net)
+    finding = found("schedule-per-batch", net=net, optimizer=optimizer, schedule=schedules(optimizer)[name])
+    assert (finding is not None) == (name in ("for each epoch", "decay"))
+
+
+def test_rates_that_are_not_known_are_no_fault() -> None:
+    rates = np.r_[1.0, np.full(99, 1e-9)]
+    assert find_schedule(Sight(loop=Loop(rates=rates))) is not None
+    assert find_schedule(Sight(loop=Loop(rates=np.zeros(100)))) is None
+    assert find_schedule(Sight(loop=Loop(rates=np.full(100, np.nan)))) is None
+    assert find_schedule(Sight(loop=Loop(rates=rates[:20]))) is None
+    assert find_schedule(Sight()) is None
+
+
+class Parts(nn.Module):
+    """A body, a head, and a head that is run or not but never used."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head, self.other = nn.Linear(6, 8), nn.Linear(8, 2), nn.Linear(8, 3)
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.body(x).tanh()
+        if self.way == "detach":
+            hidden = hidden.detach()
+        if self.way == "no_grad":
+            with torch.no_grad():
+                hidden = self.body(x).tanh()
+        if self.way == "numpy":
+            hidden = torch.from_numpy(hidden.detach().numpy())
+        if self.way == "run":
+            self.other(hidden)
+        return self.head(hidden)
+
+
+@pytest.mark.parametrize("way", ["detach", "no_grad", "numpy"])
+def test_parts_that_are_cut_off(way: str) -> None:
+    finding = found("part-without-gradient", net=Parts(way))
+    assert finding is not None
+    assert finding.where == ("body.weight", "body.bias")
+
+
+@pytest.mark.parametrize("way", ["run", "unused"])
+def test_heads_that_are_not_used_are_meant(way: str) -> None:
+    assert found("part-without-gradient", net=Parts(way)) is None
+
+
+def test_parts_cut_off_on_purpose() -> None:
+    net = Parts("detach")
+    net.body.requires_grad_(False)
+    assert found("part-without-gradient", net=net, optimizer=of(net, "head")) is None
+
+
+def test_outputs_from_which_no_way_leads_back() -> None:
+    class Dark(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x).detach().requires_grad_()
+
+    finding = found("part-without-gradient", net=Dark())
+    assert finding is not None
+    assert (finding.sure, len(finding.where)) == ("sure", 6)
+
+
+CODES = (
+    "stale-parameters", "detached-loss", "part-without-gradient", "missing-step", "step-without-backward",
+    "cleared-gradients", "gradients-not-zeroed", "double-step", "unheld-parameters", "schedule-per-batch",
+    "eval-in-training", "train-in-evaluation",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_check_is_explained(code: str) -> None:
+    assert set(explain(code).sections) == {
+        "Evidence", "Why it hurts", "How sure", "What to try", "References",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_where_there_is_no_loop_nothing_is_found(code: str) -> None:
+    assert check_module(code).find(Sight()) is None
