@@ -1,8 +1,8 @@
 """The same rows with different targets: whatever is said of them, it is wrong for some.
 
 Evidence: the share of rows that have others with the same inputs and a different target. Rows of few and coarse
-columns are alike by chance, and then differ in their targets by right; so rows that agree in all columns but one are
-counted too, and must nearly always agree in that one as well.
+columns are alike by chance, and then differ in their targets by right; so only rows count that
+agree with no further row in half of the columns either.
 
 Why it hurts: no network can be right about both. It learns to be unsure, or one of the two by heart, and the loss has
 a floor that no training passes.
@@ -22,7 +22,7 @@ from jaxtyping import Bool
 
 from foldwise.checks.changes import not_learned
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.repeated_rows import by_chance
+from foldwise.checks.repeated_rows import unlikely
 from foldwise.checks.sample import copies, numbers_of
 from foldwise.checks.sight import Sight
 from foldwise.data.table import Table
@@ -43,7 +43,7 @@ def find(sight: Sight) -> Finding | None:
     if groups.max(initial=-1) == len(groups) - 1:
         return None
     marked = in_conflict(table, groups)
-    if marked.mean() < FEW or by_chance(table, groups, targets=False):
+    if marked.mean() < FEW or (marked := marked & unlikely(table, groups)).mean() < FEW:
         return None
     shown = listed(table.row[np.flatnonzero(marked)[:3]].tolist())
     remedies = [Remedy("look where tables were joined")]

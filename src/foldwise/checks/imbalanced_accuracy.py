@@ -1,7 +1,8 @@
 """An accuracy that is that of saying the most frequent class always.
 
-Evidence: the share of the most frequent class, the accuracy on rows not learned from, and how well the predictions
-order the rows: the share of pairs of a row of that class and another in which they are the right way round.
+Evidence: the share of the most frequent class, the accuracy on rows not learned from, and how well predictions of
+the network or of a linear model order such rows: the share of pairs of a row of that class and another in which they
+are the right way round.
 
 Why it hurts: 95 % sounds good, and is nothing where 95 % of the rows are of one class. The rows that matter are the
 rest, which are never found, though the network can tell them: training or choice by accuracy does not ask for it.
@@ -21,6 +22,7 @@ import numpy as np
 
 from foldwise.checks.changes import balanced
 from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.sample import left_out
 from foldwise.checks.shifted_validation import auc
 from foldwise.checks.sight import Sight
 
@@ -45,7 +47,7 @@ def find(sight: Sight) -> Finding | None:
     accuracy = float((found.said.argmax(1) == truth).mean())
     if share < MOST or others < LEAST_OTHERS or accuracy - share > GAIN * (1 - share):
         return None
-    order = auc(found.said[:, most].astype(np.float64), truth == most)
+    order = max(auc(found.said[:, most].astype(np.float64), truth == most), linear_order(sight, most))
     spread = np.sqrt((len(truth) + 1) / (12 * counts[most] * others))  # of the AUC by chance (Mann & Whitney 1947)
     if order < 0.5 + FAR * spread:
         return None
@@ -54,7 +56,7 @@ def find(sight: Sight) -> Finding | None:
         "imbalanced-accuracy",
         "likely",
         f"{share:.1%} of the rows are of class {name}, and accuracy is {accuracy:.1%}, hardly better than saying so "
-        f"always; yet predictions order {order:.0%} of the pairs of such a row and another rightly",
+        f"always; yet {order:.0%} of the pairs of such a row and another can be told apart",
         trials=sight.about,
         where=table.task.targets,
         remedies=(
@@ -62,3 +64,11 @@ def find(sight: Sight) -> Finding | None:
             Remedy("score by cross-entropy: metric=log_loss"),
         ),
     )
+
+
+def linear_order(sight: Sight, most: int) -> float:
+    """Say how well a linear model orders rows of a class before others."""
+    sample = sight.sample
+    if sample is None or not 0 < (own := sample.targets[:, most] > 0.5).sum() < len(own):
+        return 0.5
+    return auc(left_out(sample.inputs, sample.learned)[:, most], own)

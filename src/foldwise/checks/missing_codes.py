@@ -25,6 +25,7 @@ from foldwise.checks.sight import Sight
 
 EXPLAINS: tuple[str, ...] = ("unscaled-inputs", "underfitting", "outliers")
 LEAST_CELLS = 5  # that share the value
+LEAST_SHARE = 0.02  # of the cells
 LEAST_OTHERS = 5  # different values beside it: with fewer it may be one of a few levels
 
 
@@ -35,8 +36,7 @@ def find(sight: Sight) -> Finding | None:
         return None
     found: dict[str, tuple[float, int, bool]] = {}
     for place, feature in enumerate(table.columns.features):
-        column = next(c for c in table.columns.columns if c.name == feature.column)
-        if column.kind == "number" and feature.kind == "number" and not column.form:
+        if feature.kind == "number" and table.frame[feature.column].dtype.is_numeric():
             values = table.features[:, place]
             if code := code_of(values[~np.isnan(values)]):
                 found[feature.column] = code
@@ -68,7 +68,8 @@ def code_of(values: Float[np.ndarray, " rows"]) -> tuple[float, int, bool] | Non
         code = float(values.min() if least else values.max())
         others = values[values != code]
         count = len(values) - len(others)
-        if code == 0 or count < LEAST_CELLS or len(np.unique(others)) < LEAST_OTHERS:
+        enough = count >= max(LEAST_CELLS, LEAST_SHARE * len(values))
+        if code == 0 or not enough or len(np.unique(others)) < LEAST_OTHERS:
             continue
         gap = abs(code - (others.min() if least else others.max()))
         alone = bool((np.sign(others) != np.sign(code)).all())

@@ -1,8 +1,8 @@
 """Rows that are there twice, once to learn from and once to be scored on.
 
 Evidence: how many validation rows have a training row of the same fold with the same inputs and the same targets. In
-tables of few and coarse columns rows are alike by chance: there, rows that agree in all columns but one often differ
-in that one; copies never do.
+tables of few and coarse columns rows are alike by chance: there, more rows agree in half of the columns than in all
+of them; copies agree with no further row.
 
 Why it hurts: the network has seen the answer. A score on such rows praises memory, and the settings chosen by it are
 those that memorize best.
@@ -18,18 +18,18 @@ References: Barz & Denzler 2020, *Do we train on test data? Purging CIFAR of nea
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from foldwise.checks.changes import kept_together
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.sample import copies, numbers_of, on_both_sides
+from foldwise.checks.sample import copies, numbered, on_both_sides
 from foldwise.checks.sight import Sight
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
 
 EXPLAINS: tuple[str, ...] = ("overconfident", "shared-groups")
 MANY = 0.1  # of validation rows: with fewer the score can hardly be far off; real tables have a few copies
-CHANCE = 0.5  # of pairs that agree in all columns but one, at most so many agree in that one too by chance
+CERTAIN = 0.5  # of the rows that agree with others; where fewer are beyond chance, these may be chance too
 
 
 def find(sight: Sight) -> Finding | None:
@@ -39,8 +39,13 @@ def find(sight: Sight) -> Finding | None:
         return None
     groups = copies(table, targets=True)
     share, where = shared(groups, folds.outer)
-    if not share or by_chance(table, groups):
+    if not share:
         return None
+    groups = np.where(unlikely(table, groups), groups, groups.max() + 1 + np.arange(len(groups)))
+    share, where = shared(numbered(groups), folds.outer)
+    if not share:
+        return None
+    groups = numbered(groups)
     rows = ", ".join(str(r) for r in table.row[where[:3]])
     change = kept_together(folds.outer, groups)
     remedy = Remedy("keep copies in one fold", folds=change, aim="honest")
@@ -63,19 +68,38 @@ def shared(groups: Int[np.ndarray, " rows"], folds: Folds) -> tuple[float, Int[n
     return float(marked.sum() / folds.validation.sum()), np.flatnonzero(marked.any(0))
 
 
-def by_chance(table: Table, groups: Int[np.ndarray, " rows"], *, targets: bool = True) -> bool:
-    """Tell whether rows agree by chance: then many that agree in all columns but one differ in that one.
+def unlikely(table: Table, groups: Int[np.ndarray, " rows"]) -> Bool[np.ndarray, " rows"]:
+    """Mark rows that agree with others as chance does not let them; none where most rows that agree may do so by it.
 
-    `targets` says whether rows of a group agree in their targets as well.
+    Columns are dealt to two halves, those with many values to both. Copies agree with each other in a half and with no
+    further row; where rows agree by chance, more of them agree in half of the columns than in all.
+
+    >>> from foldwise.data.table import open_table, read_source
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"a": [0.1, 0.7, 0.1], "b": [3.3, 2.1, 3.3], "y": [1.0, 2.0, 1.5]})
+    >>> table = open_table(*read_source(frame, None, "y", None, {}), task="regression")
+    >>> unlikely(table, np.array([0, 1, 0])).tolist()
+    [True, False, True]
     """
-    repeats = _repeats(groups)
     cells = np.nan_to_num(table.features, nan=np.pi)
     of_column = np.array([f.column for f in table.columns.features])
-    names = list(dict.fromkeys(of_column.tolist()))
     random = np.random.default_rng(0)
-    parts = [_codes(cells[:, of_column == name], random) for name in names]
-    total = np.sum(parts, axis=0) + (_codes(numbers_of(table), random) if targets else 0)
-    return any(repeats <= CHANCE * _repeats(total - part) for part in parts)
+    parts = [_codes(cells[:, of_column == name], random) for name in dict.fromkeys(of_column.tolist())]
+    parts.sort(key=lambda part: -len(np.unique(part)))
+    size = np.bincount(groups)[groups]
+    alone = np.zeros(len(groups), dtype=bool)
+    for half in (parts[::2], parts[1::2]):
+        if half:
+            alone |= _sizes(np.sum(half, axis=0)) <= np.maximum(size, _sizes(np.sum(parts, axis=0)))
+    several = size > 1
+    if np.sum(alone & several) < CERTAIN * several.sum():
+        return np.zeros(len(groups), dtype=bool)
+    return np.asarray(alone & several)
+
+
+def _sizes(keys: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+    _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return np.asarray(counts[place])
 
 
 def _codes(cells: Float[np.ndarray, "rows features"], random: np.random.Generator) -> Int[np.ndarray, " rows"]:
@@ -83,6 +107,3 @@ def _codes(cells: Float[np.ndarray, "rows features"], random: np.random.Generato
     _, place = np.unique(cells @ random.normal(size=cells.shape[1]), return_inverse=True)
     return random.integers(-(2**50), 2**50, place.max(initial=0) + 1)[place]
 
-
-def _repeats(values: Int[np.ndarray, " rows"]) -> int:
-    return len(values) - len(np.unique(values))

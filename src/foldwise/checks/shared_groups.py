@@ -35,7 +35,7 @@ from foldwise.checks.sight import Sight
 from foldwise.data.encode import Column
 from foldwise.data.table import Table
 
-EXPLAINS: tuple[str, ...] = ("overconfident", "repeated-rows")
+EXPLAINS: tuple[str, ...] = ("overconfident",)
 LEAST_GROUPS = 5
 FEW_LEVELS = 20  # a category of so many may be one of which all levels are known
 MOST_SHARE = 0.2  # of the rows in one group

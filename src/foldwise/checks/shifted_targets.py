@@ -1,7 +1,7 @@
 """Validation rows whose targets are distributed unlike those of the training rows.
 
 Evidence: the shares of the classes on both sides of each fold, and the probability that chance makes them differ so
-much (chi-squared test); for numbers the greatest distance between the two distributions (Kolmogorov–Smirnov).
+much (chi-squared test of each); for numbers the greatest distance between the two distributions (Kolmogorov–Smirnov).
 
 Why it hurts: a network learns how frequent classes are. Where one is rare among the rows learned from and frequent
 among those scored, it is predicted far too seldom, and the score says little about either.
@@ -28,6 +28,7 @@ from foldwise.checks.changes import drawn_anew
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.shifted_validation import sureness
 from foldwise.checks.sight import Sight
+from foldwise.data.folds import Folds
 from foldwise.data.table import Table
 
 EXPLAINS: tuple[str, ...] = ("imbalanced-accuracy", "underfitting", "overconfident")
@@ -48,13 +49,17 @@ def find(sight: Sight) -> Finding | None:
         for fold, (train, validation) in enumerate(zip(outer.train, outer.validation, strict=True), start=1)
         if (said := differ(table, table.targets[train], table.targets[validation], CHANCE / len(outer)))
     ]
-    if not found:
+    if not found and (said := _together(table, outer)):
+        evidence = f"over all folds, {said[1]}"
+    elif found:
+        _, says, worst = max(found)
+        evidence = f"in {len(found)} of {len(outer)} folds targets differ between the sides; in fold {worst} {says}"
+    else:
         return None
-    _, says, worst = max(found)
     return Finding(
         "shifted-targets",
         sureness(sight),
-        f"in {len(found)} of {len(outer)} folds targets differ between the sides; in fold {worst} {says}",
+        evidence,
         where=table.task.targets,
         remedies=(
             Remedy("folds drawn at random, stratified", folds=drawn_anew, aim="honest"),
@@ -63,27 +68,41 @@ def find(sight: Sight) -> Finding | None:
     )
 
 
+def _together(table: Table, folds: Folds) -> tuple[float, str] | None:
+    """Hold all validation rows to the training rows of a fold, on average, where classes are too rare in each fold."""
+    if table.task.kind == "regression":
+        return None
+    scored = table.targets[folds.validation.any(0)]
+    learned = [_counts(table, table.targets[rows]) for rows in folds.train]
+    return _shares_differ(table, np.stack([np.mean(learned, axis=0), _counts(table, scored)]), CHANCE)
+
+
 def _classes_differ(
     table: Table, train: np.ndarray, validation: np.ndarray, chance: float
 ) -> tuple[float, str] | None:
-    count = len(table.task.classes[0])
-    both = np.stack([np.bincount(t.astype(np.int64), minlength=count) for t in (train, validation)])
-    both = both[:, both.sum(0) > 0]
-    names = [c for c, there in zip(table.task.classes[0], _there(train, validation, count), strict=True) if there]
-    if both.shape[1] < 2 or float(stats.chi2_contingency(both).pvalue) > chance:
+    return _shares_differ(table, np.stack([_counts(table, train), _counts(table, validation)]), chance)
+
+
+def _counts(table: Table, targets: np.ndarray) -> Float[np.ndarray, " classes"]:
+    return np.bincount(targets.astype(np.int64), minlength=len(table.task.classes[0])).astype(float)
+
+
+def _shares_differ(
+    table: Table, both: Float[np.ndarray, "sides classes"], chance: float
+) -> tuple[float, str] | None:
+    names, both = np.array(table.task.classes[0], dtype=object)[both.sum(0) > 0], both[:, both.sum(0) > 0]
+    if both.shape[1] < 2:
         return None
-    shares = both / both.sum(1, keepdims=True)
-    odds = (both + 0.5) / (both.sum(1, keepdims=True) - both + 0.5)
-    times = np.abs(np.log(odds[1] / odds[0]))
+    rest = both.sum(1, keepdims=True) - both
+    p = [float(stats.chi2_contingency(np.stack([own, other])).pvalue) for own, other in zip(both.T, rest.T, strict=True)]
+    odds = (both + 0.5) / (rest + 0.5)
+    times = np.where(np.array(p) * len(p) < chance, np.abs(np.log(odds[1] / odds[0])), 0.0)
     most = int(times.argmax())
     if times[most] < np.log(TIMES):
         return None
-    says = f"class {names[most]} is {shares[0, most]:.1%} of the training rows and {shares[1, most]:.1%} of the others"
-    return float(times[most]), says.replace("of the others", "of the validation rows")
-
-
-def _there(train: np.ndarray, validation: np.ndarray, count: int) -> np.ndarray:
-    return np.bincount(np.concatenate([train, validation]).astype(np.int64), minlength=count) > 0
+    shares = both[:, most] / both.sum(1)
+    says = f"class {names[most]} is {shares[0]:.1%} of the training rows and {shares[1]:.1%} of the validation rows"
+    return float(times[most]), says
 
 
 def _numbers_differ(
