@@ -23,16 +23,18 @@ class Given:
 
     pairs: tuple[tuple[np.ndarray, np.ndarray], ...]
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # noqa: N803
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give training and validation rows of each fold."""
         return iter(self.pairs)
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: N803
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Count the folds."""
         return len(self.pairs)
 
 
-def planted(plant: Plant, settings: Mapping[str, Any] = {}, **arguments: Any) -> Callable[[Task, int], Outcome]:
+def planted(
+    plant: Plant, settings: Mapping[str, Any] = {}, **arguments: Any
+) -> Callable[[Task, int], Outcome]:
     """Run a task whose rows to learn from have been changed."""
 
     def run(task: Task, seed: int) -> Outcome:
@@ -117,7 +119,8 @@ def groups(named: bool, each: int = 6) -> Plant:
         count = task.train.height // each
         frame = task.train[np.repeat(np.arange(count), each).tolist()]
         frame = frame.with_columns(
-            pl.col(n).cast(pl.Float64) * pl.Series(1 + random.normal(0, 0.02, frame.height)) for n in numbers(task)
+            pl.col(n).cast(pl.Float64) * pl.Series(1 + random.normal(0, 0.02, frame.height))
+            for n in numbers(task)
         )
         if named:
             names = np.repeat(random.permutation(count) + 1000, each)
@@ -182,7 +185,8 @@ def noisy(task: Task, random: np.random.Generator) -> Task:
     """Add noise of one deviation to all numbers."""
     return task.with_train(
         task.train.with_columns(
-            pl.col(n).cast(pl.Float64) + pl.Series(random.normal(0, float(task.train[n].std()), task.train.height))  # type: ignore[arg-type]
+            pl.col(n).cast(pl.Float64)
+            + pl.Series(random.normal(0, float(task.train[n].std()), task.train.height))  # type: ignore[arg-type]
             for n in numbers(task)
         )
     )
@@ -221,7 +225,9 @@ def rare_in_training(task: Task, seed: int) -> Outcome:
     labels = task.train[task.target].to_numpy()
     rare = np.unique(labels)[-1]
     random, pairs = np.random.default_rng(seed), []
-    for train, validation in model_selection.StratifiedKFold(5, shuffle=True, random_state=seed).split(labels, labels):
+    for train, validation in model_selection.StratifiedKFold(5, shuffle=True, random_state=seed).split(
+        labels, labels
+    ):
         own = train[labels[train] == rare]
         kept = random.permutation(own)[: max(1, round(np.sum(labels[train] != rare) / 50))]
         pairs.append((np.sort(np.concatenate([train[labels[train] != rare], kept])), validation))
@@ -233,7 +239,8 @@ def thinned(task: Task, seed: int) -> Outcome:
     random, labels = np.random.default_rng(seed), task.train[task.target].to_numpy()
     kfold = model_selection.KFold(5, shuffle=True, random_state=seed)
     pairs = tuple(
-        (np.sort(random.permutation(train)[: len(train) // 10]), validation) for train, validation in kfold.split(labels)
+        (np.sort(random.permutation(train)[: len(train) // 10]), validation)
+        for train, validation in kfold.split(labels)
     )
     return studied(task, seed, folds=Given(pairs))
 

@@ -120,4 +120,6 @@ def learn_less(folds: Folds) -> ChangeFolds | None:
     train = folds.train & ~folds.validation
     if not train.any(1).all():
         return None
-    return lambda table, old: Folds(train, folds.validation, f"{folds.how}, no row on both sides", folds.group)
+    return lambda table, old: Folds(
+        train, folds.validation, f"{folds.how}, no row on both sides", folds.group
+    )

@@ -20,16 +20,17 @@ import numpy as np
 
 from foldwise.checks.changes import learn_all_others
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.sample import Sample
+from foldwise.checks.sample import VOTES, Sample
 from foldwise.checks.shared_groups import without_pairs
 from foldwise.checks.sight import Curve, Sight
 from foldwise.data.folds import Folds
 
-EXPLAINS: tuple[str, ...] = ("overfitting", "overconfident", "noisy-validation")
+EXPLAINS: tuple[str, ...] = ("overfitting", "overconfident")
 USED = 0.5  # of the rows that a fold could learn from
 APART = 1.5  # times the training loss, where it was kept
 FALLS = 1.05  # times the error with all rows is that with half of them
 FEW = 300
+HALVES = 8
 
 
 def find(sight: Sight) -> Finding | None:
@@ -78,10 +79,11 @@ def _left_out(folds: Folds) -> str:
 
 
 def error_falls(sample: Sample) -> float:
-    """Say how many times as much the nearest rows err when they are taken from a half of the rows."""
-    half = np.random.default_rng(0).permutation(len(sample.rows)) < len(sample.rows) // 2
-    if half.sum() < 2 * len(sample.nearest[0]) // 3:
-        return float("nan")
-    away = np.broadcast_to(~half, sample.squares.shape)
+    """Say how many times as much the nearest rows err when they are taken from a half of the rows, drawn anew."""
+    random, count = np.random.default_rng(0), len(sample.rows)
     error = 1 - sample.by_neighbors()
-    return (1 - without_pairs(sample, away)) / error if error > 0 else float("nan")
+    if count // 2 <= VOTES or error <= 0:
+        return float("nan")
+    halves = [random.permutation(count) < count // 2 for _ in range(HALVES)]
+    errors = [1 - without_pairs(sample, np.broadcast_to(half, sample.squares.shape)) for half in halves]
+    return float(np.mean(errors)) / error

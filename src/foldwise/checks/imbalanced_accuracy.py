@@ -26,7 +26,7 @@ from foldwise.checks.sample import left_out
 from foldwise.checks.shifted_validation import auc
 from foldwise.checks.sight import Sight
 
-EXPLAINS: tuple[str, ...] = ("no-better-than-baseline", "underfitting", "plateau")
+EXPLAINS: tuple[str, ...] = ("within-noise", "underfitting", "plateau")
 MOST = 0.8  # the share of a class from which on its accuracy sounds good
 GAIN = 0.25  # of the errors of saying that class always
 LEAST_OTHERS = 10
@@ -48,7 +48,9 @@ def find(sight: Sight) -> Finding | None:
     if share < MOST or others < LEAST_OTHERS or accuracy - share > GAIN * (1 - share):
         return None
     order = max(auc(found.said[:, most].astype(np.float64), truth == most), linear_order(sight, most))
-    spread = np.sqrt((len(truth) + 1) / (12 * counts[most] * others))  # of the AUC by chance (Mann & Whitney 1947)
+    spread = np.sqrt(
+        (len(truth) + 1) / (12 * counts[most] * others)
+    )  # of the AUC by chance (Mann & Whitney 1947)
     if order < 0.5 + FAR * spread:
         return None
     name = table.task.classes[0][most]

@@ -23,7 +23,7 @@ from foldwise.checks.changes import as_missing
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
-EXPLAINS: tuple[str, ...] = ("unscaled-inputs", "underfitting", "outliers")
+EXPLAINS: tuple[str, ...] = ("unscaled-inputs", "underfitting")
 LEAST_CELLS = 5  # that share the value
 LEAST_SHARE = 0.02  # of the cells
 LEAST_OTHERS = 5  # different values beside it: with fewer it may be one of a few levels
@@ -44,7 +44,9 @@ def find(sight: Sight) -> Finding | None:
     shown = sure or found
     if not shown:
         return None
-    says = ", ".join(f"`{name}` is {code:g} in {count} rows" for name, (code, count, _) in list(shown.items())[:3])
+    says = ", ".join(
+        f"`{name}` is {code:g} in {count} rows" for name, (code, count, _) in list(shown.items())[:3]
+    )
     return Finding(
         "missing-codes",
         "likely" if sure else "hint",

@@ -102,8 +102,9 @@ def _sizes(keys: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
     return np.asarray(counts[place])
 
 
-def _codes(cells: Float[np.ndarray, "rows features"], random: np.random.Generator) -> Int[np.ndarray, " rows"]:
+def _codes(
+    cells: Float[np.ndarray, "rows features"], random: np.random.Generator
+) -> Int[np.ndarray, " rows"]:
     """Give each different cell of a column a random integer; sums of them stand for cells of several columns."""
     _, place = np.unique(cells @ random.normal(size=cells.shape[1]), return_inverse=True)
     return random.integers(-(2**50), 2**50, place.max(initial=0) + 1)[place]
-

@@ -226,4 +226,3 @@ def on_both_sides(
 def numbered(cells: np.ndarray) -> Int[np.ndarray, " rows"]:
     """Number the different values of cells."""
     return np.unique(cells, return_inverse=True)[1].reshape(-1)
-

@@ -177,5 +177,3 @@ def joined(
     row, place = np.nonzero(near)
     graph = coo_array((np.ones(len(row)), (row, neighbors[row, place])), shape=(count, count))
     return numbered(connected_components(graph, directed=False)[1])
-
-

@@ -53,7 +53,9 @@ def find(sight: Sight) -> Finding | None:
         evidence = f"over all folds, {said[1]}"
     elif found:
         _, says, worst = max(found)
-        evidence = f"in {len(found)} of {len(outer)} folds targets differ between the sides; in fold {worst} {says}"
+        evidence = (
+            f"in {len(found)} of {len(outer)} folds targets differ between the sides; in fold {worst} {says}"
+        )
     else:
         return None
     return Finding(
@@ -94,7 +96,10 @@ def _shares_differ(
     if both.shape[1] < 2:
         return None
     rest = both.sum(1, keepdims=True) - both
-    p = [float(stats.chi2_contingency(np.stack([own, other])).pvalue) for own, other in zip(both.T, rest.T, strict=True)]
+    p = [
+        float(stats.chi2_contingency(np.stack([own, other])).pvalue)
+        for own, other in zip(both.T, rest.T, strict=True)
+    ]
     odds = (both + 0.5) / (rest + 0.5)
     times = np.where(np.array(p) * len(p) < chance, np.abs(np.log(odds[1] / odds[0])), 0.0)
     most = int(times.argmax())
@@ -114,7 +119,9 @@ def _numbers_differ(
     found = []
     for name, own, other in zip(table.task.targets, train.T, validation.T, strict=True):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exact distribution may be out of reach; the asymptotic one does
+            warnings.simplefilter(
+                "ignore"
+            )  # the exact distribution may be out of reach; the asymptotic one does
             tested = stats.ks_2samp(own, other, method="asymp")
         if tested.pvalue < chance and tested.statistic > DISTANCE:
             shown = [np.exp(x) if table.task.log else x for x in (own, other)]

@@ -26,7 +26,7 @@ from foldwise.checks.sight import OutOfFold, Sight
 from foldwise.data.folds import Folds
 
 EXPLAINS: tuple[str, ...] = (
-    "wrong-labels", "overfitting", "underfitting", "plateau", "overconfident", "few-rows", "no-better-than-baseline",
+    "wrong-labels", "overfitting", "underfitting", "plateau", "overconfident", "few-rows", "within-noise",
 )  # fmt: skip
 ENOUGH = 150  # rows: a relation that explains a tenth is then four deviations from chance
 SHUFFLES = 30

@@ -24,9 +24,11 @@ from foldwise.checks.sight import Network, Sight
 
 EXPLAINS = (
     "dead-units", "saturated-units", "exploding-gradients", "vanishing-gradients", "underfitting", "plateau",
-    "learning-rate-too-large", "loss-at-start",
+    "rate-too-high", "start-loss", "exploding-signal", "uneven-layers",
 )  # fmt: skip
-TIMES = 100.0  # the median deviation; columns of 0 and 1 with one row in a thousand are 20 times less than most
+TIMES = (
+    100.0  # the median deviation; columns of 0 and 1 with one row in a thousand are 20 times less than most
+)
 FAR = 100.0  # from deviation 1 for all of them
 LEAST_ROWS = 8
 
@@ -45,7 +47,13 @@ def find(sight: Sight) -> Finding | None:
     names = () if sight.table is None else tuple(f.name for f in sight.table.columns.features)
     shown = tuple(names[w] if w < len(names) else f"input {w}" for w in where)
     return Finding(
-        "unscaled-inputs", "likely", evidence, trials=sight.about, where=shown, step=0, remedies=_remedies(sight)
+        "unscaled-inputs",
+        "likely",
+        evidence,
+        trials=sight.about,
+        where=shown,
+        step=0,
+        remedies=_remedies(sight),
     )
 
 

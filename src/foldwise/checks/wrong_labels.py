@@ -9,8 +9,9 @@ told by confident learning: rows to whose given class less than usual, and to an
 Why it hurts: a network that has room enough learns wrong labels by heart, and says of rows like them what they say.
 The score suffers twice, for the wrong labels are in the validation rows too.
 
-How sure: likely, when the surest quarter errs in more than one row of twelve and no less than two thirds as often as the
-next. A smaller share cannot be told from classes that overlap, and is a hint.
+How sure: likely, when the surest quarter errs more than chance allows for classes that overlap, which is at most 55 %
+of what the middle half errs. Otherwise it is a hint: in two classes a tenth of wrong labels can hardly be told from
+overlap. Wrong numbers of a regression are not looked for.
 
 What to try: not to learn the most suspicious rows (they are still scored); label smoothing; and looking at these rows.
 
@@ -33,9 +34,10 @@ from foldwise.errors import listed
 EXPLAINS: tuple[str, ...] = ("overfitting", "overconfident", "plateau", "underfitting")
 LEAST_ROWS = 100
 RIGHT = 0.02  # of the surest quarter errs on real tables whose labels are as they should be
-MUCH = 0.08
-LEVEL = 0.67  # of the errors of the next quarter
-CLEAR = 0.4  # of the errors of guessing, at most, are made in the surest quarter: else nothing is clear anywhere
+OVERLAP = 0.55
+"""Where classes merely overlap the surest quarter errs at most so much of what the middle half does, as long as it errs
+less than `CLEAR` of guessing: that is what a logistic relation with one normal input gives."""
+CLEAR = 0.4
 SURE = 0.01  # chance that so many err with the share given
 PRIOR = 1.0  # vote for the frequencies of the classes
 
@@ -51,12 +53,12 @@ def find(sight: Sight) -> Finding | None:
     truth = found.truth.astype(np.int64)
     wrong = said.argmax(1) != truth
     quarters = np.array_split(wrong[np.argsort(-said.max(1), kind="stable")], 4)
-    first, second, *_ = (float(q.mean()) for q in quarters)
+    first, middle = float(quarters[0].mean()), float(np.concatenate(quarters[1:3]).mean())
     guessing = 1 - float(np.square(np.bincount(truth) / len(truth)).sum())
     errors, rows = int(quarters[0].sum()), len(quarters[0])
     if _chance(errors, rows, RIGHT) > SURE or first > CLEAR * guessing:
         return None
-    likely = _chance(errors, rows, MUCH / 2) < SURE and first >= MUCH and first >= LEVEL * second
+    likely = _chance(errors, rows, max(RIGHT, OVERLAP * middle)) < SURE
     suspects = suspicious(said, truth)
     marked = np.zeros(len(table.features), dtype=bool)
     marked[found.row[suspects]] = True

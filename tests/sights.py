@@ -11,10 +11,10 @@ import polars as pl
 from foldwise.checks.sight import Curve, OutOfFold, Sight
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table, open_table, read_source
+from foldwise.fitting import folds_of
 from foldwise.judge.metrics import METRICS
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.settings import make_settings
-from foldwise.study import folds_of
 
 ROWS = 300
 
@@ -49,7 +49,9 @@ def sight(given: pl.DataFrame | Table, folds: Any = 5, **more: Any) -> Sight:
     divided = folds if isinstance(folds, Folds) else folds_of(table, folds, 1, None, 0)
     settings = make_settings({}, base={"loss": LOSSES_OF_TASK[table.task.kind][0]})
     name = "rmse" if table.task.kind == "regression" else "accuracy"
-    return replace(Sight(table=table, folds=divided, metric=METRICS[name], settings=settings, trial=4), **more)
+    return replace(
+        Sight(table=table, folds=divided, metric=METRICS[name], settings=settings, trial=4), **more
+    )
 
 
 def heard(table: Table, said: np.ndarray) -> OutOfFold:
