@@ -7,7 +7,6 @@ import sights
 from foldwise.checks import wrong_labels
 from foldwise.checks.sight import Sight
 
-
 ROWS = 1500
 
 

@@ -26,7 +26,7 @@ from foldwise.checks.sight import Sight
 from foldwise.errors import listed
 
 EXPLAINS: tuple[str, ...] = ("shared-groups", "underfitting", "overfitting", "plateau")
-ALONE = 0.97  # explained by the column: less may well be an honest strong column
+ALONE = 0.95  # explained by the column: less may well be an honest strong column
 FAR = 0.1  # of what the others leave unexplained, a leak leaves at most so much
 LEAST_ROWS = 30
 
