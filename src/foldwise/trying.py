@@ -126,7 +126,7 @@ def _finished(losses: np.ndarray, metric: Metric) -> np.ndarray:
 def compared(trial: Trial, after: np.ndarray, job: Job, folds: Folds | None = None) -> Tried:
     """Compare scores by fold with those that a trial had without the remedy."""
     before, metric, remedy = np.array(trial.base.fold_scores, dtype=np.float64), job.metric, trial.remedy
-    paired = folds is None or (len(folds) == len(before) and folds.same_as(job.outer))
+    paired = folds is None or np.array_equal(folds.validation, job.outer.validation)
     sign = 1.0 if metric.higher_is_better else -1.0
     gain = sign * (after - before) if paired else None
     p = None

@@ -6,6 +6,18 @@ same time. A check is added by its file, a line here, and a patient with a healt
 
 CHECKS: tuple[str, ...] = (
     # data
+    "overlapping-folds",
+    "conflicting-labels",
+    "repeated-rows",
+    "shared-groups",
+    "target-leak",
+    "missing-codes",
+    "shifted-validation",
+    "shifted-targets",
+    "unlearnable-target",
+    "wrong-labels",
+    "few-rows",
+    "unscaled-inputs",
     "constant-columns",
     # network
     # loss
@@ -26,4 +38,5 @@ CHECKS: tuple[str, ...] = (
     # training
     "dead-units",
     # evaluation
+    "imbalanced-accuracy",
 )

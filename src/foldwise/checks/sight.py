@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from foldwise.checks.look import Look, undisturbed
+from foldwise.checks.sample import Sample
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
 from foldwise.judge.metrics import Metric
@@ -124,6 +126,11 @@ class Sight:
     def random(self) -> np.random.Generator:
         """Give a source of chance that is the same at every examination."""
         return np.random.default_rng(0)
+
+    @cached_property
+    def sample(self) -> Sample | None:
+        """Give some rows as simple models see them, made once for all checks; None without a table."""
+        return None if self.table is None else Sample.of(self.table, self.random())
 
     def some_rows(self, most: int) -> Int[np.ndarray, " rows"]:
         """Draw at most so many rows of the table, in order, so that a check does not take long."""

@@ -1,0 +1,52 @@
+"""A column that is the target is found, alone or with others; a strong honest column is not."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+import sights
+from foldwise.checks import target_leak
+from foldwise.checks.sample import beside, standardized
+
+
+@pytest.mark.parametrize("kind", ["regression", "binary"])
+@pytest.mark.parametrize("seed", range(2))
+def test_copy_of_the_target(kind: str, seed: int) -> None:
+    frame = sights.frame(seed, kind=kind)
+    assert target_leak.find(sights.sight(frame)) is None
+    answer = frame["y"] if kind == "regression" else (frame["y"] == "yes").cast(pl.String) + "!"
+    found = target_leak.find(sights.sight(frame.with_columns(copy=answer)))
+    assert found is not None
+    assert found.where == ("copy",)
+    change = found.remedies[0].table
+    assert change is not None
+    table = change(sights.opened(frame.with_columns(copy=answer)))
+    assert "copy" not in [f.column for f in table.columns.features]
+    assert table.features.shape[1] == sights.opened(frame).features.shape[1]
+
+
+def test_two_leaks_do_not_hide_each_other() -> None:
+    frame = sights.frame(0).with_columns(first=pl.col("y") * 3, second=-pl.col("y"))
+    found = target_leak.find(sights.sight(frame))
+    assert found is not None
+    assert set(found.where) == {"first", "second"}
+
+
+def test_number_in_the_order_of_the_target() -> None:
+    frame = sights.frame(0)
+    frame = frame.with_columns(number=(frame["y"].rank() * 7).cast(pl.Int64))
+    found = target_leak.find(sights.sight(frame))
+    assert found is not None
+    assert found.where == ("number",)
+
+
+def test_beside_against_a_loop() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=30), standardized(random.normal(size=(30, 1)))
+    order = np.argsort(x)
+    said = np.zeros(30)
+    for place, row in enumerate(order):
+        first = min(max(place - 2, 0), 25)
+        near = [r for r in order[first : first + 5] if r != row]
+        said[row] = y[near, 0].mean()
+    assert beside(x[:, None], y)[0] == pytest.approx(1 - np.square(said - y[:, 0]).sum() / 30)
