@@ -8,7 +8,18 @@ CHECKS: tuple[str, ...] = (
     # data
     "constant-columns",
     # network
+    "unregistered-layers",
+    "unused-layers",
+    "no-gradient",
+    "no-activation",
+    "equal-weights",
+    "softmax-hidden",
+    "initial-scale",
+    "saturating-activation",
+    "vanishing-signal",
+    "exploding-signal",
     # loss
+    "probabilities-as-scores",
     # optimizer
     # loop
     # training

@@ -1,0 +1,76 @@
+"""All units of a layer start equal, and nothing makes them differ: the layer is one unit, many times.
+
+Evidence: the weights of the units of a layer at the start, and the gradients of these weights: both are the same for all
+units, or 0.
+
+Why it hurts: what is equal and gets equal gradients stays equal. A layer of 100 such units computes what one unit would.
+
+How sure: it cannot be otherwise. A layer that starts with zeros and gets different gradients, such as the last one, or
+the end of a residual branch, is healthy and not meant.
+
+What to try: random initial weights.
+
+References: Rumelhart, Hinton & Williams 1986, *Learning internal representations by error propagation* (symmetry
+breaking); Glorot & Bengio 2010, *Understanding the difficulty of training deep feedforward neural networks*.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.probe import Ran, fewer, forward, joined, mean_loss
+from foldwise.checks.sight import Network, Sight
+
+EXPLAINS = (
+    "underfitting", "overfit-one-batch", "initial-scale", "vanishing-signal", "exploding-signal", "dead-units",
+    "no-gradient", "plateau", "start-loss", "vanishing-gradients",
+)  # fmt: skip
+
+
+def find(sight: Sight) -> Finding | None:
+    """Look for layers whose units are equal in weights and gradients."""
+    network = sight.network
+    if network is None or network.loss is None or network.targets is None:
+        return None
+    equal = _equal(fewer(network))
+    if not equal:
+        return None
+    widest = max(equal, key=lambda own: own.after.shape[-1])
+    units = len(widest.layer.get_parameter("weight"))
+    return Finding(
+        "equal-weights",
+        "sure",
+        f"the {units} units of {widest.name} start with the same weights and get the same gradients, "
+        "so they stay one unit",
+        trials=sight.about,
+        where=tuple(own.name for own in equal),
+        remedies=_remedies(sight, [own.name for own in equal]),
+    )
+
+
+def _equal(network: Network) -> list[Ran]:
+    passed = forward(network.module, network.inputs)
+    loss = mean_loss(network, passed.outputs)
+    layers = [own for own in passed.weighted if own.layer.get_parameter("weight").requires_grad]
+    if not layers or not loss.requires_grad:
+        return []
+    weights = [own.layer.get_parameter("weight") for own in layers]
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    found = zip(layers, weights, gradients, strict=True)
+    return [own for own, w, g in found if g is not None and len(w) > 1 and _alike(w, 1e-6) and _alike(g, 1e-4)]
+
+
+def _alike(units: Tensor, close: float) -> bool:
+    flat = units.detach().double().flatten(1)
+    return bool((flat - flat[0]).abs().max() <= close * flat.abs().max())
+
+
+def _remedies(sight: Sight, names: list[str]) -> tuple[Remedy, ...]:
+    if sight.settings is None:
+        return (Remedy(f"random initial weights for {joined(names)}"),)
+    return (
+        Remedy("initialization kaiming", {"initialization": "kaiming"}),
+        Remedy("initialization xavier", {"initialization": "xavier"}),
+    )

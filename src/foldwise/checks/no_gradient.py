@@ -1,0 +1,77 @@
+"""Parameters that are to be trained and get no gradient, although the layers they belong to run.
+
+Evidence: the gradient of the mean loss for each parameter that asks for one: none at all, or exactly 0 in every
+entry, also after a few steps of Adam on a copy.
+
+Why it hurts: these parameters keep their initial values. Part of the forward pass runs under `torch.no_grad()`, passes
+through `.detach()`, `.item()` or numpy, or through a function without a slope, such as rounding or the largest entry.
+
+How sure: likely. A part that is frozen on purpose says so by `requires_grad_(False)` and is not meant; nor is one behind
+a layer that starts with zeros, which gets its gradient after the first step.
+
+What to try: leave out what cuts the graph; or freeze the part openly.
+
+References: none needed.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.look import undisturbed
+from foldwise.checks.probe import fewer, forward, joined, mean_loss
+from foldwise.checks.sight import Network, Sight
+
+EXPLAINS = ("underfitting", "overfit-one-batch", "plateau", "vanishing-signal", "small-steps", "dead-units")
+STEPS = 3  # after which a layer that starts with zeros has let gradients through
+
+
+def find(sight: Sight) -> Finding | None:
+    """Look for parameters of layers that ran, to which no gradient comes."""
+    network = sight.network
+    if network is None or network.loss is None or network.targets is None:
+        return None
+    network = fewer(network)
+    ran = {id(p) for own in forward(network.module, network.inputs[:8]).layers for p in own.layer.parameters()}
+    wanted = [name for name, p in network.module.named_parameters() if p.requires_grad and id(p) in ran]
+    cut = [name for name in wanted if name in _without(network)]
+    if not cut:
+        return None
+    trained = sum(p.requires_grad for p in network.module.parameters())
+    return Finding(
+        "no-gradient",
+        "likely",
+        f"{len(cut)} of {trained} parameters get no gradient, though their layers run: {joined(cut)}",
+        trials=sight.about,
+        where=tuple(cut),
+        remedies=(Remedy("leave out no_grad, detach, rounding … in forward; or requires_grad_(False)"),),
+    )
+
+
+def _without(network: Network) -> set[str]:
+    module = copy.deepcopy(network.module)
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam([p for _, p in named], lr=1e-3)
+    idle: set[str] = {name for name, _ in named}
+    for _ in range(STEPS):
+        found = _gradients(module, network, [p for _, p in named])
+        idle -= {name for (name, _), g in zip(named, found, strict=True) if g is not None and g.any()}
+        if not idle:
+            break
+        for (_, p), g in zip(named, found, strict=True):
+            p.grad = g
+        optimizer.step()
+    return idle
+
+
+def _gradients(module: nn.Module, network: Network, parameters: list[nn.Parameter]) -> list[Tensor | None]:
+    with undisturbed(module), torch.enable_grad():
+        module.eval()
+        loss = mean_loss(network, module(network.inputs))
+        if not loss.requires_grad:
+            return [None] * len(parameters)
+        return list(torch.autograd.grad(loss, parameters, allow_unused=True))
