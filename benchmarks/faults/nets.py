@@ -44,7 +44,7 @@ class InList(nn.Module):
 
 
 class Skipped(nn.Module):
-    """Never use the two layers in the middle, so that one hidden layer of few units is left."""
+    """Never use the second hidden layer."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class Skipped(nn.Module):
         self.output = nn.Linear(WIDTH, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forget the second, and the activation that belongs to it."""
-        return self.output(self.first(x))
+        """Forget the second."""
+        return self.output(F.relu(self.first(x)))
 
 
 class Detached(nn.Module):
@@ -151,8 +151,8 @@ class Sparse(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(inputs, 256)
         self.output = nn.Linear(256, outputs)
-        with torch.no_grad():
-            self.hidden.bias.fill_(-0.7)
+        nn.init.kaiming_normal_(self.hidden.weight)
+        nn.init.constant_(self.hidden.bias, -1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run them."""

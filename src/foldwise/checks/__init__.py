@@ -14,12 +14,23 @@ CHECKS: tuple[str, ...] = (
     "no-activation",
     "equal-weights",
     "softmax-hidden",
+    "normalization-of-few-rows",
+    "dropout-strong",
+    "dropout-before-normalization",
+    "frozen-statistics",
     "initial-scale",
     "saturating-activation",
     "vanishing-signal",
     "exploding-signal",
     # loss
+    "loss-sign",
+    "broadcast-loss",
+    "wrong-loss",
+    "unbounded-loss",
     "probabilities-as-scores",
+    "loss-sum",
+    "start-loss",
+    "overfit-one-batch",
     # optimizer
     # loop
     # training

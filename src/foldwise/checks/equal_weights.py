@@ -1,12 +1,12 @@
 """All units of a layer start equal, and nothing makes them differ: the layer is one unit, many times.
 
-Evidence: the weights of the units of a layer at the start, and the gradients of these weights: both are the same for all
-units, or 0.
+Evidence: the weights of the units of a layer, at the start and after a few steps of Adam on a copy: they are the same for all
+units, both times.
 
 Why it hurts: what is equal and gets equal gradients stays equal. A layer of 100 such units computes what one unit would.
 
-How sure: it cannot be otherwise. A layer that starts with zeros and gets different gradients, such as the last one, or
-the end of a residual branch, is healthy and not meant.
+How sure: it cannot be otherwise. A layer that starts with zeros and whose units part in the first steps, such as the
+last one, or the end of a residual branch, is healthy and not meant.
 
 What to try: random initial weights.
 
@@ -16,11 +16,12 @@ breaking); Glorot & Bengio 2010, *Understanding the difficulty of training deep 
 
 from __future__ import annotations
 
-import torch
+import copy
+
 from torch import Tensor
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.probe import Ran, fewer, forward, joined, mean_loss
+from foldwise.checks.probe import Ran, fewer, forward, joined, take_steps
 from foldwise.checks.sight import Network, Sight
 
 EXPLAINS = (
@@ -28,9 +29,11 @@ EXPLAINS = (
     "no-gradient", "plateau", "start-loss", "vanishing-gradients",
 )  # fmt: skip
 
+STEPS = 3
+
 
 def find(sight: Sight) -> Finding | None:
-    """Look for layers whose units are equal in weights and gradients."""
+    """Look for layers whose units are equal and stay so."""
     network = sight.network
     if network is None or network.loss is None or network.targets is None:
         return None
@@ -42,8 +45,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "equal-weights",
         "sure",
-        f"the {units} units of {widest.name} start with the same weights and get the same gradients, "
-        "so they stay one unit",
+        f"the {units} units of {widest.name} start with the same weights and still have the same after "
+        f"{STEPS} steps: they stay one unit",
         trials=sight.about,
         where=tuple(own.name for own in equal),
         remedies=_remedies(sight, [own.name for own in equal]),
@@ -51,15 +54,16 @@ def find(sight: Sight) -> Finding | None:
 
 
 def _equal(network: Network) -> list[Ran]:
-    passed = forward(network.module, network.inputs)
-    loss = mean_loss(network, passed.outputs)
-    layers = [own for own in passed.weighted if own.layer.get_parameter("weight").requires_grad]
-    if not layers or not loss.requires_grad:
-        return []
-    weights = [own.layer.get_parameter("weight") for own in layers]
-    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-    found = zip(layers, weights, gradients, strict=True)
-    return [own for own, w, g in found if g is not None and len(w) > 1 and _alike(w, 1e-6) and _alike(g, 1e-4)]
+    """List layers whose units are alike now and after a few steps, by which zeros in later layers have gone."""
+    module = copy.deepcopy(network.module)
+    layers = [
+        own
+        for own in forward(module, network.inputs).weighted
+        if (w := own.layer.get_parameter("weight")).requires_grad and len(w) > 1 and _alike(w, 1e-6)
+    ]
+    if layers:
+        take_steps(module, network, STEPS)
+    return [own for own in layers if _alike(own.layer.get_parameter("weight"), 1e-3)]
 
 
 def _alike(units: Tensor, close: float) -> bool:

@@ -2,7 +2,7 @@
 
 Evidence: the deviation of a layer's initial weights times √fan-in, which is how much the layer magnifies a signal; usual
 initializations give 0.3 to 1.5. And, for weights that are too small, how much smaller the signal is that arrives at the
-last layer than in a twin of the network with weights drawn from N(0, 2/fan-in).
+last layer than the inputs are, and than it is in a twin of the network with weights drawn from N(0, 2/fan-in).
 
 Why it hurts: signals grow or shrink by that factor at each layer, and gradients with them on the way back. Too large, the
 loss starts high, bounded activations are saturated, and the network fits by its random features; too small, it stays
@@ -47,11 +47,11 @@ def find(sight: Sight) -> Finding | None:
     own = {ran.name: gain(ran) for ran in _scaled_layers(passed)}
     large = [name for name, g in own.items() if g > LARGE]
     inner = {ran.name for ran in passed.weighted[:-1]}
-    small = [name for name, g in own.items() if g < SMALL and name in inner]
+    small = [name for name, g in own.items() if 0 < g < SMALL and name in inner]
     if not large and not (small and _shrunk(network, passed)):
         return None
     names = large or small
-    worst = max(names, key=lambda name: abs(math.log(own[name] or 1e-30)))
+    worst = max(names, key=lambda name: abs(math.log(own[name])))
     return Finding(
         "initial-scale",
         "likely",
@@ -82,7 +82,8 @@ def _scaled_layers(passed: Pass) -> list[Ran]:
 
 def _shrunk(network: Network, passed: Pass) -> bool:
     twin = forward(redrawn(network.module), network.inputs)
-    return _signal(passed.weighted[-1].before) < SHRUNK * _signal(twin.weighted[-1].before)
+    usual = min(_signal(twin.weighted[-1].before), _signal(network.inputs))
+    return _signal(passed.weighted[-1].before) < SHRUNK * usual
 
 
 def _signal(values: Tensor) -> float:

@@ -18,12 +18,8 @@ from __future__ import annotations
 
 import copy
 
-import torch
-from torch import Tensor, nn
-
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.look import undisturbed
-from foldwise.checks.probe import fewer, forward, joined, mean_loss
+from foldwise.checks.probe import fewer, forward, joined, take_steps
 from foldwise.checks.sight import Network, Sight
 
 EXPLAINS = ("underfitting", "overfit-one-batch", "plateau", "vanishing-signal", "small-steps", "dead-units")
@@ -38,7 +34,8 @@ def find(sight: Sight) -> Finding | None:
     network = fewer(network)
     ran = {id(p) for own in forward(network.module, network.inputs[:8]).layers for p in own.layer.parameters()}
     wanted = [name for name, p in network.module.named_parameters() if p.requires_grad and id(p) in ran]
-    cut = [name for name in wanted if name in _without(network)]
+    idle = _without(network)
+    cut = [name for name in wanted if name in idle]
     if not cut:
         return None
     trained = sum(p.requires_grad for p in network.module.parameters())
@@ -54,24 +51,7 @@ def find(sight: Sight) -> Finding | None:
 
 def _without(network: Network) -> set[str]:
     module = copy.deepcopy(network.module)
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam([p for _, p in named], lr=1e-3)
-    idle: set[str] = {name for name, _ in named}
-    for _ in range(STEPS):
-        found = _gradients(module, network, [p for _, p in named])
-        idle -= {name for (name, _), g in zip(named, found, strict=True) if g is not None and g.any()}
-        if not idle:
-            break
-        for (_, p), g in zip(named, found, strict=True):
-            p.grad = g
-        optimizer.step()
+    idle = {name for name, p in module.named_parameters() if p.requires_grad}
+    for gradients in take_steps(module, network, STEPS):
+        idle -= {name for name, g in gradients.items() if g is not None and g.any()}
     return idle
-
-
-def _gradients(module: nn.Module, network: Network, parameters: list[nn.Parameter]) -> list[Tensor | None]:
-    with undisturbed(module), torch.enable_grad():
-        module.eval()
-        loss = mean_loss(network, module(network.inputs))
-        if not loss.requires_grad:
-            return [None] * len(parameters)
-        return list(torch.autograd.grad(loss, parameters, allow_unused=True))

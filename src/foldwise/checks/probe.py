@@ -127,6 +127,25 @@ def output_gradient(network: Network, outputs: Tensor, targets: Tensor | None = 
     return torch.zeros_like(leaf) if found is None else found
 
 
+def take_steps(module: nn.Module, network: Network, steps: int) -> list[dict[str, Tensor | None]]:
+    """Take steps of Adam on a batch, in place, and give the gradients of each by name; dropout rests."""
+    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.Adam(named.values(), lr=1e-3)
+    found: list[dict[str, Tensor | None]] = []
+    for _ in range(steps):
+        with undisturbed(module), torch.enable_grad():
+            module.eval()
+            loss = mean_loss(network, module(network.inputs))
+            given = [None] * len(named)
+            if loss.requires_grad:
+                given = list(torch.autograd.grad(loss, list(named.values()), allow_unused=True))
+        for p, g in zip(named.values(), given, strict=True):
+            p.grad = g
+        found.append(dict(zip(named, given, strict=True)))
+        optimizer.step()
+    return found
+
+
 @torch.no_grad()
 def redrawn(module: nn.Module, seed: int = 0) -> nn.Module:
     """Copy a network and draw its matrices anew from N(0, 2/fan_in), as for a healthy start; biases become 0.
@@ -145,6 +164,15 @@ def redrawn(module: nn.Module, seed: int = 0) -> nn.Module:
             elif not p.any():
                 p.fill_(1)
     return twin
+
+
+def plural(names: list[str], one: str, more: str) -> str:
+    """Write names with a verb.
+
+    >>> plural(["a", "b"], "drops", "drop")
+    'a and b drop'
+    """
+    return f"{joined(names)} {one if len(names) == 1 else more}"
 
 
 def joined(names: list[str]) -> str:

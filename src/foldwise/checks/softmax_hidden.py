@@ -18,10 +18,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.probe import fewer, forward, joined
+from foldwise.checks.probe import fewer, forward, plural
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("underfitting", "overfit-one-batch", "vanishing-signal", "vanishing-gradients", "plateau", "slow")
+EXPLAINS = ("underfitting", "overfit-one-batch", "vanishing-signal", "saturating-activation", "plateau")
 CLOSE = 1e-3
 
 
@@ -39,7 +39,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "softmax-hidden",
         "likely",
-        f"what {joined([own.name for own in given])} takes in sums to 1 in every row, over {units} units: "
+        f"what {plural([own.name for own in given], 'takes', 'take')} in sums to 1 in every row, over {units} units: "
         "a softmax stands before it",
         trials=sight.about,
         where=tuple(own.name for own in given),

@@ -25,8 +25,8 @@ EXPLAINS = (
     "underfitting", "overfit-one-batch", "vanishing-gradients", "plateau", "dead-units", "learning-rate-low",
 )  # fmt: skip
 LEFT = 0.01  # of a deviation; a perceptron of two sigmoid layers keeps 0.05 to 0.1, one of four 0.008
-MANY = 16  # layers, from which on rows without skips or normalization differ in few directions
-FEW = 0.15  # of the directions in which rows differ behind the first layer
+MANY = 16  # layers, from which on rows without normalization or skips come to differ in one direction only, and by less
+FEW = 0.15  # of the directions beyond one in which rows differ behind the first layer
 
 
 def find(sight: Sight) -> Finding | None:
@@ -55,12 +55,12 @@ def _said(seen: Stations) -> str | None:
     first, last = seen.stations[0], seen.stations[-1]
     if not 0 < first.signal:
         return None
-    if last.signal < LEFT * seen.inputs:
+    many = len(seen.stations) >= MANY and not seen.normalized
+    if last.signal < (10 * LEFT if many else LEFT) * seen.inputs:
         return f"rows differ by {last.signal:.2g} where the last layer takes them in, and by {seen.inputs:.2g} as inputs"
     if seen.gradients < LEFT:
         return f"the gradient at the first hidden layer is {seen.gradients:.1g} of that at the last"
-    many = len(seen.stations) >= MANY and not seen.normalized
-    if many and last.dimensions < FEW * first.dimensions:
+    if many and first.dimensions > 1.5 and last.dimensions - 1 < FEW * (first.dimensions - 1):
         return (
             f"rows differ in {last.dimensions:.1f} directions where the last layer takes them in, "
             f"and in {first.dimensions:.1f} behind the first"
