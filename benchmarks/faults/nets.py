@@ -9,11 +9,16 @@ from torch import Tensor, nn
 WIDTH = 32
 
 
-def plain(inputs: int, outputs: int) -> nn.Module:
+def plain(inputs: int, outputs: int) -> nn.Sequential:
     """Give two hidden layers of ReLU: the healthy twin of most networks here."""
     return nn.Sequential(
         nn.Linear(inputs, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, outputs)
     )
+
+
+def linear(inputs: int, outputs: int) -> nn.Module:
+    """Give linear or softmax regression."""
+    return nn.Linear(inputs, outputs)
 
 
 def no_activation(inputs: int, outputs: int) -> nn.Module:
@@ -24,7 +29,11 @@ def no_activation(inputs: int, outputs: int) -> nn.Module:
 def softmax_hidden(inputs: int, outputs: int) -> nn.Module:
     """Use softmax as hidden activation."""
     return nn.Sequential(
-        nn.Linear(inputs, WIDTH), nn.Softmax(-1), nn.Linear(WIDTH, WIDTH), nn.Softmax(-1), nn.Linear(WIDTH, outputs)
+        nn.Linear(inputs, WIDTH),
+        nn.Softmax(-1),
+        nn.Linear(WIDTH, WIDTH),
+        nn.Softmax(-1),
+        nn.Linear(WIDTH, outputs),
     )
 
 
@@ -195,6 +204,35 @@ class ZeroResidual(nn.Module):
         return self.output(x)
 
 
+class Embedded(nn.Module):
+    """Read the last 40 columns, which are one-hot, by a table of embeddings, of which most rows are rarely met."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.numbers = inputs - 40
+        self.table = nn.Embedding(40, 8)
+        self.rest = nn.Sequential(
+            nn.Linear(self.numbers + 8, WIDTH),
+            nn.ReLU(),
+            nn.Linear(WIDTH, WIDTH),
+            nn.ReLU(),
+            nn.Linear(WIDTH, outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Look the categories up."""
+        category = x[:, self.numbers :].argmax(-1)
+        return self.rest(torch.cat([x[:, : self.numbers], self.table(category)], dim=-1))
+
+
+def prior_bias(inputs: int, outputs: int) -> nn.Module:
+    """Begin the output's bias far from 0, as the shares of rare classes want it."""
+    network = plain(inputs, outputs)
+    with torch.no_grad():
+        network[-1].bias.copy_(torch.linspace(-2, 0, outputs))
+    return network
+
+
 # Losses
 
 
@@ -206,7 +244,9 @@ def broadcast(outputs: Tensor, targets: Tensor) -> Tensor:
 def broadcast_classes(outputs: Tensor, targets: Tensor) -> Tensor:
     """Do so with the score of one class."""
     return F.binary_cross_entropy_with_logits(
-        outputs.expand(-1, len(targets)), targets.reshape(1, -1).float().expand(len(outputs), -1), reduction="none"
+        outputs.expand(-1, len(targets)),
+        targets.reshape(1, -1).float().expand(len(outputs), -1),
+        reduction="none",
     ).mean(-1)
 
 

@@ -2,11 +2,11 @@
 
 Evidence: the gradient of the loss at the outputs, once more with the targets given to other rows: it is the same.
 
-Why it hurts: outputs of shape `(rows, 1)` and targets of shape `(rows,)` are broadcast to `(rows, rows)`, every output
-against every target. The best that can be learned then is one constant for all rows: the mean.
+Why it hurts: outputs of shape `(rows, 1)` and targets of shape `(rows,)` are broadcast to `(rows, rows)`, every
+output against every target. The best that can be learned then is one constant for all rows: the mean.
 
-How sure: it cannot be otherwise. A loss that compares rows with each other, or divides by the weights of a batch, depends
-on which target is whose, and is not meant.
+How sure: it cannot be otherwise. A loss that compares rows with each other, or divides by the weights of a batch,
+depends on which target is whose, and is not meant.
 
 What to try: give outputs and targets the same shape, by `outputs.squeeze(-1)` or `targets.unsqueeze(-1)`.
 
@@ -24,9 +24,15 @@ from foldwise.checks.probe import fewer, output_gradient
 from foldwise.checks.sight import Network, Sight, run
 
 EXPLAINS = (
-    "underfitting", "overfit-one-batch", "plateau", "no-better-than-constant", "wrong-loss", "start-loss", "no-signal",
+    "underfitting",
+    "overfit-one-batch",
+    "plateau",
+    "no-better-than-constant",
+    "wrong-loss",
+    "start-loss",
+    "no-signal",
     "shuffled-labels",
-)  # fmt: skip
+)
 SAME = 1e-3  # of the largest gradient; rounding stays below
 
 
@@ -41,7 +47,9 @@ def find(sight: Sight) -> Finding | None:
     if torch.equal(moved, network.targets):
         return None
     outputs = run(network.module, network.inputs)
-    outputs = outputs + 0.1 * torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+    outputs = outputs + 0.1 * torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(
+        outputs
+    )
     first, second = output_gradient(network, outputs), _other(network, outputs, moved)
     size = float(first.abs().max())
     if not (0 < size < float("inf")) or float((first - second).abs().max()) > SAME * size:

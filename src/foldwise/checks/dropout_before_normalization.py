@@ -1,26 +1,25 @@
 """Dropout directly before batch normalization: the running statistics are those of another network.
 
-Evidence: dropout whose output reaches a batch normalization with no layer of weights between them, and the variance of
-what arrives there in training against that in evaluation.
+Evidence: dropout whose output reaches a batch normalization with no layer of weights between them, and the variance
+of what arrives there with dropout against that without.
 
-Why it hurts: dropout raises the variance of a unit by about 1/(1 − rate) in training, and not in evaluation. The running
-statistics are learned in training, so that in evaluation every unit comes out too small.
+Why it hurts: dropout raises the variance of a unit by about 1/(1 − rate) in training, and not in evaluation. The
+running statistics are learned in training, so that in evaluation every unit comes out too small.
 
 How sure: likely where the variance is more than a third too large, else a hint.
 
 What to try: dropout behind the normalization and its activation, or only before the last layer.
 
-References: Li, Chen, Hu & Yang 2019, *Understanding the disharmony between dropout and batch normalization by variance
-shift*.
+References: Li, Chen, Hu & Yang 2019, *Understanding the disharmony between dropout and batch normalization by
+variance shift*.
 """
 
 from __future__ import annotations
 
 from torch import nn
 
-from foldwise.checks.dropout_strong import rate_of
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.probe import Pass, forward, is_weighted, joined
+from foldwise.checks.probe import Pass, Ran, forward, is_weighted, joined, rate_of
 from foldwise.checks.sight import Sight
 
 EXPLAINS = ("underfitting", "train-evaluation-gap", "overconfident", "overfitting")
@@ -32,25 +31,28 @@ def find(sight: Sight) -> Finding | None:
     if sight.network is None or len(sight.network.inputs) < 2:
         return None
     network = sight.network
-    resting = forward(network.module, network.inputs)
+    resting = forward(network.module, network.inputs, training=True, dropout=False)
     places = _behind_dropout(resting)
     if not places:
         return None
     masked = forward(network.module, network.inputs, training=True)
-    shift = {own.name: _variance(masked, own.name) / max(_variance(resting, own.name), 1e-30) for own in places}
+    shift = {
+        own.name: _variance(masked, own.name) / max(_variance(resting, own.name), 1e-30) for own in places
+    }
     worst = max(shift, key=lambda name: shift[name])
     return Finding(
         "dropout-before-normalization",
         "likely" if shift[worst] > SHIFT else "hint",
-        f"dropout comes right before {joined(list(shift))}: the variance that {worst} takes in is {shift[worst]:.2g} times "
-        "as large in training as in evaluation",
+        f"dropout comes right before {joined(list(shift))}: the variance that {worst} takes in is "
+        f"{shift[worst]:.2g} times "
+        "as large with dropout as without it, as in evaluation",
         trials=sight.about,
         where=tuple(shift),
         remedies=_remedies(sight),
     )
 
 
-def _behind_dropout(passed: Pass) -> list:
+def _behind_dropout(passed: Pass) -> list[Ran]:
     """List the normalizations over a batch before which dropout came later than any layer of weights."""
     found, dropped = [], False
     for own in passed.layers:

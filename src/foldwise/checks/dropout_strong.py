@@ -1,34 +1,37 @@
 """Dropout that leaves hardly a unit: training sees noise.
 
-Evidence: the rate of each dropout layer, how many of its units are left on average, and how much the outputs of a row
-change from one mask to the next, against how much they differ between rows.
+Evidence: the rate of each dropout layer, how many of its units are left on average, and how much the outputs of a
+row change from one mask to the next, against how much they differ between rows.
 
-Why it hurts: with one unit of twenty left, scaled by 20, what a row becomes depends on the masks and not on the row; the
-network underfits, however long it is trained.
+Why it hurts: with one unit of twenty left, scaled by 20, what a row becomes depends on the masks and not on the
+row; the network underfits, however long it is trained.
 
 How sure: likely from a rate of 0.9 on, a hint from 0.8.
 
 What to try: a rate between 0 and 0.5.
 
-References: Srivastava et al. 2014, *Dropout: a simple way to prevent neural networks from overfitting* (figure 9: the
-error against the rate).
+References: Srivastava et al. 2014, *Dropout: a simple way to prevent neural networks from overfitting* (figure 9:
+the error against the rate).
 """
 
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import undisturbed
-from foldwise.checks.probe import fewer, forward, plural
+from foldwise.checks.probe import fewer, forward, plural, rate_of
 from foldwise.checks.sight import Network, Sight
-from foldwise.engine.dropout import KeyedDropout
 
 EXPLAINS = (
-    "underfitting", "overfit-one-batch", "validation-better", "noisy-training", "plateau", "dropout-before-normalization",
+    "underfitting",
+    "overfit-one-batch",
+    "validation-better",
+    "noisy-training",
+    "plateau",
+    "dropout-before-normalization",
     "dead-units",
-)  # fmt: skip
+)
 STRONG, MUCH = 0.9, 0.8
 MASKS = 4
 
@@ -38,7 +41,10 @@ def find(sight: Sight) -> Finding | None:
     if sight.network is None:
         return None
     network = fewer(sight.network)
-    rates = {own.name: (rate_of(own.layer), own.after.shape[-1]) for own in forward(network.module, network.inputs).layers}
+    rates = {
+        own.name: (rate_of(own.layer), own.after.shape[-1])
+        for own in forward(network.module, network.inputs).layers
+    }
     strong = {name: found for name, found in rates.items() if found[0] >= MUCH}
     if not strong:
         return None
@@ -47,19 +53,13 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "dropout-strong",
         "likely" if rate >= STRONG else "hint",
-        f"{plural(list(strong), 'drops', 'drop')} {rate:.0%} of {units} units, so that {units * (1 - rate):.1f} are left; at the start "
+        f"{plural(list(strong), 'drops', 'drop')} {rate:.0%} of {units} units, so that "
+        f"{units * (1 - rate):.1f} are left; at the start "
         f"masks change the outputs of a row {_noise(network):.1f} times as much as rows differ",
         trials=sight.about,
         where=tuple(strong),
         remedies=_remedies(sight),
     )
-
-
-def rate_of(layer: nn.Module) -> float:
-    """Give the rate of a dropout layer; 0 for other layers."""
-    if isinstance(layer, KeyedDropout):
-        return layer.rate
-    return float(layer.p) if isinstance(layer, nn.modules.dropout._DropoutNd) else 0.0
 
 
 @torch.no_grad()

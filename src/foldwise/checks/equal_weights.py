@@ -1,12 +1,13 @@
 """All units of a layer start equal, and nothing makes them differ: the layer is one unit, many times.
 
-Evidence: the weights of the units of a layer, at the start and after a few steps of Adam on a copy: they are the same for all
-units, both times.
+Evidence: the weights of the units of a layer, at the start and after a few steps of Adam on a copy: they are the
+same for all units, both times.
 
-Why it hurts: what is equal and gets equal gradients stays equal. A layer of 100 such units computes what one unit would.
+Why it hurts: what is equal and gets equal gradients stays equal. A layer of 100 such units computes what one unit
+would.
 
-How sure: it cannot be otherwise. A layer that starts with zeros and whose units part in the first steps, such as the
-last one, or the end of a residual branch, is healthy and not meant.
+How sure: it cannot be otherwise. A layer that starts with zeros and whose units part in the first steps, such as
+the last one, or the end of a residual branch, is healthy and not meant.
 
 What to try: random initial weights.
 

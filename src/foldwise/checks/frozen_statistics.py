@@ -1,13 +1,13 @@
 """Batch normalization whose running statistics do not follow the data: evaluation sees another network than training.
 
-Evidence: the running means and variances before and after a batch in training, how many batches there will be, and how
-far the outputs for the same rows are apart in training and in evaluation once that many batches were seen.
+Evidence: the running means and variances before and after a batch in training, how many batches there will be, and
+how far the outputs for the same rows are apart in training and in evaluation once that many batches were seen.
 
-Why it hurts: training normalizes by each batch, evaluation by the running statistics. Where these stay at their start, mean
-0 and variance 1, layers behind get what they were never trained on.
+Why it hurts: training normalizes by each batch, evaluation by the running statistics. Where these stay at their
+start, mean 0 and variance 1, layers behind get what they were never trained on.
 
-How sure: likely. A normalization that is held in evaluation throughout, as in fine-tuning, sees the same in both, and is
-not meant.
+How sure: likely. A normalization that is held in evaluation throughout, as in fine-tuning, sees the same in both,
+and is not meant.
 
 What to try: a momentum of 0.1, or `momentum=None` for the mean over all batches.
 
@@ -27,7 +27,14 @@ from foldwise.checks.look import undisturbed
 from foldwise.checks.probe import plural
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("overfitting", "underfitting", "validation-jumps", "train-evaluation-gap", "start-loss", "divergence")
+EXPLAINS = (
+    "overfitting",
+    "underfitting",
+    "validation-jumps",
+    "train-evaluation-gap",
+    "start-loss",
+    "divergence",
+)
 ARRIVED = 0.5  # of the way from their start to the data is the least that running statistics should go
 APART = 0.1  # how far, in units of what arrives, before training and evaluation differ by much
 
@@ -47,7 +54,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "frozen-statistics",
         "likely",
-        f"{plural(slow, 'normalizes', 'normalize')} by each batch in training; the running statistics, by which evaluation "
+        f"{plural(slow, 'normalizes', 'normalize')} by each batch in training; the running statistics, "
+        "by which evaluation "
         f"normalizes, hardly move in {batches} batches",
         trials=sight.about,
         where=tuple(slow),
@@ -80,7 +88,8 @@ def _normalizations(sight: Sight) -> list[tuple[str, nn.modules.batchnorm._Batch
     if not layers:
         return []
     handles = [
-        m.register_forward_pre_hook(lambda m, x, n=n: given.__setitem__(n, x[0].clone())) for n, m in layers.items()
+        m.register_forward_pre_hook(lambda m, x, n=n: given.__setitem__(n, x[0].clone()))
+        for n, m in layers.items()
     ]
     with undisturbed(module):
         module.train()

@@ -1,20 +1,21 @@
 """Initial weights far too large or far too small for the number of inputs of their layers.
 
-Evidence: the deviation of a layer's initial weights times √fan-in, which is how much the layer magnifies a signal; usual
-initializations give 0.3 to 1.5. And, for weights that are too small, how much smaller the signal is that arrives at the
-last layer than the inputs are, and than it is in a twin of the network with weights drawn from N(0, 2/fan-in).
+Evidence: the deviation of a layer's initial weights times √fan-in, which is how much the layer magnifies a signal;
+usual initializations give 0.3 to 1.5. And, for weights that are too small, how much smaller the signal is that
+arrives at the last layer than the inputs are, and than it is in a twin of the network with weights drawn from N(0,
+2/fan-in).
 
-Why it hurts: signals grow or shrink by that factor at each layer, and gradients with them on the way back. Too large, the
-loss starts high, bounded activations are saturated, and the network fits by its random features; too small, it stays
-close to a constant for long.
+Why it hurts: signals grow or shrink by that factor at each layer, and gradients with them on the way back. Too
+large, the loss starts high, bounded activations are saturated, and the network fits by its random features; too
+small, it stays close to a constant for long.
 
-How sure: likely. Layers behind which a normalization takes the scale away, output layers that start small, and branches
-that begin shut beside a skip are healthy, and not meant.
+How sure: likely. Layers behind which a normalization takes the scale away, output layers that start small, and
+branches that begin shut beside a skip are healthy, and not meant.
 
 What to try: Kaiming or Xavier initialization, or LSUV, which measures.
 
-References: Glorot & Bengio 2010, *Understanding the difficulty of training deep feedforward neural networks*; He et al.
-2015, *Delving deep into rectifiers*; Mishkin & Matas 2016, *All you need is a good init*.
+References: Glorot & Bengio 2010, *Understanding the difficulty of training deep feedforward neural networks*; He et
+al. 2015, *Delving deep into rectifiers*; Mishkin & Matas 2016, *All you need is a good init*.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "initial-scale",
         "likely",
-        f"the initial weights of {joined(names)} are too {'large' if large else 'small'}: {worst} multiplies a signal by "
+        f"the initial weights of {joined(names)} are too {'large' if large else 'small'}: {worst} "
+        "multiplies a signal by "
         f"{own[worst]:.2g}, where usual initial weights do by 0.3 to 1.5",
         trials=sight.about,
         where=tuple(names),
@@ -93,4 +95,6 @@ def _signal(values: Tensor) -> float:
 def _remedies(sight: Sight, names: list[str]) -> tuple[Remedy, ...]:
     if sight.settings is None:
         return (Remedy(f"Kaiming or Xavier initialization for {joined(names)}"),)
-    return tuple(Remedy(f"initialization {name}", {"initialization": name}) for name in ("kaiming", "xavier", "lsuv"))
+    return tuple(
+        Remedy(f"initialization {name}", {"initialization": name}) for name in ("kaiming", "xavier", "lsuv")
+    )

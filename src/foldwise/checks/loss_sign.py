@@ -5,7 +5,8 @@ target lies.
 
 Why it hurts: the network learns the opposite of what it should, and the loss falls without end while it does.
 
-How sure: likely; losses for numbers and classes, also robust, smoothed or weighted ones, move outputs towards targets.
+How sure: likely; losses for numbers and classes, also robust, smoothed or weighted ones, move outputs towards
+targets.
 
 What to try: the other sign. A score that is to be large, such as a likelihood or an accuracy, is to be negated.
 
@@ -20,10 +21,22 @@ from foldwise.checks.probe import fewer, output_gradient
 from foldwise.checks.sight import Sight, run
 
 EXPLAINS = (
-    "unbounded-loss", "wrong-loss", "divergence", "exploding-gradients", "start-loss", "underfitting", "overfit-one-batch",
-    "probabilities-as-scores", "no-better-than-constant", "learning-rate-high", "overconfident", "weights-grow",
-    "worse-than-constant", "plateau", "not-learning",
-)  # fmt: skip
+    "unbounded-loss",
+    "wrong-loss",
+    "divergence",
+    "exploding-gradients",
+    "start-loss",
+    "underfitting",
+    "overfit-one-batch",
+    "probabilities-as-scores",
+    "no-better-than-constant",
+    "learning-rate-high",
+    "overconfident",
+    "weights-grow",
+    "worse-than-constant",
+    "plateau",
+    "not-learning",
+)
 MOST = 0.1  # of the gradient may point to the targets
 
 

@@ -1,18 +1,19 @@
 """The loss is summed over the batch, and the step grows with it.
 
-Evidence: the setting, or a loss that doubles when every row is there twice; and, for plain gradient descent, whether the
-rate times the largest curvature of the summed loss at the start is far beyond 2, from where on steps overshoot.
+Evidence: the setting, or a loss that doubles when every row is there twice; and, for plain gradient descent,
+whether the rate times the largest curvature of the summed loss at the start is far beyond 2, from where on steps
+overshoot.
 
-Why it hurts: with a sum, the learning rate means another thing for each batch size: 32 rows make the step 32 times as
-large as their mean would.
+Why it hurts: with a sum, the learning rate means another thing for each batch size: 32 rows make the step 32 times
+as large as their mean would.
 
-How sure: likely where steps overshoot by far; a hint otherwise, because the rate may have
-been chosen for it, and Adam divides such a factor away.
+How sure: likely where steps overshoot by far; a hint otherwise, because the rate may have been chosen for it, and
+Adam divides such a factor away.
 
 What to try: the mean.
 
-References: Goyal et al. 2017, *Accurate, large minibatch SGD*; Lewkowycz et al. 2020, *The large learning rate phase of
-deep learning: the catapult mechanism*.
+References: Goyal et al. 2017, *Accurate, large minibatch SGD*; Lewkowycz et al. 2020, *The large learning rate
+phase of deep learning: the catapult mechanism*.
 """
 
 from __future__ import annotations
@@ -27,9 +28,15 @@ from foldwise.checks.probe import mean_loss
 from foldwise.checks.sight import Network, Sight
 
 EXPLAINS = (
-    "learning-rate-high", "divergence", "exploding-gradients", "dead-units", "noisy-training", "underfitting", "plateau",
+    "learning-rate-high",
+    "divergence",
+    "exploding-gradients",
+    "dead-units",
+    "noisy-training",
+    "underfitting",
+    "plateau",
     "large-steps",
-)  # fmt: skip
+)
 STEEP = 10.0  # beyond 2 steps overshoot; up to about 4, and often 8, they find a flatter place by themselves
 ROUNDS = 6
 
@@ -49,7 +56,8 @@ def find(sight: Sight) -> Finding | None:
     why = f"a step follows the sum over {s.batch_size} rows, {s.batch_size} times their mean"
     if overshoots:
         why += (
-            f": the rate times the curvature at the start is {rate * s.batch_size * curved:.2g}, and {rate * curved:.2g} "
+            f": the rate times the curvature at the start is {rate * s.batch_size * curved:.2g}, and "
+            f"{rate * curved:.2g} "
             "with the mean; beyond 2, steps overshoot"
         )
     return Finding(
@@ -97,10 +105,14 @@ def curvature(network: Network) -> float:
             if not 0 < size < math.inf:
                 return 0.0
             vector = [v / size for v in vector]
-            along = sum(((g * v).sum() for g, v in zip(gradient, vector, strict=True) if g is not None), start=loss * 0)
+            along = sum(
+                ((g * v).sum() for g, v in zip(gradient, vector, strict=True) if g is not None),
+                start=loss * 0,
+            )
             found = torch.autograd.grad(along, parameters, retain_graph=True, allow_unused=True)
             turned: list[Tensor] = [
-                torch.zeros_like(p) if h is None else h.detach() for p, h in zip(parameters, found, strict=True)
+                torch.zeros_like(p) if h is None else h.detach()
+                for p, h in zip(parameters, found, strict=True)
             ]
             value = sum(float((v * h).sum()) for v, h in zip(vector, turned, strict=True))
             vector = turned

@@ -1,18 +1,18 @@
 """No activation between the layers: however deep, the network is a linear one.
 
-Evidence: the value halfway between two rows. What comes out of the last layer with weights is there exactly the mean of
-the values at the two rows, for weights drawn at random, though several layers run one after the other.
+Evidence: the value halfway between two rows. What comes out of the last layer with weights is there exactly the
+mean of the values at the two rows, for weights drawn at random, though several layers run one after the other.
 
-Why it hurts: a product of matrices is a matrix. The network can learn no more than linear or softmax regression can, and
-learns it with more effort.
+Why it hurts: a product of matrices is a matrix. The network can learn no more than linear or softmax regression
+can, and learns it with more effort.
 
-How sure: likely; the network is linear beyond doubt. Where a layer in the middle is narrower than both inputs and outputs
-of the network, it may be meant so (a regression of low rank), and is no more than a hint.
+How sure: likely; the network is linear beyond doubt. Where a layer in the middle is narrower than both inputs and
+outputs of the network, it may be meant so (a regression of low rank), and is no more than a hint.
 
 What to try: an activation behind each hidden layer.
 
-References: Saxe, McClelland & Ganguli 2014, *Exact solutions to the nonlinear dynamics of learning in deep linear neural
-networks*.
+References: Saxe, McClelland & Ganguli 2014, *Exact solutions to the nonlinear dynamics of learning in deep linear
+neural networks*.
 """
 
 from __future__ import annotations

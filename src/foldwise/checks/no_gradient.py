@@ -3,11 +3,12 @@
 Evidence: the gradient of the mean loss for each parameter that asks for one: none at all, or exactly 0 in every
 entry, also after a few steps of Adam on a copy.
 
-Why it hurts: these parameters keep their initial values. Part of the forward pass runs under `torch.no_grad()`, passes
-through `.detach()`, `.item()` or numpy, or through a function without a slope, such as rounding or the largest entry.
+Why it hurts: these parameters keep their initial values. Part of the forward pass runs under `torch.no_grad()`,
+passes through `.detach()`, `.item()` or numpy, or through a function without a slope, such as rounding or the
+largest entry.
 
-How sure: likely. A part that is frozen on purpose says so by `requires_grad_(False)` and is not meant; nor is one behind
-a layer that starts with zeros, which gets its gradient after the first step.
+How sure: likely. A part that is frozen on purpose says so by `requires_grad_(False)` and is not meant; nor is one
+behind a layer that starts with zeros, which gets its gradient after the first step.
 
 What to try: leave out what cuts the graph; or freeze the part openly.
 
@@ -32,7 +33,9 @@ def find(sight: Sight) -> Finding | None:
     if network is None or network.loss is None or network.targets is None:
         return None
     network = fewer(network)
-    ran = {id(p) for own in forward(network.module, network.inputs[:8]).layers for p in own.layer.parameters()}
+    ran = {
+        id(p) for own in forward(network.module, network.inputs[:8]).layers for p in own.layer.parameters()
+    }
     wanted = [name for name, p in network.module.named_parameters() if p.requires_grad and id(p) in ran]
     idle = _without(network)
     cut = [name for name in wanted if name in idle]

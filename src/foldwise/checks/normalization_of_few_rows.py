@@ -3,15 +3,16 @@
 Evidence: how many values the mean of a unit is taken over in a training batch: its rows, times its positions in a
 convolution.
 
-Why it hurts: over two rows every unit is −1 or 1, whatever it was; over a few, what a row becomes depends on which others
-it is with. Evaluation, with running statistics, sees another network than training. One row has no deviation at all.
+Why it hurts: over two rows every unit is −1 or 1, whatever it was; over a few, what a row becomes depends on which
+others it is with. Evaluation, with running statistics, sees another network than training. One row has no deviation
+at all.
 
 How sure: likely below 5 values, a hint below 9.
 
 What to try: larger batches; layer or group normalization, which look at one row at a time.
 
-References: Ioffe & Szegedy 2015, *Batch normalization*; Wu & He 2018, *Group normalization* (figure 1: errors with 2 to 32
-images per batch).
+References: Ioffe & Szegedy 2015, *Batch normalization*; Wu & He 2018, *Group normalization* (figure 1: errors with
+2 to 32 images per batch).
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import Ran, fewer, forward, plural
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("underfitting", "noisy-training", "validation-better", "frozen-statistics", "overfit-one-batch", "plateau")
+EXPLAINS = (
+    "underfitting",
+    "noisy-training",
+    "validation-better",
+    "frozen-statistics",
+    "overfit-one-batch",
+    "plateau",
+)
 LEAST, ENOUGH = 5, 9
 
 
@@ -32,7 +40,11 @@ def find(sight: Sight) -> Finding | None:
         return None
     rows = len(sight.network.inputs) if sight.settings is None else sight.settings.batch_size
     network = fewer(sight.network, 8)
-    over = {own.name: rows * _positions(own) for own in forward(network.module, network.inputs).layers if _over_rows(own)}
+    over = {
+        own.name: rows * _positions(own)
+        for own in forward(network.module, network.inputs).layers
+        if _over_rows(own)
+    }
     few = {name: values for name, values in over.items() if values < ENOUGH}
     if not few:
         return None
@@ -40,7 +52,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "normalization-of-few-rows",
         "likely" if values < LEAST else "hint",
-        f"{plural(list(few), 'takes', 'take')} means and deviations over {values} value{'s' * (values > 1)} of a unit in each batch",
+        f"{plural(list(few), 'takes', 'take')} means and deviations over {values} "
+        f"value{'s' * (values > 1)} of a unit in each batch",
         trials=sight.about,
         where=tuple(few),
         remedies=_remedies(sight),

@@ -1,12 +1,14 @@
 """The network cannot learn one batch by heart.
 
-Evidence: 200 steps of Adam on a copy of the network and 32 rows, without dropout, at two rates; the loss that is left,
-against that of outputs which are the same for all rows. A perceptron of 64 units learns the same batch in as many steps.
+Evidence: 200 steps of Adam on a copy of the network and 32 rows, without dropout, at two rates; the loss that is
+left, against that of outputs which are the same for all rows. A perceptron of 64 units learns the same batch in as
+many steps.
 
-Why it hurts: what cannot fit 32 rows cannot fit a table. Something on the way from inputs to the loss, or back, is broken.
+Why it hurts: what cannot fit 32 rows cannot fit a table. Something on the way from inputs to the loss, or back, is
+broken.
 
-How sure: a hint by itself; what is broken is found by other checks, or to be looked for. Networks with fewer weights
-than the batch has targets, such as linear ones, need not be able to, and are not tried.
+How sure: a hint by itself; what is broken is found by other checks, or to be looked for. Networks with fewer
+weights than the batch has targets, such as linear ones, need not be able to, and are not tried.
 
 What to try: look at each layer's outputs and gradients on that batch; take parts away until it learns.
 
@@ -23,10 +25,9 @@ import torch
 from torch import nn
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.probe import fewer, mean_loss
+from foldwise.checks.probe import fewer, mean_loss, rate_of
 from foldwise.checks.sight import Network, Sight
 from foldwise.checks.start_loss import expected_loss
-from foldwise.engine.dropout import KeyedDropout
 
 EXPLAINS = ("underfitting", "plateau")
 ROWS, STEPS = 32, 200
@@ -52,13 +53,16 @@ def find(sight: Sight) -> Finding | None:
     if left < STUCK * expected:
         return None
     flat = network.inputs[0].numel()
-    other = nn.Sequential(nn.Flatten(), nn.Linear(flat, 64), nn.ReLU(), nn.Linear(64, outputs)).to(network.inputs)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(flat, 64), nn.ReLU(), nn.Linear(64, outputs)).to(
+        network.inputs
+    )
     if _left(other, network, RATES[0], expected) > LEARNED * expected:
         return None
     return Finding(
         "overfit-one-batch",
         "hint",
-        f"after {STEPS} steps on {len(network.inputs)} rows alone the loss is still {left:.2g}; outputs that are the same for "
+        f"after {STEPS} steps on {len(network.inputs)} rows alone the loss is still {left:.2g}; outputs "
+        "that are the same for "
         f"all rows give {expected:.2g}, and a perceptron of 64 units learns these rows",
         trials=sight.about,
         step=0,
@@ -83,7 +87,7 @@ def _least(losses: np.ndarray) -> float:
 def _left(module: nn.Module, network: Network, rate: float, expected: float) -> float:
     module.train()
     for layer in module.modules():
-        if isinstance(layer, KeyedDropout | nn.modules.dropout._DropoutNd):
+        if rate_of(layer):
             layer.eval()
     optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=rate)
     left = math.inf

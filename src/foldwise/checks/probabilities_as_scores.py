@@ -1,12 +1,12 @@
 """The network ends in a softmax or sigmoid, and the loss applies one more.
 
-Evidence: outputs on a batch that sum to 1 in every row, or that stay within the range of a sigmoid or tanh and go to its
-ends when the last layer's weights are made 1000 times as large; and a loss that is not near its least at the best
-such outputs, but is beyond them.
+Evidence: outputs on a batch that sum to 1 in every row, or that stay within the range of a sigmoid or tanh and go
+to its ends when the last layer's weights are made 1000 times as large; and a loss that is not near its least at the
+best such outputs, but is beyond them.
 
-Why it hurts: the loss expects scores without bounds. Probabilities are at most 1 apart, so with C classes no row can get
-below log(1 + (C−1)/e), gradients are small, and the network is never as certain as it should be. Training starts at log C
-all the same, so that nothing looks wrong.
+Why it hurts: the loss expects scores without bounds. Probabilities are at most 1 apart, so with C classes no row
+can get below log(1 + (C−1)/e), gradients are small, and the network is never as certain as it should be. Training
+starts at log C all the same, so that nothing looks wrong.
 
 How sure: sure where rows sum to 1, likely otherwise. Log-softmax applied twice changes nothing, and is not meant.
 
@@ -28,7 +28,15 @@ from foldwise.checks.probe import fewer, forward, mean_loss, output_gradient
 from foldwise.checks.sight import Network, Sight, run
 from foldwise.checks.softmax_hidden import are_shares
 
-EXPLAINS = ("underfitting", "overfit-one-batch", "plateau", "vanishing-gradients", "underconfident", "slow", "calibration")
+EXPLAINS = (
+    "underfitting",
+    "overfit-one-batch",
+    "plateau",
+    "vanishing-gradients",
+    "underconfident",
+    "slow",
+    "calibration",
+)
 FLOOR = 0.03  # a loss that gets lower than this within the bounds has none to speak of
 PUSHED = 1000.0
 SETTLED = 0.9  # of the outputs are then at an end, if a bounded function is what they go through

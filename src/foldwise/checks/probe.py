@@ -1,4 +1,5 @@
-"""What checks of a network share: which layers ran on a batch, in which order, with what; twins with other weights."""
+"""What checks of a network share: which layers ran on a batch, in which order, with what; "
+"twins with other weights."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from foldwise.checks.look import undisturbed
 from foldwise.checks.sight import Network
+from foldwise.engine.dropout import KeyedDropout
 
 ROWS = 64  # of the batch are enough for questions of yes or no
 NORMALIZES = (
@@ -59,10 +61,18 @@ def is_weighted(layer: nn.Module) -> bool:
     return weight is not None and weight.ndim >= 2 and not table
 
 
-def forward(module: nn.Module, inputs: Tensor, *, training: bool = False) -> Pass:
+def rate_of(layer: nn.Module) -> float:
+    """Give the rate of a dropout layer; 0 for other layers."""
+    if isinstance(layer, KeyedDropout):
+        return layer.rate
+    return float(layer.p) if isinstance(layer, nn.modules.dropout._DropoutNd) else 0.0
+
+
+def forward(module: nn.Module, inputs: Tensor, *, training: bool = False, dropout: bool = True) -> Pass:
     """Run a network with a graph for gradients, note its layers, and leave no trace.
 
-    In training it is a copy that runs, because buffers that are put back would break the graph.
+    In training it is a copy that runs, because buffers that are put back would break the graph; without `dropout` that
+    rests all the same.
     """
     met: list[Ran] = []
     module = copy.deepcopy(module) if training else module
@@ -90,6 +100,9 @@ def forward(module: nn.Module, inputs: Tensor, *, training: bool = False) -> Pas
         keeping = torch.random.fork_rng(devices=[]) if training else undisturbed(module)
         with keeping, torch.enable_grad():
             module.train(training)
+            for layer in () if dropout else module.modules():
+                if rate_of(layer):
+                    layer.eval()
             return Pass(met, module(inputs))
     finally:
         for handle in handles:
@@ -136,7 +149,7 @@ def take_steps(module: nn.Module, network: Network, steps: int) -> list[dict[str
         with undisturbed(module), torch.enable_grad():
             module.eval()
             loss = mean_loss(network, module(network.inputs))
-            given = [None] * len(named)
+            given: list[Tensor | None] = [None] * len(named)
             if loss.requires_grad:
                 given = list(torch.autograd.grad(loss, list(named.values()), allow_unused=True))
         for p, g in zip(named.values(), given, strict=True):

@@ -123,7 +123,9 @@ def remedies_of(sight: Sight) -> tuple[Remedy, ...]:
         return (Remedy("skips around blocks of layers"), Remedy("normalization"), Remedy("fewer layers"))
     found = [Remedy("2 hidden layers", {"depth": 2})] if s.depth > 2 else []
     if s.network == "mlp":
-        found.append(Remedy("a residual network with normalization", {"network": "residual", "normalization": "layer"}))
+        found.append(
+            Remedy("a residual network with normalization", {"network": "residual", "normalization": "layer"})
+        )
     if s.normalization == "none":
         found.append(Remedy("batch normalization", {"normalization": "batch"}))
     return tuple(found)

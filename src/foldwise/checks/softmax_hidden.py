@@ -1,12 +1,13 @@
 """Softmax as the activation of a hidden layer.
 
-Evidence: what is given to a layer with weights, behind the first: in every row it is nowhere negative and sums to 1.
+Evidence: what is given to a layer with weights, behind the first: in every row it is nowhere negative and sums to
+1.
 
 Why it hurts: the units share one unit of output, so each passes on little of what it gets, all of them compete, and
 gradients shrink by about the number of units.
 
-How sure: likely. Rows that sum to 1 and are inputs, such as one-hot columns, are not meant, nor are weights of attention,
-which are multiplied with values and not given to a layer.
+How sure: likely. Rows that sum to 1 and are inputs, such as one-hot columns, are not meant, nor are weights of
+attention, which are multiplied with values and not given to a layer.
 
 What to try: ReLU or another activation that treats each unit by itself; softmax belongs to the loss.
 

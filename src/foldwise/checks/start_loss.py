@@ -1,14 +1,14 @@
 """The loss at the start is far higher than that of a network which knows nothing.
 
-Evidence: the loss before the first step; the loss of outputs that are the same for all rows (the bias of the last layer,
-or 0), which is log C for C equal scores and (C − 1)·margin for the hinge, whatever weights or smoothing the classes have;
-and the loss of twins of the network with usual initial weights.
+Evidence: the loss before the first step; the loss of outputs that are the same for all rows (the bias of the last
+layer, or 0), which is log C for C equal scores and (C − 1)·margin for the hinge, whatever weights or smoothing the
+classes have; and the loss of twins of the network with usual initial weights.
 
-Why it hurts: outputs that differ by far more than targets do are confident and wrong. The first steps undo them, and a
-network with many weights may fit the rows through what it was drawn as, instead of through what it learned.
+Why it hurts: outputs that differ by far more than targets do are confident and wrong. The first steps undo them,
+and a network with many weights may fit the rows through what it was drawn as, instead of through what it learned.
 
-How sure: likely; the loss is as much above that of usual initial weights as chance does not make it. A lower loss is no
-fault: the network may have been trained before.
+How sure: likely; the loss is as much above that of usual initial weights as chance does not make it. A lower loss
+is no fault: the network may have been trained before.
 
 What to try: smaller initial weights, most of all in the last layer.
 
@@ -29,7 +29,10 @@ from foldwise.checks.sight import Network, Sight, run
 
 EXPLAINS = ("exploding-gradients", "noisy-training")
 TWINS = 3
-FAR = 4.0  # times as far above the expected loss as the highest of the twins; 10 times the scale makes it 10 to 100 times
+FAR = 4.0  # times as far above the expected loss as the highest of the twins; 10 times the scale makes it 10 to 100
+CHANCE = (
+    0.5  # of the expected loss may be what usual initial weights add, whatever the twins had the luck to add
+)
 ROWS = 256
 
 
@@ -55,13 +58,14 @@ def find(sight: Sight) -> Finding | None:
     expected = expected_loss(network)
     twins = [_of_twin(network, seed) - expected.value for seed in range(TWINS)]
     above = start - expected.value
-    unit = max([*twins, 0.1 * abs(expected.value)])
+    unit = max([*twins, CHANCE * abs(expected.value)])
     if math.isfinite(start) and not above > FAR * unit:
         return None
     return Finding(
         "start-loss",
         "likely",
-        f"the loss starts at {start:.3g}; outputs that are the same for all rows give {expected.value:.3g}, and usual initial "
+        f"the loss starts at {start:.3g}; outputs that are the same for all rows give "
+        f"{expected.value:.3g}, and usual initial "
         f"weights {expected.value + sum(twins) / len(twins):.3g}",
         trials=sight.about,
         step=0,
@@ -96,7 +100,12 @@ def _constant(network: Network, outputs: Tensor) -> Tensor:
     layers = forward(network.module, network.inputs[:2]).layers
     last = layers[-1] if layers else None
     bias = last.layer._parameters.get("bias") if last is not None else None
-    if last is None or bias is None or not isinstance(last.layer, nn.Linear) or bias.shape != outputs.shape[1:]:
+    if (
+        last is None
+        or bias is None
+        or not isinstance(last.layer, nn.Linear)
+        or bias.shape != outputs.shape[1:]
+    ):
         return torch.zeros_like(outputs)
     return bias.detach().expand_as(outputs)
 

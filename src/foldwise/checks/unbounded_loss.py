@@ -3,8 +3,8 @@
 Evidence: the loss along the direction in which it falls: 1000 times as far out it is 1000 times as far below 0.
 
 Why it hurts: with every step the outputs and the weights grow, the right rows count as much as the wrong ones, and
-training ends where numbers end. A hinge without its `max(0, …)` is such a loss, and the cross-entropy of 0 and 1 given
-targets that are neither.
+training ends where numbers end. A hinge without its `max(0, …)` is such a loss, and the cross-entropy of 0 and 1
+given targets that are neither.
 
 How sure: likely. A likelihood, which falls with the logarithm, is not meant.
 
@@ -43,14 +43,17 @@ def find(sight: Sight) -> Finding | None:
     if not 0 < size < math.inf:
         return None
     with torch.no_grad():
-        start, far, farther = (float(mean_loss(network, outputs + t * step / size)) for t in (0, FAR, 1000 * FAR))
+        start, far, farther = (
+            float(mean_loss(network, outputs + t * step / size)) for t in (0, FAR, 1000 * FAR)
+        )
     ends = far < -0.01 * FAR * size and farther < 100 * far
     if not ends or not math.isfinite(far):
         return None
     return Finding(
         "unbounded-loss",
         "likely",
-        f"the loss is {start:.3g} at the start, {far:.3g} where outputs are {FAR:g} larger and {farther:.3g} where they are "
+        f"the loss is {start:.3g} at the start, {far:.3g} where outputs are {FAR:g} larger and "
+        f"{farther:.3g} where they are "
         f"{1000 * FAR:g} larger: it has no least value",
         trials=sight.about,
         remedies=usual_loss(sight, "bound the loss below, such as by clamp_min(0)"),

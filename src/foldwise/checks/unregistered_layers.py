@@ -6,8 +6,8 @@ that are not among the parameters of the network.
 Why it hurts: the optimizer is given the parameters that the network lists. What it does not list keeps its initial
 values, is not saved with the network and not moved to another device.
 
-How sure: it cannot be otherwise: these weights ask for gradients and take part in the outputs. A frozen part that is
-kept out of the list on purpose asks for no gradient, and is not meant.
+How sure: it cannot be otherwise: these weights ask for gradients and take part in the outputs. A frozen part that
+is kept out of the list on purpose asks for no gradient, and is not meant.
 
 What to try: hold layers in `nn.ModuleList`, `nn.ModuleDict` or as attributes, and single tensors as `nn.Parameter`.
 
@@ -45,7 +45,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "unregistered-layers",
         "sure",
-        f"the outputs depend on {numbers} weights{at} that are not among the network's parameters: nothing trains them",
+        f"the outputs depend on {numbers} weights{at} that are not among the network's parameters: "
+        "nothing trains them",
         trials=sight.about,
         where=tuple(where),
         remedies=(Remedy("layers in an nn.ModuleList or nn.ModuleDict, single tensors as nn.Parameter"),),

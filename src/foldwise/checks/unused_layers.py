@@ -5,8 +5,8 @@ gives is taken by one.
 
 Why it hurts: the network is less deep than it was meant to be; usually a line is missing in `forward`.
 
-How sure: likely when it fits between two layers. A head of its own size that is not used, for another task perhaps, is
-mentioned as a hint.
+How sure: likely when it fits between two layers. A head of its own size that is not used, for another task perhaps,
+is mentioned as a hint.
 
 What to try: run the layer in `forward`, or remove it.
 

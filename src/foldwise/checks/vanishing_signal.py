@@ -1,25 +1,25 @@
 """Signals or gradients die out on the way through the network, at its start.
 
-Evidence: on a batch of training rows, the deviation between rows of what arrives at the last layer, against that of the
-inputs; the gradient at the first hidden layer against that at the last; and, in networks of many layers without
+Evidence: on a batch of training rows, the deviation between rows of what arrives at the last layer, against that of
+the inputs; the gradient at the first hidden layer against that at the last; and, in networks of many layers without
 normalization, in how many directions rows still differ at the end.
 
-Why it hurts: where all rows look alike to the last layer, it cannot tell them apart; where no gradient arrives at the
-first layers, they stay as they were drawn.
+Why it hurts: where all rows look alike to the last layer, it cannot tell them apart; where no gradient arrives at
+the first layers, they stay as they were drawn.
 
 How sure: likely.
 
 What to try: fewer layers, skips around blocks of layers, normalization.
 
-References: Glorot & Bengio 2010, *Understanding the difficulty of training deep feedforward neural networks*; Schoenholz
-et al. 2017, *Deep information propagation*; Hanin & Rolnick 2018, *How to start training*.
+References: Glorot & Bengio 2010, *Understanding the difficulty of training deep feedforward neural networks*;
+Schoenholz et al. 2017, *Deep information propagation*; Hanin & Rolnick 2018, *How to start training*.
 """
 
 from __future__ import annotations
 
 from foldwise.checks.finding import Finding
-from foldwise.checks.signals import Stations, remedies_of, stations
 from foldwise.checks.sight import Sight
+from foldwise.checks.signals import Stations, remedies_of, stations
 
 EXPLAINS = (
     "underfitting", "overfit-one-batch", "vanishing-gradients", "plateau", "dead-units", "learning-rate-low",
@@ -53,11 +53,14 @@ def vanishes(seen: Stations) -> bool:
 
 def _said(seen: Stations) -> str | None:
     first, last = seen.stations[0], seen.stations[-1]
-    if not 0 < first.signal:
+    if not first.signal > 0:
         return None
     many = len(seen.stations) >= MANY and not seen.normalized
     if last.signal < (10 * LEFT if many else LEFT) * seen.inputs:
-        return f"rows differ by {last.signal:.2g} where the last layer takes them in, and by {seen.inputs:.2g} as inputs"
+        return (
+            f"rows differ by {last.signal:.2g} where the last layer takes them in, and by {seen.inputs:.2g} "
+            "as inputs"
+        )
     if seen.gradients < LEFT:
         return f"the gradient at the first hidden layer is {seen.gradients:.1g} of that at the last"
     if many and first.dimensions > 1.5 and last.dimensions - 1 < FEW * (first.dimensions - 1):

@@ -1,18 +1,20 @@
 """A loss that does not suit what is learned.
 
-Evidence: a gradient at the outputs that is 0 for every row and target; or numbers that are learned by squared error though
-they are few and whole, where a linear model that treats them as classes names them with less than half the squared
-error of one that treats them as numbers.
+Evidence: a gradient at the outputs that is 0 for every row and target; or numbers that are learned by squared error
+though they are few and whole, where a linear model that treats them as classes names them with less than half the
+squared error of one that treats them as numbers.
 
-Why it hurts: the cross-entropy of a single output is 0 whatever it is, because a softmax over one entry is 1. Squared
-error on class numbers says that class 9 is farther from class 0 than class 1 is, which means nothing for names.
+Why it hurts: the cross-entropy of a single output is 0 whatever it is, because a softmax over one entry is 1.
+Squared error on class numbers says that class 9 is farther from class 0 than class 1 is, which means nothing for
+names.
 
-How sure: sure without a gradient; likely for class numbers. Counts, grades and ratings are in order, are learned better
-as numbers, and are not meant.
+How sure: sure without a gradient; likely for class numbers. Counts, grades and ratings are in order, are learned
+better as numbers, and are not meant.
 
 What to try: cross-entropy with an output for each class, by `task="multiclass"`; squared error for numbers.
 
-References: Bishop 2006, *Pattern recognition and machine learning*, section 4.1.3 (least squares for classification).
+References: Bishop 2006, *Pattern recognition and machine learning*, section 4.1.3 (least squares for
+classification).
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ def _class_numbers(sight: Sight) -> Finding | None:
     return Finding(
         "wrong-loss",
         "likely",
-        f"`{table.task.targets[0]}` is learned as a number, but has {len(classes)} whole values that are no order: a linear "
+        f"`{table.task.targets[0]}` is learned as a number, but has {len(classes)} whole values that are "
+        "no order: a linear "
         f"model that takes them as classes has a squared error of {as_classes:.2g}, one that takes them as numbers "
         f"{as_numbers:.2g}",
         where=(str(table.task.targets[0]),),
@@ -89,7 +92,8 @@ def _prepared(features: np.ndarray) -> np.ndarray:
 
 
 def _errors(x: np.ndarray, numbers: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
-    """Compare two linear models on rows that they did not see: of numbers, and of the class with the highest score."""
+    """Compare two linear models on rows that they did not see: of numbers, and of the class with "
+    "the highest score."""
     half = np.arange(len(x)) % 2 == 0
     one_hot = (np.round(numbers, 9)[:, None] == classes).astype(np.float64)
     own = np.zeros((2, len(x)))
