@@ -24,15 +24,9 @@ from foldwise.checks.probe import fewer, output_gradient
 from foldwise.checks.sight import Network, Sight, run
 
 EXPLAINS = (
-    "underfitting",
-    "overfit-one-batch",
-    "plateau",
-    "no-better-than-constant",
-    "wrong-loss",
-    "start-loss",
-    "no-signal",
-    "shuffled-labels",
-)
+    "wrong-loss", "start-loss", "overfitting", "underfitting", "plateau", "few-steps", "rate-too-low",
+    "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
+)  # fmt: skip
 SAME = 1e-3  # of the largest gradient; rounding stays below
 
 

@@ -22,7 +22,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import Pass, Ran, forward, is_weighted, joined, rate_of
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("underfitting", "train-evaluation-gap", "overconfident", "overfitting")
+EXPLAINS = (
+    "underfitting", "overfitting", "overconfident", "jitter", "plateau",
+)  # fmt: skip
 SHIFT = 4 / 3
 
 

@@ -24,14 +24,9 @@ from foldwise.checks.probe import fewer, forward, plural, rate_of
 from foldwise.checks.sight import Network, Sight
 
 EXPLAINS = (
-    "underfitting",
-    "overfit-one-batch",
-    "validation-better",
-    "noisy-training",
-    "plateau",
-    "dropout-before-normalization",
-    "dead-units",
-)
+    "dropout-before-normalization", "jitter", "rate-too-high", "underfitting", "plateau", "few-steps",
+    "rate-too-low", "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
+)  # fmt: skip
 STRONG, MUCH = 0.9, 0.8
 MASKS = 4
 

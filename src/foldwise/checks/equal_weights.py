@@ -26,8 +26,9 @@ from foldwise.checks.probe import Ran, fewer, forward, joined, take_steps
 from foldwise.checks.sight import Network, Sight
 
 EXPLAINS = (
-    "underfitting", "overfit-one-batch", "initial-scale", "vanishing-signal", "exploding-signal", "dead-units",
-    "no-gradient", "plateau", "start-loss", "vanishing-gradients",
+    "initial-scale", "saturating-activation", "vanishing-signal", "exploding-signal", "no-gradient",
+    "start-loss", "saturated-units", "underfitting", "plateau", "few-steps", "rate-too-low",
+    "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
 )  # fmt: skip
 
 STEPS = 3

@@ -24,8 +24,9 @@ from foldwise.checks.sight import Sight
 from foldwise.checks.signals import Stations, remedies_of, stations
 
 EXPLAINS = (
-    "start-loss", "exploding-gradients", "divergence", "overfit-one-batch", "underfitting", "learning-rate-high",
-    "noisy-training",
+    "rate-too-high", "exploding-gradients", "non-finite", "jitter", "overfitting", "overconfident",
+    "saturated-units", "clipped-always", "half-overflow", "start-loss", "underfitting", "plateau",
+    "overfit-one-batch", "dead-units", "uneven-layers",
 )  # fmt: skip
 GROWN, STEEP = 100.0, 3000.0  # signal, gradient
 

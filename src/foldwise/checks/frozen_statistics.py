@@ -28,13 +28,8 @@ from foldwise.checks.probe import plural
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
-    "overfitting",
-    "underfitting",
-    "validation-jumps",
-    "train-evaluation-gap",
-    "start-loss",
-    "divergence",
-)
+    "underfitting", "overfitting", "overconfident", "jitter", "plateau", "start-loss", "rate-too-high",
+)  # fmt: skip
 ARRIVED = 0.5  # of the way from their start to the data is the least that running statistics should go
 APART = 0.1  # how far, in units of what arrives, before training and evaluation differ by much
 

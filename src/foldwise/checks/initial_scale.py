@@ -29,9 +29,10 @@ from foldwise.checks.probe import NORMALIZES, Pass, Ran, fewer, forward, joined,
 from foldwise.checks.sight import Network, Sight
 
 EXPLAINS = (
-    "start-loss", "vanishing-signal", "exploding-signal", "saturating-activation", "vanishing-gradients",
-    "exploding-gradients", "dead-units", "underfitting", "overfitting", "overfit-one-batch", "plateau", "divergence",
-    "overconfident", "noisy-training", "learning-rate-high", "learning-rate-low",
+    "saturating-activation", "vanishing-signal", "exploding-signal", "rate-too-high", "exploding-gradients",
+    "non-finite", "jitter", "overfitting", "overconfident", "saturated-units", "clipped-always",
+    "half-overflow", "start-loss", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
+    "vanishing-gradients", "dead-units", "overfit-one-batch",
 )  # fmt: skip
 # √(variance·fan-in) is 0.58 for PyTorch's linear layers, 1.41 by Kaiming, between 0.2 and 1.4 by Xavier, 1 by LSUV; ten
 # times as much is above 4, a hundredth of it below 0.03

@@ -21,22 +21,11 @@ from foldwise.checks.probe import fewer, output_gradient
 from foldwise.checks.sight import Sight, run
 
 EXPLAINS = (
-    "unbounded-loss",
-    "wrong-loss",
-    "divergence",
-    "exploding-gradients",
-    "start-loss",
-    "underfitting",
-    "overfit-one-batch",
-    "probabilities-as-scores",
-    "no-better-than-constant",
-    "learning-rate-high",
-    "overconfident",
-    "weights-grow",
-    "worse-than-constant",
-    "plateau",
-    "not-learning",
-)
+    "wrong-loss", "unbounded-loss", "probabilities-as-scores", "rate-too-high", "exploding-gradients",
+    "non-finite", "jitter", "overfitting", "overconfident", "saturated-units", "clipped-always",
+    "half-overflow", "start-loss", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
+    "vanishing-gradients", "dead-units", "overfit-one-batch",
+)  # fmt: skip
 MOST = 0.1  # of the gradient may point to the targets
 
 

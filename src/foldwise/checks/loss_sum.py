@@ -28,15 +28,10 @@ from foldwise.checks.probe import mean_loss
 from foldwise.checks.sight import Network, Sight
 
 EXPLAINS = (
-    "learning-rate-high",
-    "divergence",
-    "exploding-gradients",
-    "dead-units",
-    "noisy-training",
-    "underfitting",
-    "plateau",
-    "large-steps",
-)
+    "rate-too-high", "exploding-gradients", "non-finite", "jitter", "overfitting", "overconfident",
+    "saturated-units", "clipped-always", "half-overflow", "start-loss", "underfitting", "plateau",
+    "dead-units", "overfit-one-batch",
+)  # fmt: skip
 STEEP = 10.0  # beyond 2 steps overshoot; up to about 4, and often 8, they find a flatter place by themselves
 ROUNDS = 6
 

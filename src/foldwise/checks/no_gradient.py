@@ -23,7 +23,10 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import fewer, forward, joined, take_steps
 from foldwise.checks.sight import Network, Sight
 
-EXPLAINS = ("underfitting", "overfit-one-batch", "plateau", "vanishing-signal", "small-steps", "dead-units")
+EXPLAINS = (
+    "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers", "vanishing-gradients",
+    "dead-units", "overfit-one-batch", "part-without-gradient",
+)  # fmt: skip
 STEPS = 3  # after which a layer that starts with zeros has let gradients through
 
 

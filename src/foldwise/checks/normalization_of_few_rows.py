@@ -24,13 +24,9 @@ from foldwise.checks.probe import Ran, fewer, forward, plural
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
-    "underfitting",
-    "noisy-training",
-    "validation-better",
-    "frozen-statistics",
-    "overfit-one-batch",
-    "plateau",
-)
+    "tiny-batches", "frozen-statistics", "jitter", "underfitting", "overfitting", "plateau",
+    "overconfident", "overfit-one-batch",
+)  # fmt: skip
 LEAST, ENOUGH = 5, 9
 
 

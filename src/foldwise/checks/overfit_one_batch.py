@@ -29,7 +29,9 @@ from foldwise.checks.probe import fewer, mean_loss, rate_of
 from foldwise.checks.sight import Network, Sight
 from foldwise.checks.start_loss import expected_loss
 
-EXPLAINS = ("underfitting", "plateau")
+EXPLAINS = (
+    "underfitting", "plateau",
+)  # fmt: skip
 ROWS, STEPS = 32, 200
 RATES = (0.01, 0.001)
 WEIGHTS = 4  # trained weights for each number to learn, at least

@@ -22,8 +22,8 @@ from foldwise.checks.signals import Stations, stations
 from foldwise.checks.vanishing_signal import vanishes
 
 EXPLAINS = (
-    "vanishing-signal", "vanishing-gradients", "underfitting", "overfit-one-batch", "plateau", "learning-rate-low",
-    "slow",
+    "vanishing-signal", "saturated-units", "underfitting", "plateau", "few-steps", "rate-too-low",
+    "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
 )  # fmt: skip
 MOST = 0.8  # of values may be at the flat ends; residual networks of tanh with 15 blocks have 0.7 in their last layer
 

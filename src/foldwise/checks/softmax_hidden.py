@@ -22,7 +22,10 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import fewer, forward, plural
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("underfitting", "overfit-one-batch", "vanishing-signal", "saturating-activation", "plateau")
+EXPLAINS = (
+    "saturating-activation", "vanishing-signal", "saturated-units", "underfitting", "plateau", "few-steps",
+    "rate-too-low", "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
+)  # fmt: skip
 CLOSE = 1e-3
 
 

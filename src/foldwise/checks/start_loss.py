@@ -27,7 +27,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import fewer, forward, mean_loss, redrawn
 from foldwise.checks.sight import Network, Sight, run
 
-EXPLAINS = ("exploding-gradients", "noisy-training")
+EXPLAINS = (
+    "exploding-gradients", "clipped-always", "jitter",
+)  # fmt: skip
 TWINS = 3
 FAR = 4.0  # times as far above the expected loss as the highest of the twins; 10 times the scale makes it 10 to 100
 CHANCE = (

@@ -25,8 +25,9 @@ from foldwise.checks.probe import fewer, mean_loss, output_gradient
 from foldwise.checks.sight import Sight, run
 
 EXPLAINS = (
-    "divergence", "exploding-gradients", "overfitting", "overconfident", "underfitting", "wrong-loss", "weights-grow",
-    "learning-rate-high", "overfit-one-batch", "plateau",
+    "rate-too-high", "exploding-gradients", "non-finite", "jitter", "overfitting", "overconfident",
+    "saturated-units", "clipped-always", "half-overflow", "start-loss", "underfitting", "plateau",
+    "overfit-one-batch", "dead-units",
 )  # fmt: skip
 FAR = 1e4
 

@@ -25,7 +25,10 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import fewer, forward, joined
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("unused-layers", "no-gradient", "underfitting", "overfit-one-batch", "plateau", "small-steps")
+EXPLAINS = (
+    "unused-layers", "no-gradient", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
+    "vanishing-gradients", "dead-units", "overfit-one-batch", "unheld-parameters",
+)  # fmt: skip
 
 
 def find(sight: Sight) -> Finding | None:

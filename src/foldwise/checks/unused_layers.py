@@ -23,7 +23,10 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import Pass, fewer, forward, is_weighted, joined
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("no-gradient", "underfitting", "overfit-one-batch")
+EXPLAINS = (
+    "no-gradient", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
+    "vanishing-gradients", "dead-units", "overfit-one-batch", "part-without-gradient",
+)  # fmt: skip
 
 
 def find(sight: Sight) -> Finding | None:

@@ -22,7 +22,8 @@ from foldwise.checks.sight import Sight
 from foldwise.checks.signals import Stations, remedies_of, stations
 
 EXPLAINS = (
-    "underfitting", "overfit-one-batch", "vanishing-gradients", "plateau", "dead-units", "learning-rate-low",
+    "saturated-units", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
+    "vanishing-gradients", "dead-units", "overfit-one-batch",
 )  # fmt: skip
 LEFT = 0.01  # of a deviation; a perceptron of two sigmoid layers keeps 0.05 to 0.1, one of four 0.008
 MANY = 16  # layers, from which on rows without normalization or skips come to differ in one direction only, and by less

@@ -28,8 +28,9 @@ from foldwise.checks.sight import Sight, run
 from foldwise.data.target import MOST_INTEGER_CLASSES
 
 EXPLAINS = (
-    "underfitting", "overfit-one-batch", "no-gradient", "plateau", "no-better-than-constant", "vanishing-signal",
-    "start-loss",
+    "no-gradient", "unbounded-loss", "start-loss", "overconfident", "exploding-gradients", "non-finite",
+    "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers", "vanishing-gradients",
+    "dead-units", "overfit-one-batch",
 )  # fmt: skip
 ROWS = 600
 LESS = 0.5
