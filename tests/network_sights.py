@@ -59,14 +59,20 @@ def numbers(
 
 
 def classes(
-    make: Callable[..., nn.Module], count: int = 3, seed: int = 0, loss: Callable[..., Tensor] = entropy, **settings: Any
+    make: Callable[..., nn.Module],
+    count: int = 3,
+    seed: int = 0,
+    loss: Callable[..., Tensor] = entropy,
+    **settings: Any,
 ) -> Sight:
     """Show a network that learns classes."""
     x = rows(seed)
     return _sight(seeded(make, INPUTS, count, seed=seed), x, classes_of(x, count), loss, settings)
 
 
-def labels(make: Callable[..., nn.Module], count: int = 1, seed: int = 0, loss: Callable[..., Tensor] = binary) -> Sight:
+def labels(
+    make: Callable[..., nn.Module], count: int = 1, seed: int = 0, loss: Callable[..., Tensor] = binary
+) -> Sight:
     """Show a network that learns labels that are 0 or 1."""
     x = rows(seed)
     return _sight(seeded(make, INPUTS, count, seed=seed), x, (x[:, :count] > 0).float(), loss, {})

@@ -77,7 +77,9 @@ def rare_categories(task: Task, seed: int) -> Outcome:
     shares = np.array([0.6, *([0.4 / 39] * 39)])
 
     def given(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(kind=pl.Series(chance.choice(names, frame.height, p=shares)))
+        drawn = chance.choice(names, frame.height, p=shares)
+        drawn[: len(names)] = names  # each is there, so that there are as many columns
+        return frame.with_columns(kind=pl.Series(drawn))
 
     return studied(replace(task, train=given(task.train), test=given(task.test)), seed, net=nets.Embedded)
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from network_sights import classes, labels, numbers
 from torch import Tensor, nn
 
 from foldwise.checks import (
@@ -14,19 +13,22 @@ from foldwise.checks import (
     unregistered_layers,
     unused_layers,
 )
+from network_sights import classes, labels, numbers
 
 SEEDS = range(3)
 STRUCTURE = (equal_weights, no_activation, no_gradient, softmax_hidden, unregistered_layers, unused_layers)
 
 
 def plain(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, outputs))
+    return nn.Sequential(
+        nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, outputs)
+    )
 
 
 class Held(nn.Module):
     """Holds its hidden layers as `hold` says."""
 
-    def __init__(self, hold, inputs: int, outputs: int) -> None:  # noqa: ANN001
+    def __init__(self, hold, inputs: int, outputs: int) -> None:
         super().__init__()
         self.layers = hold([nn.Linear(inputs, 16), nn.Linear(16, 16)])
         self.output = nn.Linear(16, outputs)
@@ -38,7 +40,7 @@ class Held(nn.Module):
 
 
 @pytest.mark.parametrize("hold", [list, tuple, lambda own: {f"l{i}": m for i, m in enumerate(own)}])
-def test_layers_in_python_containers(hold) -> None:  # noqa: ANN001
+def test_layers_in_python_containers(hold) -> None:
     found = unregistered_layers.find(numbers(lambda i, o: Held(hold, i, o)))
     assert found.sure == "sure"
     assert len(found.where) == 4
@@ -92,7 +94,9 @@ def test_a_layer_that_never_runs() -> None:
     assert no_gradient.find(numbers(lambda i, o: Skips(nn.Linear(16, 16), i, o))) is None
 
 
-@pytest.mark.parametrize("head", [nn.Linear(16, 7), nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 7))])
+@pytest.mark.parametrize(
+    "head", [nn.Linear(16, 7), nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 7))]
+)
 def test_an_unused_head_is_a_hint(head: nn.Module) -> None:
     assert unused_layers.find(numbers(lambda i, o: Skips(head, i, o))).sure == "hint"
 
@@ -100,7 +104,7 @@ def test_an_unused_head_is_a_hint(head: nn.Module) -> None:
 class Cut(nn.Module):
     """Does something between body and output."""
 
-    def __init__(self, cut, inputs: int, outputs: int) -> None:  # noqa: ANN001
+    def __init__(self, cut, inputs: int, outputs: int) -> None:
         super().__init__()
         self.body = nn.Linear(inputs, 16)
         self.output = nn.Linear(16, outputs)
@@ -110,8 +114,10 @@ class Cut(nn.Module):
         return self.output(self.cut(torch.tanh(self.body(x))))
 
 
-@pytest.mark.parametrize("cut", [Tensor.detach, torch.round, torch.sign, lambda h: torch.tensor(h.detach().numpy())])
-def test_what_cuts_the_graph(cut) -> None:  # noqa: ANN001
+@pytest.mark.parametrize(
+    "cut", [Tensor.detach, torch.round, torch.sign, lambda h: torch.tensor(h.detach().numpy())]
+)
+def test_what_cuts_the_graph(cut) -> None:
     found = no_gradient.find(numbers(lambda i, o: Cut(cut, i, o)))
     assert found.where == ("body.weight", "body.bias")
 
@@ -152,7 +158,11 @@ class ZeroBranches(nn.Module):
 class Tied(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first, self.shared, self.output = nn.Linear(inputs, 16), nn.Linear(16, 16), nn.Linear(16, outputs)
+        self.first, self.shared, self.output = (
+            nn.Linear(inputs, 16),
+            nn.Linear(16, 16),
+            nn.Linear(16, outputs),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.output(F.relu(self.shared(F.relu(self.shared(F.relu(self.first(x)))))))
@@ -160,14 +170,17 @@ class Tied(nn.Module):
 
 @pytest.mark.parametrize("healthy", [plain, frozen, zero_output, ZeroBranches, Tied, nn.Linear])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_healthy_networks_are_left_alone(healthy, seed: int) -> None:  # noqa: ANN001
+def test_healthy_networks_are_left_alone(healthy, seed: int) -> None:
     for sight in (numbers(healthy, seed), classes(healthy, seed=seed), labels(healthy, seed=seed)):
         assert [c.__name__ for c in STRUCTURE if c.find(sight) is not None] == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_layers_without_activation(seed: int) -> None:
-    linear = numbers(lambda i, o: nn.Sequential(nn.Linear(i, 16), nn.Dropout(0.1), nn.Linear(16, 16), nn.Linear(16, o)), seed)
+    linear = numbers(
+        lambda i, o: nn.Sequential(nn.Linear(i, 16), nn.Dropout(0.1), nn.Linear(16, 16), nn.Linear(16, o)),
+        seed,
+    )
     assert no_activation.find(linear).sure == "likely"
     softmax = lambda i, o: nn.Sequential(nn.Linear(i, 16), nn.Linear(16, o), nn.LogSoftmax(-1))  # noqa: E731
     assert no_activation.find(classes(softmax, seed=seed)).sure == "likely"
@@ -181,7 +194,7 @@ def test_a_regression_of_low_rank_is_a_hint() -> None:
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.GELU, nn.Softplus, nn.LeakyReLU])
-def test_a_slight_bend_is_an_activation(activation) -> None:  # noqa: ANN001
+def test_a_slight_bend_is_an_activation(activation) -> None:
     def small(inputs: int, outputs: int) -> nn.Module:
         network = nn.Sequential(nn.Linear(inputs, 16), activation(), nn.Linear(16, outputs))
         nn.init.normal_(network[0].weight, std=0.001)
@@ -198,7 +211,9 @@ def test_equal_units(value: float) -> None:
             nn.init.constant_(p, value)
         return network
 
-    found = equal_weights.find(numbers(equal, network="mlp", width=16, initialization="constant", initial_value=value))
+    found = equal_weights.find(
+        numbers(equal, network="mlp", width=16, initialization="constant", initial_value=value)
+    )
     assert found.sure == "sure"
     assert found.where[0] == "0"
     assert found.remedies[0].settings == {"initialization": "kaiming"}
@@ -225,7 +240,9 @@ def test_one_hot_inputs_are_no_softmax() -> None:
 
 def test_looking_changes_nothing() -> None:
     def noisy(inputs: int, outputs: int) -> nn.Module:
-        return nn.Sequential(nn.Linear(inputs, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, outputs))
+        return nn.Sequential(
+            nn.Linear(inputs, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, outputs)
+        )
 
     sight = numbers(noisy)
     before = {name: t.clone() for name, t in sight.network.module.state_dict().items()}
@@ -234,4 +251,6 @@ def test_looking_changes_nothing() -> None:
         check.find(sight)
     assert all(torch.equal(t, before[name]) for name, t in sight.network.module.state_dict().items())
     assert torch.equal(chance, torch.get_rng_state())
-    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in sight.network.module.modules())
+    assert not any(
+        layer._forward_hooks or layer._forward_pre_hooks for layer in sight.network.module.modules()
+    )

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from foldwise.checks.finding import Finding
 from foldwise.checks.losses import usual_loss
-from foldwise.checks.probe import fewer, output_gradient
-from foldwise.checks.sight import Network, Sight, run
+from foldwise.checks.probe import fewer, gradient_if_taken, output_gradient
+from foldwise.checks.sight import Sight, run
 
 EXPLAINS = (
     "wrong-loss", "start-loss", "overfitting", "underfitting", "plateau", "few-steps", "rate-too-low",
@@ -41,10 +41,10 @@ def find(sight: Sight) -> Finding | None:
     if torch.equal(moved, network.targets):
         return None
     outputs = run(network.module, network.inputs)
-    outputs = outputs + 0.1 * torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(
-        outputs
-    )
-    first, second = output_gradient(network, outputs), _other(network, outputs, moved)
+    noise = 0.1 * torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+    first, second = (gradient_if_taken(network, outputs + noise, t) for t in (network.targets, moved))
+    if first is None or second is None:
+        first, second = (output_gradient(network, outputs, t) for t in (network.targets, moved))
     size = float(first.abs().max())
     if not (0 < size < float("inf")) or float((first - second).abs().max()) > SAME * size:
         return None
@@ -65,8 +65,3 @@ def _moved(targets: Tensor) -> Tensor:
     moved = targets.clone()
     moved[order] = targets[order.roll(len(order) // 2)]
     return moved
-
-
-def _other(network: Network, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Compute the gradient with other targets; rows keep their weights."""
-    return output_gradient(network, outputs, targets)

@@ -1,8 +1,8 @@
 """The network ends in a softmax or sigmoid, and the loss applies one more.
 
 Evidence: outputs on a batch that sum to 1 in every row, or that stay within the range of a sigmoid or tanh and go
-to its ends when the last layer's weights are made 1000 times as large; and a loss that is not near its least at the
-best such outputs, but is beyond them.
+to its ends when the last layer's weights are made 1000 times as large, with either sign; and a loss that is not
+near its least at the best such outputs, but is beyond them.
 
 Why it hurts: the loss expects scores without bounds. Probabilities are at most 1 apart, so with C classes no row
 can get below log(1 + (C−1)/e), gradients are small, and the network is never as certain as it should be. Training
@@ -73,8 +73,7 @@ def _bounds(network: Network) -> tuple[float, float] | None:
     layers = forward(module, network.inputs[:8]).weighted
     if not layers:
         return None
-    _push(layers[-1].layer)
-    pushed = run(module, network.inputs)
+    pushed = torch.cat([_pushed(module, layers[-1].layer, network, by) for by in (PUSHED, -1.0)])
     low, high = float(pushed.min()), float(pushed.max())
     for bottom, top in ((0.0, 1.0), (-1.0, 1.0)):
         ends = ((pushed - bottom).abs() < NEAR) | ((pushed - top).abs() < NEAR)
@@ -84,9 +83,11 @@ def _bounds(network: Network) -> tuple[float, float] | None:
 
 
 @torch.no_grad()
-def _push(layer: nn.Module) -> None:
+def _pushed(module: nn.Module, layer: nn.Module, network: Network, by: float) -> Tensor:
+    """Multiply what a layer gives, in place, and run the network."""
     for p in layer.parameters():
-        p.mul_(PUSHED)
+        p.mul_(by)
+    return run(module, network.inputs)
 
 
 def _floor(network: Network, outputs: Tensor, bounds: tuple[float, float]) -> float | None:

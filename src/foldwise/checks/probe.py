@@ -140,6 +140,14 @@ def output_gradient(network: Network, outputs: Tensor, targets: Tensor | None = 
     return torch.zeros_like(leaf) if found is None else found
 
 
+def gradient_if_taken(network: Network, outputs: Tensor, targets: Tensor | None = None) -> Tensor | None:
+    """Compute `output_gradient`; None where the loss refuses such outputs, as one of probabilities does."""
+    try:
+        return output_gradient(network, outputs, targets)
+    except (RuntimeError, ValueError):
+        return None
+
+
 def take_steps(module: nn.Module, network: Network, steps: int) -> list[dict[str, Tensor | None]]:
     """Take steps of Adam on a batch, in place, and give the gradients of each by name; dropout rests."""
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}

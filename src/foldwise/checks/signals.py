@@ -41,6 +41,7 @@ class Stations:
     inputs: float  # deviation between rows, of the network's inputs
     stations: list[Station]
     normalized: bool
+    skips: bool  # ways around layers
 
     @property
     def gradients(self) -> float:
@@ -70,7 +71,32 @@ def stations(sight: Sight) -> Stations | None:
         _deviation(network.inputs),
         [_station(own, g) for own, g in zip(inner, gradients, strict=True)],
         normalized,
+        has_skips(passed.outputs),
     )
+
+
+def has_skips(outputs: Tensor) -> bool:
+    """Tell whether two ways that both come from layers meet in a sum or side by side.
+
+    >>> layer, x = torch.nn.Linear(3, 3), torch.ones(1, 3)
+    >>> has_skips(layer(layer(x))), has_skips(layer(x) + layer(layer(x)))
+    (False, True)
+    """
+    seen, todo = set(), [outputs.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        ways = [
+            before
+            for before, _ in node.next_functions
+            if before is not None and not hasattr(before, "variable")
+        ]
+        if len(ways) > 1 and node.name().startswith(("AddBackward", "CatBackward")):
+            return True
+        todo.extend(ways)
+    return False
 
 
 def _station(own: Ran, gradient: Tensor | None) -> Station:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import fewer, forward, mean_loss, redrawn
 from foldwise.checks.sight import Network, Sight, run
+from foldwise.checks.signals import dimensions
 
 EXPLAINS = (
     "exploding-gradients", "clipped-always", "jitter",
@@ -43,7 +44,7 @@ class Expected:
     """The loss of outputs that are the same for all rows, and how far chance takes one from it.
 
     `tolerance` is what outputs unrelated to targets add on average, which grows with their variance, and three standard
-    errors of the mean over the rows.
+    errors of the mean over rows, as many as are independent.
     """
 
     value: float
@@ -91,10 +92,17 @@ def expected_loss(network: Network) -> Expected:
     value = float(mean_loss(network, same))
     order = torch.randperm(len(outputs), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        unrelated = mean_loss(network, outputs[order])
-        each = network.loss(outputs, network.targets).double()
-    error = float(each.std()) / math.sqrt(len(each)) if each.ndim and len(each) > 1 else 0.0
-    return Expected(value, abs(float(unrelated) - value) + 3 * error)
+        unrelated = float(mean_loss(network, outputs[order]))
+        change = (network.loss(outputs, network.targets) - network.loss(same, network.targets)).double()
+    return Expected(
+        value, abs(unrelated - value) + 3 * float(change.square().mean().sqrt() / _independent(network))
+    )
+
+
+def _independent(network: Network) -> float:
+    """Give √n for n rows that are as independent as a network's outputs: it gives similar rows similar outputs."""
+    inputs = network.inputs.double().flatten(1)
+    return math.sqrt(max(1.0, min(len(inputs), dimensions(inputs))))
 
 
 def _constant(network: Network, outputs: Tensor) -> Tensor:

@@ -43,10 +43,13 @@ def find(sight: Sight) -> Finding | None:
     size = float(step.abs().mean())
     if not 0 < size < math.inf:
         return None
-    with torch.no_grad():
-        start, far, farther = (
-            float(mean_loss(network, outputs + t * step / size)) for t in (0, FAR, 1000 * FAR)
-        )
+    try:
+        with torch.no_grad():
+            start, far, farther = (
+                float(mean_loss(network, outputs + t * step / size)) for t in (0, FAR, 1000 * FAR)
+            )
+    except (RuntimeError, ValueError):  # a loss of probabilities refuses what is none
+        return None
     ends = far < -0.01 * FAR * size and farther < 100 * far
     if not ends or not math.isfinite(far):
         return None

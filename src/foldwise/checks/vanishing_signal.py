@@ -56,7 +56,7 @@ def _said(seen: Stations) -> str | None:
     first, last = seen.stations[0], seen.stations[-1]
     if not first.signal > 0:
         return None
-    many = len(seen.stations) >= MANY and not seen.normalized
+    many = len(seen.stations) >= MANY and not (seen.normalized or seen.skips)
     if last.signal < (10 * LEFT if many else LEFT) * seen.inputs:
         return (
             f"rows differ by {last.signal:.2g} where the last layer takes them in, and by {seen.inputs:.2g} "

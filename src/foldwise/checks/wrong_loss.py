@@ -23,7 +23,7 @@ import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.losses import usual_loss
-from foldwise.checks.probe import fewer, output_gradient
+from foldwise.checks.probe import fewer, gradient_if_taken, output_gradient
 from foldwise.checks.sight import Sight, run
 from foldwise.data.target import MOST_INTEGER_CLASSES
 
@@ -49,7 +49,8 @@ def _without_gradient(sight: Sight) -> Finding | None:
     network = fewer(network)
     outputs = run(network.module, network.inputs)
     moved = outputs + outputs.new_tensor(np.random.default_rng(0).normal(size=tuple(outputs.shape)))
-    if output_gradient(network, outputs).any() or output_gradient(network, moved).any():
+    elsewhere = gradient_if_taken(network, moved)
+    if output_gradient(network, outputs).any() or (elsewhere is not None and elsewhere.any()):
         return None
     what = ": a softmax over one output is always 1" if outputs.shape[-1] == 1 else ""
     return Finding(
