@@ -33,10 +33,10 @@ def find(sight: Sight) -> Finding | None:
     if sight.network is None or len(sight.network.inputs) < 2:
         return None
     network = sight.network
-    resting = forward(network.module, network.inputs, training=True, dropout=False)
-    places = _behind_dropout(resting)
+    places = _behind_dropout(forward(network.module, network.inputs[:8]))
     if not places:
         return None
+    resting = forward(network.module, network.inputs, training=True, dropout=False)
     masked = forward(network.module, network.inputs, training=True)
     shift = {
         own.name: _variance(masked, own.name) / max(_variance(resting, own.name), 1e-30) for own in places

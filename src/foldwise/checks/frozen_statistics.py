@@ -38,6 +38,8 @@ def find(sight: Sight) -> Finding | None:
     """Look for normalization by a batch in training whose running statistics stay behind."""
     if sight.network is None or len(sight.network.inputs) < 2:
         return None
+    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in sight.network.module.modules()):
+        return None
     batches = _batches(sight)
     slow = [
         name

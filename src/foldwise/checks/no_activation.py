@@ -17,8 +17,10 @@ neural networks*.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import ROWS, forward, redrawn
@@ -28,6 +30,7 @@ EXPLAINS = (
     "underfitting", "plateau", "overfit-one-batch",
 )  # fmt: skip
 EXACT = 1e-3  # of the outputs' deviation; rounding of float32 over many layers stays below, any bend is above
+ROUNDING = 1e-4
 WIDE = 10  # inputs are taken so many times as far out, where an activation bends
 
 
@@ -37,7 +40,9 @@ def find(sight: Sight) -> Finding | None:
         return None
     passed = forward(sight.network.module, sight.network.inputs[:2])
     layers = passed.weighted
-    if len(layers) < 2 or not _affine(sight.network):
+    # first as it is, which is quick and says no of most networks; then with other weights, by which branches open
+    affine = len(layers) > 1 and all(_affine(sight.network, make) for make in (_as_it_is, redrawn))
+    if not affine:
         return None
     widths = [own.after.shape[-1] for own in layers]
     ends = min(layers[0].before.shape[-1], widths[-1])
@@ -53,8 +58,12 @@ def find(sight: Sight) -> Finding | None:
     )
 
 
-def _affine(network: Network) -> bool:
-    module = redrawn(network.module)
+def _as_it_is(module: nn.Module) -> nn.Module:
+    return module
+
+
+def _affine(network: Network, make: Callable[[nn.Module], nn.Module]) -> bool:
+    module = make(network.module)
     # half the rows and the other half, so that pairs have two rows each
     rows = network.inputs[: 2 * (min(len(network.inputs), ROWS) // 2)] * WIDE
     if len(rows) < 2:
@@ -69,5 +78,9 @@ def _affine(network: Network) -> bool:
 
 
 def _small(error: Tensor, values: Tensor) -> bool:
-    scale = float(values.double().std(correction=0))
-    return 0 < scale < float("inf") and float(error.double().abs().max()) < EXACT * scale
+    flat = values.double().flatten(1)
+    scale = float(flat.std(0, correction=0).mean())
+    told_apart = scale > ROUNDING * float(
+        flat.abs().max()
+    )  # else rows are alike, and there is nothing to see
+    return told_apart and float(error.double().abs().max()) < EXACT * scale

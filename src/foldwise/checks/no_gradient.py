@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.probe import fewer, forward, joined, take_steps
+from foldwise.checks.probe import fewer, forward, gradients_of, joined, take_steps
 from foldwise.checks.sight import Network, Sight
 
 EXPLAINS = (
@@ -56,6 +56,8 @@ def find(sight: Sight) -> Finding | None:
 
 
 def _without(network: Network) -> set[str]:
+    if all(g is not None and g.any() for g in gradients_of(network.module, network).values()):
+        return set()
     module = copy.deepcopy(network.module)
     idle = {name for name, p in module.named_parameters() if p.requires_grad}
     for gradients in take_steps(module, network, STEPS):

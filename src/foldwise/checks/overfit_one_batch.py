@@ -20,12 +20,11 @@ from __future__ import annotations
 import copy
 import math
 
-import numpy as np
 import torch
 from torch import nn
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.probe import fewer, mean_loss, rate_of
+from foldwise.checks.probe import fewer, forward, mean_loss, rate_of
 from foldwise.checks.sight import Network, Sight
 from foldwise.checks.start_loss import expected_loss
 
@@ -35,21 +34,26 @@ EXPLAINS = (
 ROWS, STEPS = 32, 200
 RATES = (0.01, 0.001)
 WEIGHTS = 4  # trained weights for each number to learn, at least
-LARGE = 200_000  # weights, beyond which so many steps take long
+LARGE, DEEP = 200_000, 20  # weights and layers, beyond which so many steps take long
 LEARNED, STUCK = 0.2, 0.5  # of the expected loss at the start
 
 
 def find(sight: Sight) -> Finding | None:
-    """Look whether the network learns a batch, where there is reason to doubt it."""
+    """Look, before training, whether the network learns a batch."""
     network = sight.network
-    if network is None or network.loss is None or network.targets is None or not _doubtful(sight):
+    if network is None or network.loss is None or network.targets is None:
+        return None
+    if (
+        sight.curve is not None or sight.trial is None
+    ):  # before training; afterwards there are curves to judge by
         return None
     network = fewer(network, ROWS)
     trained = sum(p.numel() for p in network.module.parameters() if p.requires_grad)
     expected = expected_loss(network).value
     outputs = network.module(network.inputs[:2]).shape[-1]
     able = trained >= WEIGHTS * len(network.inputs) * outputs
-    if not able or trained > LARGE or not 0 < expected < math.inf:
+    layers = len(forward(network.module, network.inputs[:2]).layers)
+    if not able or trained > LARGE or layers > DEEP or not 0 < expected < math.inf:
         return None
     left = min(_left(copy.deepcopy(network.module), network, rate, expected) for rate in RATES)
     if left < STUCK * expected:
@@ -70,20 +74,6 @@ def find(sight: Sight) -> Finding | None:
         step=0,
         remedies=(Remedy("look at outputs and gradients of each layer on one batch"),),
     )
-
-
-def _doubtful(sight: Sight) -> bool:
-    """Tell whether to try: before training, or when the trial fitted its rows no better than a linear model did."""
-    if sight.curve is None:
-        return sight.trial is not None
-    linear = sight.others.get("linear")
-    own = _least(sight.curve.training)
-    return linear is not None and not own < _least(linear.training)
-
-
-def _least(losses: np.ndarray) -> float:
-    known = losses[np.isfinite(losses)]
-    return float(known.min()) if len(known) else math.inf
 
 
 def _left(module: nn.Module, network: Network, rate: float, expected: float) -> float:

@@ -154,17 +154,24 @@ def take_steps(module: nn.Module, network: Network, steps: int) -> list[dict[str
     optimizer = torch.optim.Adam(named.values(), lr=1e-3)
     found: list[dict[str, Tensor | None]] = []
     for _ in range(steps):
-        with undisturbed(module), torch.enable_grad():
-            module.eval()
-            loss = mean_loss(network, module(network.inputs))
-            given: list[Tensor | None] = [None] * len(named)
-            if loss.requires_grad:
-                given = list(torch.autograd.grad(loss, list(named.values()), allow_unused=True))
-        for p, g in zip(named.values(), given, strict=True):
-            p.grad = g
-        found.append(dict(zip(named, given, strict=True)))
+        found.append(gradients_of(module, network))
+        for name, p in named.items():
+            p.grad = found[-1][name]
         optimizer.step()
     return found
+
+
+def gradients_of(module: nn.Module, network: Network) -> dict[str, Tensor | None]:
+    """Compute the gradients of the mean loss on a batch by name, in evaluation; None: there is none."""
+    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    with undisturbed(module), torch.enable_grad():
+        module.eval()
+        loss = mean_loss(network, module(network.inputs))
+        if not loss.requires_grad:
+            return dict.fromkeys(named)
+        return dict(
+            zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True), strict=True)
+        )
 
 
 @torch.no_grad()

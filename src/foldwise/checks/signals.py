@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foldwise.checks.finding import Remedy
 from foldwise.checks.look import BOUNDED, FLAT
 from foldwise.checks.probe import NORMALIZES, Ran, fewer, forward, mean_loss
-from foldwise.checks.sight import Sight
+from foldwise.checks.sight import Network, Sight
 
 ROWS = 128
 
@@ -51,16 +52,26 @@ class Stations:
         return self.stations[0].gradient / self.stations[-1].gradient
 
 
+# of networks that are still there: three checks ask for the same
+_MEASURED: WeakKeyDictionary[nn.Module, Stations | None] = WeakKeyDictionary()
+
+
 def stations(sight: Sight) -> Stations | None:
-    """Measure a network at its start, in evaluation, so that dropout does not add noise; None where it cannot be."""
+    """Measure a network at its start, without dropout, which would add noise; None where it cannot be."""
     network = sight.network
     if network is None or network.loss is None or network.targets is None:
         return None
+    if network.module not in _MEASURED:
+        _MEASURED[network.module] = _measured(network)
+    return _MEASURED[network.module]
+
+
+def _measured(network: Network) -> Stations | None:
     if not network.inputs.is_floating_point() or len(network.inputs) < 2:
         return None
     network = fewer(network, ROWS)
     # in training, normalization over a batch takes the statistics of the batch
-    passed = forward(network.module, network.inputs, training=True)
+    passed = forward(network.module, network.inputs, training=True, dropout=False)
     inner = [own for own in passed.weighted[1:] if own.given.requires_grad]
     loss = mean_loss(network, passed.outputs)
     if not inner or not loss.requires_grad:

@@ -59,8 +59,10 @@ def find(sight: Sight) -> Finding | None:
     network = fewer(network, ROWS)
     start = float(mean_loss(network, run(network.module, network.inputs)))
     expected = expected_loss(network)
-    twins = [_of_twin(network, seed) - expected.value for seed in range(TWINS)]
     above = start - expected.value
+    if math.isfinite(start) and not above > FAR * CHANCE * abs(expected.value):
+        return None
+    twins = [_of_twin(network, seed) - expected.value for seed in range(TWINS)]
     unit = max([*twins, CHANCE * abs(expected.value)])
     if math.isfinite(start) and not above > FAR * unit:
         return None
