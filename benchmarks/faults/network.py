@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import foldwise
 from benchmarks.faults import nets
-from benchmarks.faults.case import Case, Outcome, Task, studied
+from benchmarks.faults.case import SETTINGS, Case, Outcome, Task, checking, studied
+from foldwise.terminal import Display
 
 Run = Callable[[Task, int], Outcome]
 CLASSES = ("spambase", "phoneme", "digits")
@@ -36,20 +37,13 @@ def with_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Run:
 
 def class_numbers(task: Task, seed: int) -> Outcome:
     """Learn class numbers by squared error; the nearest class is what is said."""
-    study, remedies = _fitted(replace(task, kind="regression"), seed)
+    study = foldwise.fit(
+        task.train, target=task.target, task="regression", log_target=False, search=SETTINGS, seed=seed,
+        checks=checking(), remedies=checking(), display=Display(),
+    )  # fmt: skip
     said = study.predict(task.test.drop(task.target), trial=max(r.number for r in study.results))
     numbers = np.rint(said["prediction"].to_numpy())
-    return Outcome(remedies, float((numbers == task.test[task.target].to_numpy()).mean()))
-
-
-def _fitted(task: Task, seed: int) -> tuple[foldwise.Study, list]:
-    from benchmarks.faults.case import SETTINGS
-
-    study = foldwise.fit(
-        task.train, target=task.target, task="regression", log_target=False, search=SETTINGS, folds=5, seed=seed,
-        display=foldwise.terminal.Display(),
-    )  # fmt: skip
-    return study, study.findings
+    return Outcome(study.findings, float((numbers == task.test[task.target].to_numpy()).mean()))
 
 
 def several_labels(task: Task, seed: int) -> Outcome:
@@ -60,7 +54,7 @@ def several_labels(task: Task, seed: int) -> Outcome:
     )
     study = foldwise.fit(
         train, target=["even", "small"], search={"width": 32, "epochs": 20}, seed=seed, task="multilabel",
-        display=foldwise.terminal.Display(),
+        checks=checking(), remedies=checking(), display=Display(),
     )  # fmt: skip
     return Outcome(study.findings, max(study.results, key=lambda r: r.number).score)
 
