@@ -298,7 +298,10 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
         finally:
             with torch.no_grad():
                 for mine, before in zip(module.buffers(), buffers, strict=True):
-                    mine.copy_(before)
+                    if not torch.equal(
+                        mine, before
+                    ):  # a copy of the same would still break a graph that holds it
+                        mine.copy_(before)
             for m, mode in modes:
                 m.training = mode
 

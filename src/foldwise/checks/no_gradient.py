@@ -1,0 +1,65 @@
+"""Parameters that are to be trained and get no gradient, although the layers they belong to run.
+
+Evidence: the gradient of the mean loss for each parameter that asks for one: none at all, or exactly 0 in every
+entry, also after a few steps of Adam on a copy.
+
+Why it hurts: these parameters keep their initial values. Part of the forward pass runs under `torch.no_grad()`,
+passes through `.detach()`, `.item()` or numpy, or through a function without a slope, such as rounding or the
+largest entry.
+
+How sure: likely. A part that is frozen on purpose says so by `requires_grad_(False)` and is not meant; nor is one
+behind a layer that starts with zeros, which gets its gradient after the first step.
+
+What to try: leave out what cuts the graph; or freeze the part openly.
+
+References: none needed.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.probe import fewer, forward, gradients_of, joined, take_steps
+from foldwise.checks.sight import Network, Sight
+
+EXPLAINS = (
+    "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers", "vanishing-gradients",
+    "dead-units", "overfit-one-batch", "part-without-gradient",
+)  # fmt: skip
+STEPS = 3  # after which a layer that starts with zeros has let gradients through
+
+
+def find(sight: Sight) -> Finding | None:
+    """Look for parameters of layers that ran, to which no gradient comes."""
+    network = sight.network
+    if network is None or network.loss is None or network.targets is None:
+        return None
+    network = fewer(network)
+    ran = {
+        id(p) for own in forward(network.module, network.inputs[:8]).layers for p in own.layer.parameters()
+    }
+    wanted = [name for name, p in network.module.named_parameters() if p.requires_grad and id(p) in ran]
+    idle = _without(network)
+    cut = [name for name in wanted if name in idle]
+    if not cut:
+        return None
+    trained = sum(p.requires_grad for p in network.module.parameters())
+    return Finding(
+        "no-gradient",
+        "likely",
+        f"{len(cut)} of {trained} parameters get no gradient, though their layers run: {joined(cut)}",
+        trials=sight.about,
+        where=tuple(cut),
+        remedies=(Remedy("leave out no_grad, detach, rounding … in forward; or requires_grad_(False)"),),
+    )
+
+
+def _without(network: Network) -> set[str]:
+    if all(g is not None and g.any() for g in gradients_of(network.module, network).values()):
+        return set()
+    module = copy.deepcopy(network.module)
+    idle = {name for name, p in module.named_parameters() if p.requires_grad}
+    for gradients in take_steps(module, network, STEPS):
+        idle -= {name for name, g in gradients.items() if g is not None and g.any()}
+    return idle
