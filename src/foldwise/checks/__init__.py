@@ -10,8 +10,29 @@ CHECKS: tuple[str, ...] = (
     # network
     # loss
     # optimizer
+    "schedule-ends-early",
+    "clipped-always",
+    "epsilon-dominates",
+    "decay-dominates",
+    "tiny-batches",
+    "rate-too-high",
+    "half-overflow",
     # loop
     # training
+    "exploding-gradients",
+    "non-finite",
+    "saturated-units",
+    "vanishing-gradients",
     "dead-units",
+    "few-steps",
+    "rate-too-low",
+    "uneven-layers",
+    "jitter",
+    "plateau",
+    "underfitting",
+    "overfitting",
     # evaluation
+    "overconfident",
+    "looked-too-often",
+    "within-noise",
 )
