@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -18,10 +19,11 @@ from foldwise.engine.stack import Stack
 from foldwise.engine.state import DIVERGED
 from foldwise.job import Job
 from foldwise.plans.plan import Member
-from foldwise.reference import Alone, Own, prepare_fold, train_alone
+from foldwise.reference import Alone, Epoch, Own, prepare_fold, train_alone
 from foldwise.settings import Settings
 
-SECONDS = 3.0  # that may be spent on training a member again
+SECONDS = 3.0  # that may be spent on training members again
+TRIED = 2  # members
 BEFORE = 2  # steps before the one that broke in which layers are measured
 
 
@@ -36,22 +38,30 @@ def broken_down(job: Job, stack: Stack, trial: int, seconds: float = SECONDS) ->
     the second the layers are measured, from shortly before it.
     """
     places = [p for p in stack.places[trial] if int(stack.cohort.state.status[p]) == DIVERGED]
-    if not places:
-        return None
-    member = stack.members[places[0]]
-    start = job.nursery(member.settings.loss).start(member).cpu()
-    data, own = _data(job, member), Own(job.losses[member.settings.loss].form, job.loss, job.links)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # one small network: threads would only wait for each other
     try:
-        first = _Watch(copy.deepcopy(start), member.settings, time.monotonic() + seconds)
-        _train(member, first, data, own)
-        if first.broke is None:
-            return None
-        second = _Watch(start, member.settings, math.inf, measured_from=first.broke - BEFORE)
-        _train(member, second, data, own)
+        # whether it breaks may hang on rounding, where weights are thrown about: another member may then
+        found = (
+            _again(job, stack.members[p], int(stack.cohort.state.epoch[p]), seconds / TRIED)
+            for p in places[:TRIED]
+        )
+        return next((own for own in found if own is not None), None)
     finally:
         torch.set_num_threads(threads)
+
+
+def _again(job: Job, member: Member, epochs: int, seconds: float) -> Breakdown | None:
+    """Train a member up to the epoch after that in which it diverged."""
+    loss, settings = member.settings.loss, member.settings
+    start = job.nursery(loss).start(member).cpu()
+    data, own = _data(job, member), Own(job.losses[loss].form, job.loss, job.links)
+    first = _Watch(copy.deepcopy(start), settings, seconds)
+    _train(member, first, data, own, epochs + 1)
+    if first.broke is None:
+        return None
+    second = _Watch(start, settings, math.inf, measured_from=first.broke - BEFORE)
+    _train(member, second, data, own, epochs + 1)
     return second.breakdown(member)
 
 
@@ -73,12 +83,11 @@ def _data(job: Job, member: Member) -> Alone:
     )
 
 
-def _train(member: Member, watch: _Watch, data: Alone, own: Own) -> None:
+def _train(member: Member, watch: _Watch, data: Alone, own: Own, epochs: int) -> None:
     watch.attach()
     try:
-        for epoch in train_alone(member, watch.module, data, own):
-            watch.epoch = epoch.number + 1
-            watch.passed()
+        for epoch in itertools.islice(train_alone(member, watch.module, data, own), epochs):
+            watch.passed(epoch)
     except _Broke:
         pass
     finally:
@@ -89,10 +98,11 @@ class _Watch:
     """Looks at the weights before each batch, at the outputs and gradients of it, until something is no number."""
 
     def __init__(
-        self, module: nn.Module, settings: Settings, until: float, measured_from: int | None = None
+        self, module: nn.Module, settings: Settings, seconds: float, measured_from: int | None = None
     ) -> None:
         self.module, self.settings = module, settings
-        self.until, self.measured_from = until, measured_from
+        self.seconds, self.measured_from = seconds, measured_from
+        self.until: float | None = None  # from the first batch on: torch takes seconds to load its optimizers
         self.recorder = Recorder(module)
         self.start = [p.detach().clone() for p in module.parameters()]
         self.epoch, self.batches, self.moved = 1, 0, math.nan
@@ -118,10 +128,13 @@ class _Watch:
             handle.remove()
         self.recorder.detach()
 
-    def passed(self) -> None:
-        """Look at the weights after an epoch too: validation may be what shows that they broke."""
+    def passed(self, epoch: Epoch) -> None:
+        """Look at the weights after an epoch too, and at the loss: large outputs have squares that are infinite."""
         self._close()
         self._look_at_weights()
+        if not math.isfinite(epoch.training_loss) or not bool(torch.isfinite(epoch.outputs.square()).all()):
+            self._break("loss", "")
+        self.epoch = epoch.number + 1
 
     def breakdown(self, member: Member) -> Breakdown:
         step = (self.broke or 0) // self.settings.accumulation
@@ -134,6 +147,7 @@ class _Watch:
             return
         self._close()
         self._look_at_weights()
+        self.until = self.until or time.monotonic() + self.seconds
         if time.monotonic() > self.until:
             raise _Broke
         if self.measured_from is not None and self.batches >= self.measured_from:
@@ -167,10 +181,10 @@ class _Watch:
     def _look_at_weights(self) -> None:
         far, named = [], list(self.module.named_parameters())
         for (name, p), first in zip(named, self.start, strict=True):
-            now = p.detach()
+            now = p.detach().double()
             if not bool(torch.isfinite(now).all()):
                 self._break("weights", name)
-            size = float(first.norm())
+            size = float(first.double().norm())
             if now.ndim >= 2 and size:
                 far.append(float((now - first).norm()) / size)
         self.moved = max(far, default=math.nan)

@@ -63,6 +63,8 @@ def find(sight: Sight) -> Finding | None:
 
 def where(broke: Breakdown) -> str:
     """Say what was no number first, and when."""
+    if broke.what == "loss":
+        return f"and in epoch {broke.epoch} the loss was no number: the squares of outputs are infinite"
     of = f" of {broke.where}" if broke.where else ""
     return f"and after {broke.step} steps (epoch {broke.epoch}) the {broke.what}{of} were the first to be no numbers"
 

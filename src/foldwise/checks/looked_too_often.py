@@ -5,13 +5,13 @@ the rows left out, beside the interval; how many trials were searched.
 
 Why it hurts: of many scores that differ by chance the best is the luckiest, and the luck does not come back.
 
-How sure: a hint: the headline is corrected for it already, and it is the leaderboard that must not be taken at its word.
+How sure: a hint: the headline is corrected for it already, and only the leaderboard must not be taken at its word.
 
 What to try: fewer trials; nested validation; repeated folds; more rows.
 
 References: Cawley & Talbot 2010, *On over-fitting in model selection and subsequent selection bias in
-performance evaluation*; Tsamardinos, Greasidou & Borboudakis 2018, *Bootstrapping the out-of-sample predictions for efficient and
-accurate cross-validation*.
+performance evaluation*; Tsamardinos, Greasidou & Borboudakis 2018, *Bootstrapping the out-of-sample predictions for
+efficient and accurate cross-validation*.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def p_better(sight: Sight, first: Curve, second: Curve) -> float:
     if not np.isfinite(mine).all():
         return 0.0
     gain = other - mine if sight.metric.higher_is_better else mine - other
-    rows = (float(part.sum(1).mean()) for part in (sight.folds.train, sight.folds.validation))
-    p = corrected_p_value(mine, other, *rows)
+    train, validation = (float(part.sum(1).mean()) for part in (sight.folds.train, sight.folds.validation))
+    p = corrected_p_value(mine, other, train, validation)
     return p / 2 if gain.mean() > 0 else 1 - p / 2
 
 

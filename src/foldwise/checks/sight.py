@@ -67,8 +67,9 @@ class Breakdown:
     """Where a member's training broke, found by training it again.
 
     `step` counts the steps taken before the batch in which something was no number; `what` it was: `outputs`,
-    `gradients` or `weights`, of which layer (`where`). `gradients` are the norms of the gradients of the batches
-    before, the earliest first; `moved` is how far the weights were from their start by then, over their size.
+    `gradients`, `weights` or `loss`, and of which layer (`where`, empty for the loss). `gradients` are the norms of
+    the gradients of the batches before, the earliest first; `moved` is how far the weights were from their start by
+    then, over their size.
     """
 
     step: int

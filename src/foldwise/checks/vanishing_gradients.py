@@ -26,8 +26,8 @@ from foldwise.checks.progress import fits_worse_than_linear, gradient_ratio, is_
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
-    "epsilon-dominates", "rate-too-low", "few-steps", "uneven-layers", "dead-units", "plateau", "underfitting", "overconfident",
-    "within-noise",
+    "epsilon-dominates", "rate-too-low", "few-steps", "uneven-layers", "dead-units", "plateau", "underfitting",
+    "overconfident", "within-noise",
 )  # fmt: skip
 ACROSS = 1e-6  # variance of the gradient at the first activation over that at the last; good starts are within 1e-2
 
