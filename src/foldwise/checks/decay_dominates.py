@@ -6,8 +6,8 @@ whether the network fits its own rows worse than the linear model does.
 Why it hurts: what is taken off the weights in each step is more than the loss adds, so that the network says hardly
 more than a constant.
 
-How sure: likely, when the matrices shrink to less than half and the network falls behind the linear model. A decay that
-shrinks weights a little is what it is for.
+How sure: likely, when the matrices shrink to less than half and the network falls behind the linear model, or to less
+than a tenth and it fits worse. A decay that shrinks weights a little is what it is for.
 
 What to try: a hundredth of the decay; none.
 
@@ -31,6 +31,7 @@ EXPLAINS = (
     "overconfident", "within-noise",
 )  # fmt: skip
 SHRUNK = 0.5  # of their size at the start is what weights have that shrank; in good trainings they grow
+GONE = 0.1  # of their size: what is left says nothing, whether scores show it or not
 STRENGTHS = ("weight_decay", "l1", "l2")
 
 
@@ -45,7 +46,7 @@ def find(sight: Sight) -> Finding | None:
     if not own or not shares or not np.median(shares) < SHRUNK:
         return None
     fits = fits_worse_than_linear(sight) or not alike(sight)
-    if not (fits and worse_than_linear(sight)):
+    if not (fits and (worse_than_linear(sight) or np.median(shares) < GONE)):
         return None
     said = " and ".join(f"`{name}` {value:.3g}" for name, value in own.items())
     return Finding(

@@ -5,8 +5,8 @@ Evidence: the share of steps that were skipped because a gradient was beyond flo
 Why it hurts: float16 ends at 65504. A loss scale that is halved after each overflow finds its level within a few steps;
 where they go on, the network itself gives numbers that are too large, and learns nothing.
 
-How sure: sure, when more than half of the steps of an epoch after the first are skipped. A few at the start are how the
-loss scale finds its level.
+How sure: sure, when more than half of the steps of an epoch are skipped after the first 20 steps, or in a training that
+diverged. A few at the start are how the loss scale finds its level.
 
 What to try: bfloat16, which reaches as far as full precision; full precision; a tenth of the rate.
 
@@ -35,6 +35,7 @@ def find(sight: Sight) -> Finding | None:
         return None
     skipped = np.nan_to_num(sight.curve.skipped)
     settled = np.arange(len(skipped)) * sight.curve.steps >= SETTLES
+    settled |= sight.curve.diverged  # then no level is found any more
     bad = np.flatnonzero((skipped > MOST) & settled)
     if not len(bad):
         return None

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import CHANCE, alike, is_baseline, p_better, worse_than_linear
+from foldwise.checks.progress import CHANCE, alike, is_baseline, p_better, that_change, worse_than_linear
 from foldwise.checks.sight import Sight
 
 EXPLAINS = ("underfitting", "overconfident", "within-noise")
@@ -72,4 +72,4 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
         found.insert(0, Remedy("ReLU and Kaiming's initial weights", usual))
         if s.normalization == "none":
             found.append(Remedy("layer normalization", {"normalization": "layer"}))
-    return tuple(found)
+    return that_change(s, found)

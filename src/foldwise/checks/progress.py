@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
+from foldwise.checks.finding import Remedy
 from foldwise.checks.look import Look
 from foldwise.checks.sight import Curve, Sight
 from foldwise.judge.selection import corrected_p_value
 from foldwise.plans.defaults import LOSSES_OF_TASK
+from foldwise.settings import Settings
 
 CHANCE = 0.05  # how often a difference between folds may be taken for one where there is none
 HARDLY = 0.1  # of its norm at the start has a weight matrix moved that hardly has: in good trainings it is 0.2 and more
@@ -118,9 +121,10 @@ def jumps(losses: np.ndarray, curve: Curve) -> float:
 
 
 def thrown(sight: Sight) -> tuple[float, int]:
-    """Give how far a weight matrix moved in the first epoch, over its size, and in how many steps.
+    """Give how far a weight matrix moved up to the first look after the start, over its size, and in how many steps.
 
-    Where training diverged it is up to the step before. NaN: not known.
+    A matrix that starts smaller than is usual counts as if its entries had deviation 1/√fan-in, norm √fan-out: it has
+    to grow. Where training diverged it is up to the step before. NaN: not known.
     """
     broke = sight.breakdown
     if broke is not None and math.isfinite(broke.moved):
@@ -128,7 +132,12 @@ def thrown(sight: Sight) -> tuple[float, int]:
     later = [look for look in sight.looks if look.step > 0]
     if not later or sight.start is None:
         return math.nan, 0
-    far = [w.moved for w in later[0].weights if len(w.shape) >= 2 and math.isfinite(w.moved)]
+    first = {w.name: w.norm for w in sight.start.weights}
+    far = [
+        w.moved * first[w.name] / max(first[w.name], math.sqrt(w.shape[0]))
+        for w in later[0].weights
+        if len(w.shape) >= 2 and math.isfinite(w.moved)
+    ]
     return max(far, default=math.nan), later[0].step
 
 
@@ -145,3 +154,12 @@ def gradient_ratio(look: Look) -> float:
     """Give the variance of the gradient at the first activation over that at the last; NaN: fewer than two of them."""
     known = [own.gradient_variance for own in look.activations if math.isfinite(own.gradient_variance)]
     return known[0] / known[-1] if len(known) > 1 and known[-1] > 0 else math.nan
+
+
+def that_change(settings: Settings, remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:
+    """Leave out remedies that would set what is set already."""
+    return tuple(
+        r
+        for r in remedies
+        if r.by_hand or any(getattr(settings, name) != value for name, value in r.settings.items())
+    )

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import LayerLook, Look
-from foldwise.checks.progress import fits_worse_than_linear, is_baseline, worse_than_linear
+from foldwise.checks.progress import fits_worse_than_linear, is_baseline, that_change, worse_than_linear
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
@@ -67,4 +67,4 @@ def _remedies(sight: Sight, at_first: bool) -> tuple[Remedy, ...]:
     smaller = Remedy("Xavier's initial weights", {"initialization": "xavier"})
     slower = Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10})
     relu = Remedy("ReLU and Kaiming's initial weights", {"activation": "relu", "initialization": "kaiming"})
-    return (smaller, relu, slower) if at_first else (slower, relu)
+    return that_change(s, (smaller, relu, slower) if at_first else (slower, relu))

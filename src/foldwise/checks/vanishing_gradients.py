@@ -22,7 +22,13 @@ from __future__ import annotations
 from typing import Any
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import fits_worse_than_linear, gradient_ratio, is_baseline, worse_than_linear
+from foldwise.checks.progress import (
+    fits_worse_than_linear,
+    gradient_ratio,
+    is_baseline,
+    that_change,
+    worse_than_linear,
+)
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
@@ -71,4 +77,4 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
         found.append(Remedy("layer normalization too", {**kept, "normalization": "layer"}))
     if s.depth > 2:
         found.append(Remedy("two hidden layers", {"depth": 2, **kept}))
-    return tuple(found)
+    return that_change(s, found)
