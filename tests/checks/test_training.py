@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import sight_of, table
 
 import foldwise
 from foldwise.checks import CHECKS
@@ -18,6 +17,7 @@ from foldwise.checks.progress import jumps, learned_late, p_better, percent_or_t
 from foldwise.checks.sight import Breakdown, Curve, Sight
 from foldwise.settings import Settings, make_settings
 from foldwise.terminal import Display
+from sights import sight_of, table
 
 SLOPE: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.03, "momentum": 0.9}
 
@@ -72,7 +72,7 @@ def test_the_cause_comes_first_and_its_symptoms_under_it(code: str) -> None:
     assert {"underfitting", "plateau"}.isdisjoint(f.code for f in found if f.alarm)
 
 
-@pytest.mark.parametrize(("name", "kind"), zip(HEALTHY, ["regression", "binary"] * 6, strict=True))
+@pytest.mark.parametrize(("name", "kind"), [*zip(HEALTHY, ["regression", "binary"] * 6, strict=True)])
 def test_healthy_trainings_that_look_odd_are_left_alone(name: str, kind: str) -> None:
     assert [f.code for f in findings_of(sight_of(kind, **HEALTHY[name])) if f.alarm] == []
 

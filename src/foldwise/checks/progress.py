@@ -120,25 +120,25 @@ def jumps(losses: np.ndarray, curve: Curve) -> float:
     return float(np.abs(np.diff(late, 2)).mean() / math.sqrt(6) / (highest - lowest))
 
 
-def thrown(sight: Sight) -> tuple[float, int]:
-    """Give how far a weight matrix moved up to the first look after the start, over its size, and in how many steps.
+def thrown(sight: Sight) -> list[tuple[float, int]]:
+    """Give how far a weight matrix had moved, over its size, and after how many steps: when first seen, and at the end.
 
-    A matrix that starts smaller than is usual counts as if its entries had deviation 1/√fan-in, norm √fan-out: it has
-    to grow. Where training diverged it is up to the step before. NaN: not known.
+    First seen is the first look after the start; the end is that of a training which broke. A matrix that starts
+    smaller than is usual counts as if its entries had deviation 1/√fan-in, norm √fan-out: it has to grow.
     """
-    broke = sight.breakdown
-    if broke is not None and math.isfinite(broke.moved):
-        return broke.moved, broke.step
+    found = []
     later = [look for look in sight.looks if look.step > 0]
-    if not later or sight.start is None:
-        return math.nan, 0
-    first = {w.name: w.norm for w in sight.start.weights}
-    far = [
-        w.moved * first[w.name] / max(first[w.name], math.sqrt(w.shape[0]))
-        for w in later[0].weights
-        if len(w.shape) >= 2 and math.isfinite(w.moved)
-    ]
-    return max(far, default=math.nan), later[0].step
+    if later and sight.start is not None:
+        first = {w.name: w.norm for w in sight.start.weights}
+        far = [
+            w.moved * first[w.name] / max(first[w.name], math.sqrt(w.shape[0]))
+            for w in later[0].weights
+            if len(w.shape) >= 2 and math.isfinite(w.moved)
+        ]
+        found.append((max(far, default=math.nan), later[0].step))
+    if sight.breakdown is not None:
+        found.append((sight.breakdown.moved, sight.breakdown.step))
+    return sorted((own for own in found if math.isfinite(own[0])), key=lambda own: own[1])
 
 
 def percent_or_times(share: float) -> str:

@@ -35,9 +35,10 @@ def find(sight: Sight) -> Finding | None:
     """Look for a loss that rose far above its start, while weights were thrown off."""
     if sight.curve is None:
         return None
-    far, when = thrown(sight)
-    if not far > THROWN:
+    over = [own for own in thrown(sight) if own[0] > THROWN]
+    if not over:
         return None
+    far, when = over[0]
     if sight.curve.diverged:
         return Finding(
             "rate-too-high",
