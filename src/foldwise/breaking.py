@@ -55,7 +55,9 @@ def _again(job: Job, member: Member, epochs: int, seconds: float) -> Breakdown |
     """Train a member up to the epoch after that in which it diverged."""
     loss, settings = member.settings.loss, member.settings
     start = job.nursery(loss).start(member).cpu()
-    data, own = _data(job, member), Own(job.losses[loss].form, job.loss, job.links)
+    # the schedule `plateau` is taken not to have lowered the rate of a training that broke: a curve that always falls
+    curve = [-float(epoch) for epoch in range(settings.epochs)]
+    data, own = _data(job, member), Own(job.losses[loss].form, job.loss, job.links, curve)
     first = _Watch(copy.deepcopy(start), settings, seconds)
     _train(member, first, data, own, epochs + 1)
     if first.broke is None:
