@@ -97,7 +97,7 @@ def test_what_diverges_is_trained_again_and_the_layer_named() -> None:
     assert sight.curve is not None
     assert sight.curve.diverged
     assert sight.breakdown is not None
-    assert sight.breakdown.step < 10
+    assert sight.breakdown.step <= 20  # two epochs
     assert sight.breakdown.what in ("outputs", "gradients", "weights", "loss")
     first, *rest = findings_of(sight)
     assert first.code == "rate-too-high"
@@ -184,7 +184,7 @@ def test_layers_of_different_speed_are_a_hint() -> None:
 
 def test_what_came_late_is_half_of_an_even_fall_and_little_of_a_good_one() -> None:
     even = replace(flat(), training=np.linspace(0.99, 0.5, 50), start=1.0)
-    assert learned_late(even) == pytest.approx(0.5, abs=0.06)
+    assert learned_late(even) == pytest.approx(0.5, abs=0.08)
     good = replace(flat(), training=np.exp(-np.arange(50) / 4), start=1.0)
     assert learned_late(good) < 0.05
 
