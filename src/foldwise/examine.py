@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from foldwise.breaking import broken_down
 from foldwise.checks.finding import Finding
 from foldwise.checks.look import Look, Recorder, look_at
 from foldwise.checks.order import findings_of
@@ -99,6 +100,7 @@ def sight_after(job: Job, study: Study, trial: int | None = None) -> Sight:
             for t, s in reversed([*enumerate(job.plan.trials[: len(baselines())])])
         },
         out_of_fold=out_of_fold(job, study, number),
+        breakdown=broken_down(job, stack, number),
         diverged=tuple(r.number for r in study.results if r.status.startswith("diverged")),
         trials=len(job.plan.trials) - len(baselines()),
         optimism=None
@@ -204,6 +206,7 @@ def curve_of(job: Job, study: Study, trial: int) -> Curve:
         steps=int(stack.cohort.state.step[place]) // epochs,
         kept=result.epoch,
         diverged=result.status.startswith("diverged"),
+        fold_scores=result.fold_scores,
     )
 
 

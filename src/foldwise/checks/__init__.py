@@ -44,6 +44,13 @@ CHECKS: tuple[str, ...] = (
     "start-loss",
     "overfit-one-batch",
     # optimizer
+    "schedule-ends-early",
+    "clipped-always",
+    "epsilon-dominates",
+    "decay-dominates",
+    "tiny-batches",
+    "rate-too-high",
+    "half-overflow",
     # loop
     "stale-parameters",
     "detached-loss",
@@ -58,7 +65,21 @@ CHECKS: tuple[str, ...] = (
     "eval-in-training",
     "train-in-evaluation",
     # training
+    "exploding-gradients",
+    "non-finite",
+    "saturated-units",
+    "vanishing-gradients",
     "dead-units",
+    "few-steps",
+    "rate-too-low",
+    "uneven-layers",
+    "jitter",
+    "plateau",
+    "underfitting",
+    "overfitting",
     # evaluation
     "imbalanced-accuracy",
+    "overconfident",
+    "looked-too-often",
+    "within-noise",
 )

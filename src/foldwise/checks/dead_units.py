@@ -20,7 +20,15 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("underfitting", "plateau", "vanishing-gradients")
+EXPLAINS = (
+    "rate-too-low",
+    "plateau",
+    "vanishing-gradients",
+    "uneven-layers",
+    "underfitting",
+    "overconfident",
+    "within-noise",
+)
 MOST = 0.5  # of a layer's units may be dead
 
 

@@ -47,7 +47,7 @@ class Curve:
     `start` is the validation loss before the first step. Losses are those that are minimized, in units in which
     targets are learned; scores are in units of the metric. `steps` are those of an epoch, `kept` the epoch that the
     trial kept, counted from 1; `diverged` tells whether a member did. `rate`, `clipped` and `skipped` are the learning
-    rate, and the shares of steps that were clipped or skipped.
+    rate, and the shares of steps that were clipped or skipped. `fold_scores` are those of each fold at the kept epoch.
     """
 
     training: Float[np.ndarray, " epochs"]
@@ -61,6 +61,33 @@ class Curve:
     steps: int
     kept: int
     diverged: bool = False
+    fold_scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Where a member's training broke, found by training it again.
+
+    `step` counts the steps taken before the batch in which something was no number; `what` it was: `outputs`,
+    `gradients`, `weights` or `loss`, and of which layer (`where`, empty for the loss). `gradients` are the norms of
+    the gradients of the batches before, the earliest first; `moved` is how far the weights were from their start by
+    then, over their size.
+    """
+
+    step: int
+    epoch: int
+    fold: int
+    what: str
+    where: str
+    gradients: Float[np.ndarray, " steps"]
+    moved: float
+
+    @property
+    def growth(self) -> float:
+        """Tell how many times the gradient grew over the last 20 steps; NaN where fewer than 2 are known."""
+        last = self.gradients[-21:]
+        last = last[np.isfinite(last) & (last > 0)]
+        return float(last.max() / last[0]) if len(last) > 1 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -91,6 +118,7 @@ class Sight:
         curve: what it went through.
         others: curves of other trials, by role: `constant` and `linear`.
         out_of_fold: what it says of rows that it did not learn from.
+        breakdown: where the examined trial broke, when it diverged and breaks again.
         diverged: numbers of trials of the study that diverged.
         trials: how many trials were searched.
         optimism: by how much the winner's score is too good for having been chosen, in units of the metric, and the
@@ -108,6 +136,7 @@ class Sight:
     curve: Curve | None = None
     others: Mapping[str, Curve] = field(default_factory=dict)
     out_of_fold: OutOfFold | None = None
+    breakdown: Breakdown | None = None
     diverged: tuple[int, ...] = ()
     trials: int = 1
     optimism: tuple[float, float] | None = None

@@ -1,0 +1,67 @@
+"""A clip norm so small that every step is clipped, and training crawls.
+
+Evidence: the share of steps that were clipped, from training itself; and whether the network fell behind the linear
+model, or hardly moved from its start.
+
+Why it hurts: plain gradient descent then takes steps of one and the same small length, whatever the slope. Rules that
+divide by the size of gradients, such as Adam, undo the clipping, and are not hurt by it.
+
+How sure: likely, when nearly all steps were clipped and training is slow. Clipping often is no fault by itself.
+
+What to try: a clip norm a hundred times as large, 1, or none.
+
+References: Pascanu, Mikolov & Bengio 2013, *On the difficulty of training recurrent neural networks*; Zhang, He, Sra &
+Jadbabaie 2020, *Why gradient clipping accelerates training*.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.progress import slow
+from foldwise.checks.sight import Sight
+
+EXPLAINS = (
+    "rate-too-low",
+    "few-steps",
+    "plateau",
+    "underfitting",
+    "uneven-layers",
+    "overconfident",
+    "within-noise",
+)
+ALWAYS = 0.95  # of the steps
+
+
+def find(sight: Sight) -> Finding | None:
+    """Look for steps that were all clipped, in a training that is slow."""
+    if sight.curve is None or sight.curve.diverged:
+        return None
+    known = sight.curve.clipped[np.isfinite(sight.curve.clipped)]
+    if not len(known) or known.mean() < ALWAYS or not slow(sight):
+        return None
+    s = sight.settings
+    norm = "" if s is None else f" to a norm of {s.clip_norm:.3g}"
+    before = _norm(sight)
+    return Finding(
+        "clipped-always",
+        "likely",
+        f"{known.mean():.0%} of the steps were clipped{norm}"
+        + ("" if before is None else f"; the gradient has a norm of {before:.2g} at the start")
+        + ", and training is slow",
+        trials=sight.about,
+        remedies=(Remedy("a larger clip norm"),)
+        if s is None
+        else (
+            Remedy("no clipping", {"clip_norm": 0.0}),
+            Remedy("clip norm 1", {"clip_norm": 1.0}),
+            Remedy("clip norm × 100", {"clip_norm": s.clip_norm * 100}),
+        ),
+    )
+
+
+def _norm(sight: Sight) -> float | None:
+    if sight.start is None:
+        return None
+    return float(np.sqrt(sum((w.gradient_norm or 0.0) ** 2 for w in sight.start.weights)))

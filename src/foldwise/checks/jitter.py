@@ -1,0 +1,55 @@
+"""Losses that jump from epoch to epoch instead of settling.
+
+Evidence: the size of the jumps of the validation and the training loss in the second half of the epochs, over all that
+training lowered them.
+
+Why it hurts: the network ends wherever the last jump took it, and which epoch is best is a matter of luck.
+
+How sure: likely, when the linear model is better as well; else a hint: the epoch that is kept may well be good.
+
+What to try: a third of the rate; a cosine, which ends with small steps; batches four times as large.
+
+References: Smith, Kindermans, Ying & Le 2018, *Don't decay the learning rate, increase the batch size*; Mandt, Hoffman
+& Blei 2017, *Stochastic gradient descent as approximate Bayesian inference* (how far noise takes steps).
+"""
+
+from __future__ import annotations
+
+from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.progress import is_baseline, jumps, worse_than_linear
+from foldwise.checks.sight import Sight
+
+EXPLAINS = ("overfitting", "overconfident", "within-noise", "underfitting")
+JUMPS = 0.05  # of all that was learned; good trainings have 0.02 and less
+
+
+def find(sight: Sight) -> Finding | None:
+    """Look for jumps in the second half of the epochs."""
+    if sight.curve is None or sight.curve.diverged or is_baseline(sight):
+        return None
+    of = {
+        "training": jumps(sight.curve.training, sight.curve),
+        "validation": jumps(sight.curve.validation, sight.curve),
+    }
+    name, size = max(of.items(), key=lambda own: own[1] if own[1] == own[1] else -1.0)
+    if not size > JUMPS:
+        return None
+    return Finding(
+        "jitter",
+        "likely" if worse_than_linear(sight) else "hint",
+        f"in the second half of the epochs the {name} loss jumps by {size:.0%} of all that it fell",
+        trials=sight.about,
+        step=sight.looks[-1].step if sight.looks else None,
+        remedies=_remedies(sight),
+    )
+
+
+def _remedies(sight: Sight) -> tuple[Remedy, ...]:
+    s = sight.settings
+    if s is None:
+        return (Remedy("a smaller learning rate"), Remedy("larger batches"))
+    found = [Remedy("learning rate ÷ 3", {"learning_rate": s.learning_rate / 3})]
+    if s.schedule == "constant":
+        found.append(Remedy("a cosine", {"schedule": "cosine"}))
+    found.append(Remedy("batches four times as large", {"batch_size": s.batch_size * 4}))
+    return tuple(found)

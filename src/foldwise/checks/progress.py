@@ -1,0 +1,165 @@
+"""What several checks of training ask: how much was learned, how late, and whether the linear model learned more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from foldwise.checks.finding import Remedy
+from foldwise.checks.look import Look
+from foldwise.checks.sight import Curve, Sight
+from foldwise.judge.selection import corrected_p_value
+from foldwise.plans.defaults import LOSSES_OF_TASK
+from foldwise.settings import Settings
+
+CHANCE = 0.05  # how often a difference between folds may be taken for one where there is none
+HARDLY = 0.1  # of its norm at the start has a weight matrix moved that hardly has: in good trainings it is 0.2 and more
+LATE = 0.25  # of what was learned came in the second half: a loss that falls evenly has 0.5, good trainings up to 0.15
+
+
+def p_better(sight: Sight, first: Curve, second: Curve) -> float:
+    """Give the one-sided p-value of the corrected test that scores of the second are no better than the first's."""
+    if sight.folds is None or sight.metric is None or len(first.fold_scores) < 2:
+        return 1.0
+    mine, other = np.array(first.fold_scores), np.array(second.fold_scores)
+    if len(mine) != len(other) or not np.isfinite(other).all():
+        return 1.0
+    if not np.isfinite(mine).all():
+        return 0.0
+    gain = other - mine if sight.metric.higher_is_better else mine - other
+    train, validation = (float(part.sum(1).mean()) for part in (sight.folds.train, sight.folds.validation))
+    p = corrected_p_value(mine, other, train, validation)
+    return p / 2 if gain.mean() > 0 else 1 - p / 2
+
+
+def is_baseline(sight: Sight) -> bool:
+    """Tell whether the trial that is examined is one of those that every study has for comparison."""
+    return sight.settings is not None and sight.settings.network in ("constant", "linear")
+
+
+def worse_than_linear(sight: Sight, chance: float = CHANCE) -> bool:
+    """Tell whether the network's scores are worse than the linear model's beyond what chance makes of them."""
+    linear = sight.others.get("linear")
+    if linear is None or sight.curve is None or is_baseline(sight):
+        return False
+    return p_better(sight, sight.curve, linear) < chance
+
+
+def alike(sight: Sight) -> bool:
+    """Tell whether the training loss of the network is the same quantity as that of the linear model."""
+    s, table = sight.settings, sight.table
+    if s is None or table is None or "linear" not in sight.others:
+        return False
+    usual = LOSSES_OF_TASK[table.task.kind][0]
+    return s.loss == usual and not s.label_smoothing and not s.label_noise and not s.mixup
+
+
+def fits_worse_than_linear(sight: Sight) -> bool:
+    """Tell whether the training loss ends above that of the linear model, which can do less."""
+    if not alike(sight) or sight.curve is None or is_baseline(sight):
+        return False
+    mine, other = least(sight.curve.training), least(sight.others["linear"].training)
+    return math.isfinite(other) and not mine <= other
+
+
+def least(losses: np.ndarray) -> float:
+    """Give the lowest loss; ∞ where none is known."""
+    known = losses[np.isfinite(losses)]
+    return float(known.min()) if len(known) else math.inf
+
+
+def lags(sight: Sight) -> bool:
+    """Tell whether the network falls behind the linear model, on rows that it learned from and on others."""
+    return worse_than_linear(sight) and (fits_worse_than_linear(sight) or not alike(sight))
+
+
+def moved(sight: Sight) -> float:
+    """Give how far the weight matrix that moved most is from its start, over its norm then; NaN: not measured."""
+    if not sight.looks:
+        return math.nan
+    far = [w.moved for w in sight.looks[-1].weights if len(w.shape) >= 2 and math.isfinite(w.moved)]
+    return max(far, default=math.nan)
+
+
+def learned_late(curve: Curve) -> float:
+    """Give the share of the fall of the training loss that came in the second half of the epochs; NaN: no fall."""
+    losses = curve.training
+    if len(losses) < 4 or not np.isfinite(losses).all():
+        return math.nan
+    edge = max(1, len(losses) // 10)  # means of some epochs, because losses of single ones jump
+    half = len(losses) // 2
+    first = curve.start if math.isfinite(curve.start) else losses[0]
+    middle, last = losses[half - 1 : half - 1 + edge].mean(), losses[-edge:].mean()
+    return float((middle - last) / (first - last)) if first > last else math.nan
+
+
+def slow(sight: Sight) -> bool:
+    """Tell whether training was not finished: weights hardly moved or much was learned late, and linear learned more.
+
+    A loss that still falls evenly at the end is enough where weights have hardly moved.
+    """
+    if sight.curve is None:
+        return False
+    late, far = learned_late(sight.curve), moved(sight)
+    if far < HARDLY and (late > LATE or fits_worse_than_linear(sight)):
+        return True
+    return lags(sight) and not late <= 0
+
+
+def jumps(losses: np.ndarray, curve: Curve) -> float:
+    """Give how much losses jump from epoch to epoch in the second half, over all that training lowered the loss.
+
+    The mean size of second differences, over √6: for independent noise that is about its deviation. A trend has none.
+    """
+    late = losses[len(losses) // 2 :]
+    highest, lowest = max(curve.start, float(np.nanmax(losses, initial=-np.inf))), least(losses)
+    if len(late) < 3 or not np.isfinite(late).all() or not highest > lowest:
+        return math.nan
+    return float(np.abs(np.diff(late, 2)).mean() / math.sqrt(6) / (highest - lowest))
+
+
+def thrown(sight: Sight) -> list[tuple[float, int]]:
+    """Give how far a weight matrix had moved, over its size, and after how many steps: when first seen, and at the end.
+
+    First seen is the first look after the start; the end is that of a training which broke. A matrix that starts
+    smaller than is usual counts as if its entries had deviation 1/√fan-in, norm √fan-out: it has to grow.
+    """
+    found = []
+    later = [look for look in sight.looks if look.step > 0]
+    if later and sight.start is not None:
+        first = {w.name: w.norm for w in sight.start.weights}
+        far = [
+            w.moved * first[w.name] / max(first[w.name], math.sqrt(w.shape[0]))
+            for w in later[0].weights
+            if len(w.shape) >= 2 and math.isfinite(w.moved)
+        ]
+        found.append((max(far, default=math.nan), later[0].step))
+    if sight.breakdown is not None:
+        found.append((sight.breakdown.moved, sight.breakdown.step))
+    return sorted((own for own in found if math.isfinite(own[0])), key=lambda own: own[1])
+
+
+def percent_or_times(share: float) -> str:
+    """Say a share of something's size.
+
+    >>> percent_or_times(0.31), percent_or_times(25.4)
+    ('31 % of', '25 times')
+    """
+    return f"{100 * share:.0f} % of" if share < 1.5 else f"{share:.2g} times"
+
+
+def gradient_ratio(look: Look) -> float:
+    """Give the variance of the gradient at the first activation over that at the last; NaN: fewer than two of them."""
+    known = [own.gradient_variance for own in look.activations if math.isfinite(own.gradient_variance)]
+    return known[0] / known[-1] if len(known) > 1 and known[-1] > 0 else math.nan
+
+
+def that_change(settings: Settings, remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:
+    """Leave out remedies that would set what is set already."""
+    return tuple(
+        r
+        for r in remedies
+        if r.by_hand or any(getattr(settings, name) != value for name, value in r.settings.items())
+    )

@@ -1,0 +1,88 @@
+"""A schedule that takes the learning rate to nearly 0 while the loss is still falling.
+
+Evidence: the first epoch that ends with less than a hundredth of the highest rate, how many epochs come after it, and
+how fast the training loss was falling until then.
+
+Why it hurts: the epochs that are left change nothing.
+
+How sure: likely, when at least a quarter of the epochs are left and the last one at a working rate brought more than a
+twentieth of all that was learned. A cosine that ends at 0 is healthy: it is that low for a few epochs only. So is a
+rate that is lowered when there is nothing more to gain, and a warm-up, which comes before the highest rate.
+
+What to try: a constant rate; a cosine over all epochs.
+
+References: Loshchilov & Hutter 2017, *SGDR: stochastic gradient descent with warm restarts*; Wu, Ren, Liao & Grosse
+2018, *Understanding short-horizon bias in stochastic meta-optimization* (rates that fall too fast).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.sight import Curve, Sight
+
+EXPLAINS = (
+    "rate-too-low",
+    "few-steps",
+    "plateau",
+    "underfitting",
+    "uneven-layers",
+    "overconfident",
+    "within-noise",
+)
+NEARLY_ZERO = 0.01  # of the highest rate
+LEFT = 0.25  # of the epochs
+FALLING = 0.05  # of all that was learned, in one epoch
+
+
+def find(sight: Sight) -> Finding | None:
+    """Look for a rate that was gone too soon."""
+    if sight.curve is None or sight.curve.diverged:
+        return None
+    gone = _gone(sight.curve)
+    if gone is None:
+        return None
+    total = len(sight.curve.rate)
+    share = _last_gain(sight.curve, gone)
+    if total - gone < LEFT * total or not share > FALLING:
+        return None
+    name = "the schedule" if sight.settings is None else f"the schedule `{sight.settings.schedule}`"
+    return Finding(
+        "schedule-ends-early",
+        "likely",
+        f"{name} had taken the learning rate below a hundredth of its highest at the end of epoch {gone} of {total}, "
+        f"though that epoch still brought {share:.0%} of all that the training loss fell",
+        trials=sight.about,
+        step=gone * sight.curve.steps,
+        remedies=_remedies(sight),
+    )
+
+
+def _gone(curve: Curve) -> int | None:
+    """Count the epochs until the rate was gone for good; None: it never was."""
+    rate = np.nan_to_num(curve.rate)
+    if not len(rate) or not rate.max() > 0:
+        return None
+    alive = np.flatnonzero(rate >= NEARLY_ZERO * rate.max())
+    last = int(alive[-1]) + 1  # epochs that ended at a working rate
+    return None if last == len(rate) else last + 1
+
+
+def _last_gain(curve: Curve, gone: int) -> float:
+    """Give the share of the fall of the training loss that its last epoch at a working rate brought."""
+    losses = np.array([curve.start, *curve.training])
+    fell = losses[0] - np.nanmin(losses)
+    # losses are means over an epoch, so that what an epoch brought shows in the next one too
+    until = min(gone + 1, len(losses) - 1)
+    since = max(0, gone - 1)
+    return float((losses[since] - losses[until]) / fell / (until - since)) if fell > 0 else 0.0
+
+
+def _remedies(sight: Sight) -> tuple[Remedy, ...]:
+    if sight.settings is None:
+        return (Remedy("a constant rate"), Remedy("a cosine over all epochs"))
+    found = [Remedy("a constant rate", {"schedule": "constant"})]
+    if sight.settings.schedule != "cosine":
+        found.append(Remedy("a cosine over all epochs", {"schedule": "cosine"}))
+    return tuple(found)
