@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from foldwise.engine.links import Link
     from foldwise.errors import FoldwiseError
     from foldwise.estimators import NetClassifier, NetRegressor
+    from foldwise.gradients import check_gradients
     from foldwise.plans.ranges import LogRange, Range
     from foldwise.plans.search import Grid
+    from foldwise.recorded_graph import graph
     from foldwise.resuming import resume
     from foldwise.search_cv import SearchCV
     from foldwise.settings import Settings
@@ -42,7 +44,9 @@ __all__ = [
     "Study",
     "bootstrap",
     "capacity",
+    "check_gradients",
     "fit",
+    "graph",
     "label_noise",
     "learning_curve",
     "leave_one_out",
@@ -63,7 +67,9 @@ _HOMES = {
     "SearchCV": "foldwise.search_cv",
     "Settings": "foldwise.settings",
     "Study": "foldwise.study",
+    "check_gradients": "foldwise.gradients",
     "fit": "foldwise.study",
+    "graph": "foldwise.recorded_graph",
     "load": "foldwise.study",
     "resume": "foldwise.resuming",
     **dict.fromkeys(
