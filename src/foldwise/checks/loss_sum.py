@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.look import undisturbed
 from foldwise.checks.probe import mean_loss
 from foldwise.checks.sight import Network, Sight
 
@@ -46,7 +47,7 @@ def find(sight: Sight) -> Finding | None:
     if s.reduction != "sum":
         return None
     rate = s.learning_rate / (1 - s.momentum)
-    curved = curvature(network) if s.optimizer == "sgd" else 0.0
+    curved = _curvature(network) if s.optimizer == "sgd" else 0.0
     overshoots = s.clip_norm == 0 and rate * s.batch_size * curved > STEEP
     why = f"a step follows the sum over {s.batch_size} rows, {s.batch_size} times their mean"
     if overshoots:
@@ -86,13 +87,20 @@ def _of_a_loop(network: Network) -> Finding | None:
     )
 
 
+def _curvature(network: Network) -> float:
+    try:
+        return curvature(network)
+    except RuntimeError:  # a function of the user's own that has a gradient, and the gradient has none
+        return 0.0
+
+
 def curvature(network: Network) -> float:
     """Compute the largest eigenvalue of the mean loss's Hessian at the start, by power iteration."""
     parameters = [p for p in network.module.parameters() if p.requires_grad]
     chance = torch.Generator().manual_seed(0)
     vector = [torch.randn(p.shape, generator=chance).to(p) for p in parameters]
     value = 0.0
-    with torch.enable_grad():
+    with undisturbed(network.module), torch.enable_grad():
         loss = mean_loss(network, network.module.eval()(network.inputs))
         gradient = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
         for _ in range(ROUNDS):

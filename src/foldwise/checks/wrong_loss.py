@@ -20,6 +20,7 @@ classification).
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.losses import usual_loss
@@ -48,7 +49,7 @@ def _without_gradient(sight: Sight) -> Finding | None:
         return None
     network = fewer(network)
     outputs = run(network.module, network.inputs)
-    moved = outputs + outputs.new_tensor(np.random.default_rng(0).normal(size=tuple(outputs.shape)))
+    moved = outputs + torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
     elsewhere = gradient_if_taken(network, moved)
     if output_gradient(network, outputs).any() or (elsewhere is not None and elsewhere.any()):
         return None
