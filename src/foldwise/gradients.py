@@ -115,8 +115,8 @@ class GradientCheck:
             said += f", {worst.values['numerical']:.6g} by {_listed(others)}"
         verb = "disagrees" if len(worst.odd) == 1 else "disagree"
         return (
-            f"The gradients disagree at {len(self.disagreeing)} of {len(self.entries)} places, most at {worst.name}, where "
-            f"{_listed(worst.odd)} {verb} with {_listed(others)}: {said}. {_likely(self.disagreeing)}"
+            f"The gradients disagree at {len(self.disagreeing)} of {len(self.entries)} places, most at {worst.name}, "
+            f"where {_listed(worst.odd)} {verb} with {_listed(others)}: {said}. {_likely(self.disagreeing)}"
         ).strip()
 
     def table(self, most: int | None = None) -> pl.DataFrame:
@@ -133,14 +133,20 @@ class GradientCheck:
                 "kink": [e.between is not None for e in rows],
                 "disagrees": [", ".join(e.odd) for e in rows],
             },
-            schema_overrides={**dict.fromkeys(ways, pl.Float64), "error": pl.Float64, "relative_error": pl.Float64},
+            schema_overrides={
+                **dict.fromkeys(ways, pl.Float64),
+                "error": pl.Float64,
+                "relative_error": pl.Float64,
+            },
         )
 
     def __str__(self) -> str:
         lines = [self.sentence, "", *_columns(self.entries[:8], [w for w in WAYS if w not in self.missing])]
         if len(self.entries) > 8:
             lines.append(f"and {len(self.entries) - 8} more with smaller relative errors")
-        counts = [f"{name} {'all ' if a == b else f'{a:,} of '}{b:,}" for name, (a, b) in self.checked.items()]
+        counts = [
+            f"{name} {'all ' if a == b else f'{a:,} of '}{b:,}" for name, (a, b) in self.checked.items()
+        ]
         lines += ["", f"compared: {_short(counts)}"]
         lines += [f"no {way}: {why}" for way, why in self.missing.items()]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -374,7 +380,9 @@ class _Comparison:
         if without:
             notes.append(f"autograd knows of no connection from {_listed(without)} to the output")
         if self.point.eps > 1e-15:
-            notes.append("the output is not in double precision, although all inputs are: differences are rough")
+            notes.append(
+                "the output is not in double precision, although all inputs are: differences are rough"
+            )
         kinks = sum(e.between is not None for e in found)
         if kinks:
             notes.append(f"{kinks} at a kink, where a gradient must lie between the one-sided derivatives")
@@ -395,9 +403,13 @@ def _likely(odd: Sequence[GradientEntry]) -> str:
     if not np.isfinite(ratios).all():
         return "The gradient is not finite where the function is smooth."
     if "forward" in odd[0].odd:
-        return "Forward accumulation leaves out the same: `detach`, `no_grad` or a gradient changed on purpose?"
+        return (
+            "Forward accumulation leaves out the same: `detach`, `no_grad` or a gradient changed on purpose?"
+        )
     if not ratios.any():
-        return f"No gradient comes back to {tensor}: is something detached, or a result of `backward` missing?"
+        return (
+            f"No gradient comes back to {tensor}: is something detached, or a result of `backward` missing?"
+        )
     if len(ratios) > 1 and np.ptp(ratios) < 1e-5 * abs(ratios[0]):
         factor = ratios.mean()
         what = "the sign is wrong" if abs(factor + 1) < 1e-5 else f"the factor {1 / factor:.6g} is missing"
@@ -426,6 +438,8 @@ def _columns(entries: Sequence[GradientEntry], ways: Sequence[str]) -> list[str]
         rows.append([e.name, *values, f"{e.relative_error:.1e}", mark])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join([r[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(r[1:-1], widths[1:-1], strict=True)), r[-1]]).rstrip()
+        "  ".join(
+            [r[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(r[1:-1], widths[1:-1], strict=True)), r[-1]]
+        ).rstrip()
         for r in rows
     ]

@@ -76,7 +76,9 @@ def _traced(point: Point) -> torch.fx.GraphModule:
     plain = [t.detach() for t in point.tensors]
     try:
         with torch.no_grad():
-            return make_fx(lambda *tensors: point.outputs_at(tensors).sum(), decomposition_table=table)(*plain)
+            return make_fx(lambda *tensors: point.outputs_at(tensors).sum(), decomposition_table=table)(
+                *plain
+            )
     except Exception as error:  # whatever a function does that cannot be traced
         if "tracing tensor" in str(error):
             raise NoFormula("which operations are done depends on the numbers") from None
@@ -209,7 +211,9 @@ def _reduce(how: Callable[[Array], Any]) -> Callable[..., Array]:
 
     def reduced(x: Array, dim: Any = None, keepdim: bool = False, **_: Any) -> Array:
         x = np.asarray(x, dtype=object)
-        axes = tuple(range(x.ndim)) if dim is None or dim == [] else tuple(np.atleast_1d(dim) % max(x.ndim, 1))
+        axes = (
+            tuple(range(x.ndim)) if dim is None or dim == [] else tuple(np.atleast_1d(dim) % max(x.ndim, 1))
+        )
         kept = [a for a in range(x.ndim) if a not in axes]
         rows = x.transpose([*kept, *axes]).reshape([x.shape[a] for a in kept] + [-1])
         out = np.empty(rows.shape[:-1], dtype=object)
@@ -247,7 +251,7 @@ def _norm(x: Array, order: float = 2, dim: Any = None, keepdim: bool = False, **
         return _sum(_each(_absolute)(x), dim, keepdim)
     if order != 2:
         raise NoFormula(f"norms of order {order} are not done on symbols")
-    return _each(lambda v: sympy.sqrt(v))(_sum(x * x, dim, keepdim))
+    return _function("sqrt")(_sum(x * x, dim, keepdim))
 
 
 def _mean(x: Array, dim: Any = None, keepdim: bool = False, **_: Any) -> Array:
@@ -297,9 +301,7 @@ def _gelu(x: Array, approximate: str = "none") -> Array:
 
     if approximate == "tanh":
         return _each(
-            lambda v: v
-            / 2
-            * (1 + sympy.tanh(sympy.sqrt(2 / sympy.pi) * (v + _rational(0.044715) * v**3)))
+            lambda v: v / 2 * (1 + sympy.tanh(sympy.sqrt(2 / sympy.pi) * (v + _rational(0.044715) * v**3)))
         )(x)
     return _each(lambda v: v / 2 * (1 + sympy.erf(v / sympy.sqrt(2))))(x)
 
@@ -361,7 +363,9 @@ def _array(x: Any) -> Any:
 def _exactly(x: Any) -> Any:
     """Give Python numbers and arrays of integers as SymPy's, so that nothing is rounded."""
     if isinstance(x, np.ndarray):
-        return x if x.dtype == object else _each(lambda v: _rational(v.item() if hasattr(v, "item") else v))(x)
+        return (
+            x if x.dtype == object else _each(lambda v: _rational(v.item() if hasattr(v, "item") else v))(x)
+        )
     return _rational(x)
 
 
@@ -411,7 +415,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "reciprocal": lambda x: 1 / x,
     "square": lambda x: x * x,
     "rsqrt": lambda x: 1 / _function("sqrt")(x),
-    **{name: _function(name) for name in ("exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "sqrt", "erf")},
+    **{
+        name: _function(name)
+        for name in ("exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "sqrt", "erf")
+    },
     **{name: _function(name) for name in ("atan", "asin", "acos", "asinh", "atanh")},
     "expm1": lambda x: _function("exp")(x) - 1,
     "log1p": lambda x: _function("log")(x + 1),
