@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from foldwise.errors import FoldwiseError
     from foldwise.estimators import NetClassifier, NetRegressor
     from foldwise.fitting import fit
+    from foldwise.gradients import check_gradients
     from foldwise.plans.ranges import LogRange, Range
     from foldwise.plans.search import Grid
+    from foldwise.recorded_graph import graph
     from foldwise.resuming import resume
     from foldwise.search_cv import SearchCV
     from foldwise.settings import Settings
@@ -45,7 +47,9 @@ __all__ = [
     "bootstrap",
     "capacity",
     "check",
+    "check_gradients",
     "fit",
+    "graph",
     "label_noise",
     "learning_curve",
     "leave_one_out",
@@ -68,7 +72,9 @@ _HOMES = {
     "Settings": "foldwise.settings",
     "Study": "foldwise.study",
     "check": "foldwise.checking",
+    "check_gradients": "foldwise.gradients",
     "fit": "foldwise.fitting",
+    "graph": "foldwise.recorded_graph",
     "load": "foldwise.study",
     "resume": "foldwise.resuming",
     "watch": "foldwise.watching.watch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -117,8 +118,10 @@ def forward_derivative(point: Point) -> Callable[[Direction], float]:
             return 0.0 if found is None else float(found)
 
     try:
-        for number in range(len(point.tensors)):
-            derivative(entry(number, 0))
+        with warnings.catch_warnings():  # torch warns of itself when dual numbers are used for the first time
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
+            for number in range(len(point.tensors)):
+                derivative(entry(number, 0))
     except Exception as error:  # the function itself runs: whatever this is, it is about dual numbers
         raise NoForward(_reason(error)) from None
     return derivative

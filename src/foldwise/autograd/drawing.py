@@ -178,8 +178,8 @@ def _below(box: Box) -> str:
     if box.counted:
         return f"{box.operations} operation{'s' * (box.operations != 1)}"
     if box.state == "unused":
-        return f"{shape(box.last.shape)} · not used"
-    return f"{shape(box.last.shape)}{' · cut off' if _cuts(box) else ''}"
+        return f"{shape(box.main.shape)} · not used"
+    return f"{shape(box.main.shape)}{' · cut off' if _cuts(box) else ''}"
 
 
 def _beside(box: Box, left: float, y: float) -> list[str]:
@@ -277,7 +277,7 @@ def _drawn_legend(legend: Sequence[tuple[str, str, float]], y: float) -> list[st
 
 
 def _cuts(box: Box) -> bool:
-    return box.state == "pruned" and "cut" in box.last.why
+    return box.state == "pruned" and "cut" in box.main.why
 
 
 def _look(box: Box) -> str:

@@ -179,10 +179,12 @@ def _is_view(made: Boxes, key: int) -> bool:
 def _fold_chains(made: Boxes) -> None:
     """Make one box of operations that follow each other, where none but the first uses a parameter."""
     for key in made.spine():
+        if key not in made.boxes:
+            continue
         chain = [key]
         while _goes_on(made, chain[-1]):
             chain.append(made.after(chain[-1])[0])
-        if len(chain) > 1 and all(k in made.boxes for k in chain):
+        if len(chain) > 1:
             made.merge(chain, _named([made.boxes[k].main.label for k in chain]))
 
 

@@ -140,6 +140,11 @@ class Point:
         try:
             first = _vector(self._evaluate(self.called, self.tensors[: len(self.places)]))
         except RuntimeError as error:
+            if "not differentiable with respect to" in str(error):
+                raise NetworkError(
+                    f"an input has no gradient: {str(error).splitlines()[0]}",
+                    hint="mark the inputs that have one with x.requires_grad_(); then the others are left alone",
+                ) from error
             if "dtype" not in str(error) and "scalar type" not in str(error):
                 raise
             raise NetworkError(

@@ -7,8 +7,11 @@ on arrays of symbols. Derivatives are evaluated to 30 digits.
 
 from __future__ import annotations
 
+import functools
+import math
 import operator
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,8 +52,9 @@ def derivatives(point: Point, entries: Sequence[Entry]) -> list[float]:
         )
         for i, t in enumerate(point.tensors)
     ]
+    traced = _traced(point)
     start_chance(point.seed)  # masks of dropout and the like are drawn once more, and are the same
-    total = _formula(_traced(point), symbols)
+    total = _formula(traced, symbols)
     flat = [s.flatten() for s in symbols]
     if total.count_ops() > MOST_OPERATIONS:
         raise NoFormula(f"the formula has more than {MOST_OPERATIONS:,} operations")
@@ -59,7 +63,7 @@ def derivatives(point: Point, entries: Sequence[Entry]) -> list[float]:
     at = [v for t in point.tensors for v in t.detach().flatten().tolist()]
     import mpmath
 
-    found = sympy.lambdify(names, slopes, modules="mpmath", cse=True)
+    found = sympy.lambdify(names, slopes, modules=[_own_functions().meaning, "mpmath"], cse=True)
     try:
         with mpmath.workdps(DIGITS):
             return [float(v) for v in found(*map(mpmath.mpf, at))]
@@ -158,12 +162,36 @@ def _function(name: str) -> Callable[..., Array]:
     return _each(one)
 
 
-def _where(condition: Any, yes: Any, no: Any) -> Any:
+@functools.cache
+def _own_functions() -> SimpleNamespace:
+    """Make a choice between two formulas, and comparisons, that SymPy leaves alone.
+
+    Its own Piecewise tries to find out which of two formulas is larger, and takes minutes where maxima are nested.
+    """
     import sympy
 
-    if isinstance(condition, bool | np.bool_ | sympy.logic.boolalg.BooleanAtom):
+    class Chosen(sympy.Function):
+        def _eval_derivative(self, symbol: Any) -> Any:
+            condition, yes, no = self.args
+            slopes = yes.diff(symbol), no.diff(symbol)
+            return slopes[0] if slopes[0] == slopes[1] else Chosen(condition, *slopes)
+
+    return SimpleNamespace(
+        Chosen=Chosen,
+        above=sympy.Function("above"),
+        at_least=sympy.Function("at_least"),
+        meaning={
+            "Chosen": lambda condition, yes, no: yes if condition else no,
+            "above": operator.gt,
+            "at_least": operator.ge,
+        },
+    )
+
+
+def _where(condition: Any, yes: Any, no: Any) -> Any:
+    if isinstance(condition, bool | np.bool_):
         return yes if condition else no
-    return sympy.Piecewise((yes, condition), (no, True))
+    return _own_functions().Chosen(condition, yes, no)
 
 
 def _larger(x: Any, y: Any) -> Any:
@@ -178,7 +206,12 @@ def _compared(how: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def one(x: Any, y: Any) -> Any:
         import sympy
 
-        return how(sympy.sympify(x), sympy.sympify(y))
+        x, y = sympy.sympify(x), sympy.sympify(y)
+        if x.is_number and y.is_number:
+            return bool(how(x, y))
+        if how in (operator.lt, operator.le):
+            x, y = y, x
+        return (_own_functions().above if how in (operator.gt, operator.lt) else _own_functions().at_least)(x, y)
 
     return one
 
@@ -187,6 +220,8 @@ def _same(how: Callable[[Any, Any], Any]) -> Callable[..., Array]:
     """Compare for equality, which only constants can be: of symbols nobody knows."""
 
     def one(x: Any, y: Any) -> Any:
+        if isinstance(y, float) and math.isinf(y):
+            return not how(0, 0)
         if hasattr(x, "free_symbols") and x.free_symbols:
             raise NoFormula("which operations are done depends on whether numbers are equal")
         return bool(how(x, y))
@@ -245,7 +280,6 @@ def _variance(x: Array, dim: Any = None, correction: float = 1, keepdim: bool = 
 
 
 def _norm(x: Array, order: float = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Array:
-    import sympy
 
     if order == 1:
         return _sum(_each(_absolute)(x), dim, keepdim)
@@ -306,9 +340,12 @@ def _gelu(x: Array, approximate: str = "none") -> Array:
     return _each(lambda v: v / 2 * (1 + sympy.erf(v / sympy.sqrt(2))))(x)
 
 
-def _largest(x: Array, dim: Any = None, keepdim: bool = False) -> Any:
-    largest = _reduce(_fold(_larger))(x, dim, keepdim)
-    return largest if dim is None else (largest,)  # without the places: which they are depends on the numbers
+def _extreme(how: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    def extreme(x: Array, dim: Any = None, keepdim: bool = False) -> Any:
+        found = _reduce(_fold(how))(x, dim, keepdim)
+        return found if dim is None else (found,)  # without the places: which they are depends on the numbers
+
+    return extreme
 
 
 def _clamp(x: Array, low: Any = None, high: Any = None) -> Array:
@@ -448,7 +485,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sum": _sum,
     "mean": _mean,
     "amax": _reduce(_fold(_larger)),
-    "max": _largest,
+    "max": _extreme(_larger),
+    "min": _extreme(_smaller),
+    "diagonal": np.diagonal,
     "amin": _reduce(_fold(_smaller)),
     "prod": lambda x, dim=None, keepdim=False, **_: _reduce(_fold(operator.mul))(x, dim, keepdim),
     "var": _variance,
