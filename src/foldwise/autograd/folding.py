@@ -252,8 +252,8 @@ def _look(made: Boxes, part: Sequence[int]) -> Any:
     boxes = [made.boxes[k] for k in part]
     if any(b.counted or b.last.kind == "output" for b in boxes):
         return part[0]  # nothing else looks like this
-    own = [(b.main.label, b.folded, b.last.shape, b.state, len(b.chips)) for b in boxes]
-    ways = sorted((inside.get(s, -1), inside[t]) for s, t in made.edges if t in inside)
+    own = [(b.main.label, b.folded, b.main.shape, b.state, len(b.chips)) for b in boxes]
+    ways = sorted((inside.get(s, -1), inside[t]) for t in part for s in made.sources[t])
     return (own, ways)
 
 

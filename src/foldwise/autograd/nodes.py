@@ -237,23 +237,28 @@ def in_order_of_use(book: Book) -> tuple[tuple[GraphNode, ...], tuple[Edge, ...]
     users = {edge.source for edge in book.edges.values()}
     ends = [n.number for n in book.nodes if n.number not in users]
     ends.sort(key=lambda i: (book.nodes[i].kind == "output", i))
-    order: dict[int, int] = {}
-    for end in ends:
-        _number_behind(end, before, order)
+    depth = dict.fromkeys(before, 0)
+    for number in _numbered(ends, before, depth):
+        depth[number] = max((depth[s] + 1 for s in before[number]), default=0)
+    order = _numbered(ends, before, depth)
     nodes = sorted((replace(n, number=order[n.number]) for n in book.nodes), key=lambda n: n.number)
     edges = [replace(e, source=order[e.source], target=order[e.target]) for e in book.edges.values()]
     return tuple(nodes), tuple(sorted(edges, key=lambda e: (e.target, e.source)))
 
 
-def _number_behind(end: int, before: Mapping[int, Sequence[int]], order: dict[int, int]) -> None:
-    stack = [(end, False)]
+def _numbered(
+    ends: Sequence[int], before: Mapping[int, Sequence[int]], depth: Mapping[int, int]
+) -> dict[int, int]:
+    """Number what is behind some nodes, the longest way first, so that the others are next to their user."""
+    order: dict[int, int] = {}
+    stack = [(end, False) for end in reversed(ends)]
     seen: set[int] = set()
     while stack:
         number, done = stack.pop()
         if done:
             order[number] = len(order)
-        elif number not in order and number not in seen:
+        elif number not in seen:
             seen.add(number)
             stack.append((number, True))
-            # what itself uses nothing is numbered last, next to its user
-            stack += sorted(((s, False) for s in before[number]), key=lambda s: bool(before[s[0]]))
+            stack += sorted(((s, False) for s in before[number]), key=lambda s: depth[s[0]])
+    return order

@@ -211,7 +211,9 @@ def _compared(how: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
             return bool(how(x, y))
         if how in (operator.lt, operator.le):
             x, y = y, x
-        return (_own_functions().above if how in (operator.gt, operator.lt) else _own_functions().at_least)(x, y)
+        return (_own_functions().above if how in (operator.gt, operator.lt) else _own_functions().at_least)(
+            x, y
+        )
 
     return one
 
