@@ -178,7 +178,5 @@ def test_the_listing_of_the_package_is_complete() -> None:
     [(_, listing)] = [b for b in blocks(ROOT / "docs/architecture.md", "text") if "src/foldwise/" in b[1]]
     package = ROOT / "src/foldwise"
     files = [p for p in itertools.chain(package.glob("*.py"), package.glob("*/*.py")) if p.stem[:2] != "__"]
-    checks = {
-        f"{code.replace('-', '_')}.py" for code in CHECKS
-    }  # one file each; `foldwise explain` lists them
+    checks = {f"{code.replace('-', '_')}.py" for code in CHECKS}  # which `foldwise explain` lists
     assert [p.name for p in files if p.name not in listing and p.name not in checks] == []

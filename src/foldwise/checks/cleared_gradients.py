@@ -17,7 +17,7 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("underfitting", "plateau", "frozen-weights")
+EXPLAINS = ("underfitting", "plateau", "rate-too-low")
 FEWEST = 2  # steps watched closely
 SHARE = 0.25  # of them
 

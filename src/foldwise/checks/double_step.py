@@ -19,7 +19,7 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("learning-rate-too-high", "divergence", "exploding-gradients")
+EXPLAINS = ("rate-too-high", "non-finite", "exploding-gradients")
 FEWEST = 4  # steps watched closely
 SHARE = 0.25  # of them
 

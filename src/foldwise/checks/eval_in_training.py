@@ -20,7 +20,7 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 from foldwise.errors import listed
 
-EXPLAINS = ("overfitting", "running-statistics", "stale-statistics")
+EXPLAINS = ("overfitting", "frozen-statistics")
 SHARE = 0.1  # of the steps
 
 

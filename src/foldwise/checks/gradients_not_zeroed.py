@@ -21,8 +21,8 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
-    "learning-rate-too-high",
-    "divergence",
+    "rate-too-high",
+    "non-finite",
     "exploding-gradients",
     "underfitting",
     "plateau",

@@ -20,7 +20,7 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("underfitting", "plateau", "frozen-weights")
+EXPLAINS = ("underfitting", "plateau", "rate-too-low")
 FEWEST = 5  # backward passes
 THROWN = 0.25  # of gradients; a scaler of gradients throws away a handful at the start
 

@@ -26,7 +26,7 @@ from foldwise.checks.look import undisturbed
 from foldwise.checks.sight import Sight
 from foldwise.errors import listed
 
-EXPLAINS = ("underfitting", "plateau", "frozen-weights", "unheld-parameters", "vanishing-gradients")
+EXPLAINS = ("underfitting", "plateau", "rate-too-low", "unheld-parameters", "vanishing-gradients")
 ROWS = 32  # are enough to see whether outputs change
 
 

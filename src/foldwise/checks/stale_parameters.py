@@ -19,7 +19,7 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 from foldwise.errors import listed
 
-EXPLAINS = ("unheld-parameters", "step-without-backward", "underfitting", "plateau", "frozen-weights")
+EXPLAINS = ("unheld-parameters", "step-without-backward", "underfitting", "plateau", "rate-too-low")
 
 
 def find(sight: Sight) -> Finding | None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("underfitting", "plateau", "frozen-weights")
+EXPLAINS = ("underfitting", "plateau", "rate-too-low")
 FEWEST = 4  # steps watched closely
 SHARE = 0.25  # of them
 
