@@ -130,6 +130,7 @@ def test_the_way_to_targets() -> None:
     assert towards(outputs, torch.tensor([[3.0, -1.0], [1.0, 4.0]])).tolist() == [[1, -1], [-1, 1]]
     assert towards(outputs, torch.tensor([[0.7, 0.3], [0.2, 0.8]])).tolist() == [[1, -1], [-1, 1]]
     assert towards(outputs, torch.tensor([5, 6])) is None
+    assert towards(outputs, torch.tensor([1, -100])) is None  # a row that torch's losses ignore
 
 
 def test_a_loss_without_an_end() -> None:

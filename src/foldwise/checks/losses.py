@@ -27,12 +27,8 @@ def towards(outputs: Tensor, targets: Tensor) -> Tensor | None:
     where targets have another form.
     """
     if not targets.is_floating_point():
-        if (
-            targets.ndim != 1
-            or outputs.ndim != 2
-            or int(targets.max()) >= outputs.shape[1]
-            or outputs.shape[1] < 2
-        ):
+        fits = targets.ndim == 1 and outputs.ndim == 2 and outputs.shape[1] > 1
+        if not fits or int(targets.min()) < 0 or int(targets.max()) >= outputs.shape[1]:
             return None
         return 2 * torch.nn.functional.one_hot(targets, outputs.shape[1]).to(outputs) - 1
     if targets.ndim == 1 and outputs.shape == (len(targets), 1):
