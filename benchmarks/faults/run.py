@@ -149,7 +149,7 @@ def run(
         file.unlink(missing_ok=True)
     found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     done = {(f["kind"], f["case"], f["task"], f["seed"]) for f in found}
-    asked = [one for one in _asked(quick, seeds, hurt_seeds) if (one[0], *one[1:]) not in done and _wanted(one[1], only)]
+    asked = [one for one in _asked(quick, seeds, hurt_seeds) if one not in done and _wanted(one[1], only)]
     cores = len(os.sched_getaffinity(0))
     work = {"run": examined, "hurt": hurting}
     with (

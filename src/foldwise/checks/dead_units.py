@@ -21,6 +21,7 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
+    "few-steps",
     "rate-too-low",
     "plateau",
     "vanishing-gradients",

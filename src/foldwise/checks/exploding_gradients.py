@@ -23,7 +23,7 @@ from foldwise.checks.progress import gradient_ratio, is_baseline
 from foldwise.checks.sight import Breakdown, Sight
 from foldwise.settings import Settings
 
-EXPLAINS = (
+EXPLAINS = ("few-steps",
     "non-finite", "dead-units", "saturated-units", "uneven-layers", "jitter", "plateau", "underfitting",
     "overconfident", "within-noise",
 )  # fmt: skip

@@ -22,7 +22,15 @@ from foldwise.checks.finding import Finding
 from foldwise.checks.sight import Sight
 from foldwise.errors import listed
 
-EXPLAINS = ("uneven-layers", "jitter", "plateau", "underfitting", "overconfident", "within-noise")
+EXPLAINS = (
+    "few-steps",
+    "uneven-layers",
+    "jitter",
+    "plateau",
+    "underfitting",
+    "overconfident",
+    "within-noise",
+)
 
 
 def find(sight: Sight) -> Finding | None:

@@ -23,7 +23,7 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import percent_or_times, thrown
 from foldwise.checks.sight import Curve, Sight
 
-EXPLAINS = (
+EXPLAINS = ("few-steps",
     "exploding-gradients", "non-finite", "half-overflow", "dead-units", "saturated-units", "vanishing-gradients",
     "uneven-layers", "jitter", "plateau", "underfitting", "overfitting", "overconfident", "within-noise",
 )  # fmt: skip
