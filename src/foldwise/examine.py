@@ -23,6 +23,7 @@ from foldwise.outcome import winner_means
 from foldwise.plans.defaults import baselines
 from foldwise.plans.plan import Member
 from foldwise.reference import Own, loss_of
+from foldwise.store.plain import reason
 from foldwise.terminal import Display
 from foldwise.trying import trials_for, try_remedies
 
@@ -34,10 +35,21 @@ MOST_LOOKS = 12
 
 
 def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> list[Finding]:
-    """Run all checks over a study that has just been trained, and try the remedies of what they find."""
-    job.field.remember().finish(job.stacks)
-    sight = sight_after(job, study)
-    findings = findings_of(sight)
+    """Run all checks over a study that has just been trained, and try the remedies of what they find.
+
+    Whatever fails in it is a warning of the study, which must not be lost for that.
+    """
+
+    def broken(what: str, error: Exception) -> None:
+        study.warnings.append(f"{what} failed, which is a fault in foldwise: {reason(error)}")
+
+    try:
+        job.field.remember().finish(job.stacks)
+        sight = sight_after(job, study)
+    except Exception as error:
+        broken("looking for faults", error)
+        return []
+    findings = findings_of(sight, broken=lambda code, error: broken(f"the check `{code}`", error))
     assert sight.trial is not None
     if not remedies or not (chosen := trials_for(study, findings, sight.trial)):
         return findings
@@ -46,6 +58,9 @@ def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> lis
     try:
         return try_remedies(job, study, findings, sight.trial, display.progress)
     except KeyboardInterrupt:
+        return findings
+    except Exception as error:
+        broken("trying remedies", error)
         return findings
 
 

@@ -82,3 +82,15 @@ def test_an_album_lets_every_other_epoch_go_when_it_is_full(monkeypatch: pytest.
     assert album.bytes == sum(p.bytes for p in album.of(0))
     assert wanted(13)
     assert not wanted(14)
+
+
+def test_a_check_that_fails_costs_no_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    from foldwise.checks.order import check_module
+
+    def fails(sight: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(check_module("few-rows"), "find", fails)
+    found = foldwise.fit(example="iris", search=BROKEN, folds=3, display=Display(), remedies=False)
+    assert found.findings
+    assert [w for w in found.warnings if "few-rows" in w and "by nothing" in w]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -91,9 +92,10 @@ class Finding:
 
     @property
     def suggested(self) -> Tried | None:
-        """Give the remedy that helped most; None when none did."""
+        """Give the remedy that moved the score furthest among those that helped; None when none did."""
         helped = [t for t in self.tried if t.helps]
-        return min(helped, key=lambda t: (t.p is None, t.p or 0.0)) if helped else None
+        moved = [t for t in helped if math.isfinite(t.before)]
+        return max(moved, key=lambda t: abs(t.after - t.before)) if moved else next(iter(helped), None)
 
     def __str__(self) -> str:
         from foldwise.checks.telling import sentences  # which writes findings, and so knows them

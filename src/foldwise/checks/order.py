@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import ModuleType
 
@@ -17,10 +17,24 @@ def check_module(code: str) -> ModuleType:
     return importlib.import_module(f"foldwise.checks.{code.replace('-', '_')}")
 
 
-def findings_of(sight: Sight, codes: Sequence[str] = CHECKS) -> list[Finding]:
-    """Run checks, and give what they found, causes first."""
-    found = (check_module(code).find(sight) for code in codes)
-    return in_order(f for f in found if f is not None)
+def findings_of(
+    sight: Sight, codes: Sequence[str] = CHECKS, broken: Callable[[str, Exception], None] | None = None
+) -> list[Finding]:
+    """Run checks, and give what they found, causes first.
+
+    `broken` is told of a check that fails, which then has found nothing; without it the error is raised.
+    """
+    found = []
+    for code in codes:
+        try:
+            finding = check_module(code).find(sight)
+        except Exception as error:
+            if broken is None:
+                raise
+            broken(code, error)
+        else:
+            found += [finding] if finding is not None else []
+    return in_order(found)
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
