@@ -92,6 +92,10 @@ def one_hot(task: Task, seed: int) -> Outcome:
     return studied(replace(task, train=given(task.train), test=given(task.test)), seed)
 
 
+LONGER: Mapping[str, Any] = {
+    "learning_rate": 0.01,
+    "epochs": 80,
+}  # of what learns slowly, so that it has learned
 SMALLER: Mapping[str, Any] = {
     "initialization": "normal",
     "initial_deviation": 0.0025,
@@ -192,12 +196,12 @@ CONTROLS: list[Case] = [
     Case("deep residual network", (), with_settings(network="residual", depth=12, normalization="batch")),
     Case("residual branches and output that start with zeros", (), with_net(nets.ZeroResidual)),
     Case("a layer used twice", (), with_net(nets.Tied)),
-    Case("20 layers with batch normalization", (), with_settings(depth=20, normalization="batch")),
+    Case("20 layers with batch normalization", (), with_settings(depth=20, normalization="batch", **LONGER)),
     Case("12 layers with layer normalization", (), with_settings(depth=12, normalization="layer")),
-    Case("linear or softmax regression", (), with_net(nets.linear)),
+    Case("linear or softmax regression", (), with_net(nets.linear, **LONGER)),
     Case("hinge", (), with_settings(loss="hinge"), tasks=CLASSES),
     Case("tanh", (), with_settings(activation="tanh")),
-    Case("two layers of sigmoid", (), with_settings(activation="sigmoid")),
+    Case("two layers of sigmoid", (), with_settings(activation="sigmoid", **LONGER)),
     Case("dropout behind normalization", (), with_net(nets.dropout_behind_normalization)),
     Case("LSUV", (), with_settings(initialization="lsuv")),
     Case("Huber's loss", (), with_settings(loss="huber"), tasks=NUMBERS),

@@ -98,7 +98,7 @@ FAULTS: list[Case] = [
         trained(initialization="normal", initial_deviation=0.0025, depth=4),
         trained(depth=4),
     ),
-    Case("chosen among 200", ("looked-too-often",), chosen_often),
+    Case("chosen among 200", ("looked-too-often",), chosen_often, tasks=("abalone", "california", "spambase", "phoneme")),
     Case(
         "overconfident probabilities",
         ("overconfident",),
@@ -129,7 +129,7 @@ CONTROLS: list[Case] = [
     Case("sparse: wide and narrow layers", (), trained(width=256, learning_rate=0.001)),
     Case("a clip norm that clips often", (), trained(clip_norm=0.5)),
     Case("mild weight decay", (), trained(optimizer="adamw", weight_decay=0.03)),
-    Case("60 rows", (), lambda task, seed: studied(task.with_train(task.train.head(FEW)), seed)),
+    Case("60 rows", (), lambda task, seed: studied(task.with_train(task.train.head(FEW)), seed), tasks=("abalone", "california", "spambase", "phoneme")),
     Case("trained for long", (), trained(epochs=100, learning_rate=0.001)),
     Case("tanh", (), trained(activation="tanh")),
     Case("batch normalization", (), trained(normalization="batch")),

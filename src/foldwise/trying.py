@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foldwise import collect
+from foldwise.checks import GROUPS
 from foldwise.checks.finding import Finding, Remedy, Tried
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MOST = 8  # remedies that are tried for a study
 EACH = 3  # for one finding
 HELPS_BELOW = 0.05
+SEEMING = (*GROUPS["training"], *GROUPS["evaluation"], "wrong-labels")  # believed when a cure helps
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,19 @@ def try_remedies(
             done.append(
                 (own, compared(own, _scores(job, table, folds, [own.settings], watch)[0], job, folds))
             )
-    return [
-        replace(f, tried=(*f.tried, *(tried for trial, tried in done if trial.finding == place)))
-        for place, f in enumerate(findings)
-    ]
+    tried = [[outcome for trial, outcome in done if trial.finding == place] for place in range(len(findings))]
+    return [confirmed(replace(f, tried=tuple(own))) for f, own in zip(findings, tried, strict=True)]
+
+
+def confirmed(finding: Finding) -> Finding:
+    """Make a hint of what a training only looks like, when nothing that was tried against it helped.
+
+    Other faults of data, network, loss or optimizer stay what they are although no remedy here cures them.
+    """
+    useless = finding.tried and not any(t.helps for t in finding.tried)
+    if finding.sure == "likely" and useless and finding.code in SEEMING:
+        return replace(finding, sure="hint")
+    return finding
 
 
 def changed_rows(remedy: Remedy, table: Table, folds: Folds) -> tuple[Table, Folds]:

@@ -15,6 +15,8 @@ References: NumPy and PyTorch documentation, *Broadcasting semantics*.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,7 @@ EXPLAINS = (
     "wrong-loss", "start-loss", "overfitting", "underfitting", "plateau", "few-steps", "rate-too-low",
     "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
 )  # fmt: skip
+FAR = 10  # times the largest target
 SAME = 1e-3  # of the largest gradient; rounding stays below
 
 
@@ -40,7 +43,7 @@ def find(sight: Sight) -> Finding | None:
     moved = _moved(network.targets)
     if torch.equal(moved, network.targets):
         return None
-    outputs = run(network.module, network.inputs)
+    outputs = _near(run(network.module, network.inputs), network.targets)
     noise = 0.1 * torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
     first, second = (gradient_if_taken(network, outputs + noise, t) for t in (network.targets, moved))
     if first is None or second is None:
@@ -57,6 +60,13 @@ def find(sight: Sight) -> Finding | None:
         trials=sight.about,
         remedies=usual_loss(sight, "outputs and targets of the same shape"),
     )
+
+
+def _near(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Bring outputs down that are so large that rounding hides all differences between targets."""
+    most = FAR * (max(1.0, float(targets.abs().max())) if targets.is_floating_point() else 1.0)
+    largest = float(outputs.abs().max())
+    return outputs * (most / largest) if math.isfinite(largest) and largest > most else outputs
 
 
 def _moved(targets: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 
-EXPLAINS = ("step-without-backward", "missing-step", "underfitting", "plateau", "rate-too-low")
+EXPLAINS = ("wrong-loss", "step-without-backward", "missing-step", "underfitting", "plateau", "rate-too-low")
 FEWEST = 3  # steps, or passes where there are no steps
 
 

@@ -37,6 +37,7 @@ EXPLAINS = (
 # √(variance·fan-in) is 0.58 for PyTorch's linear layers, 1.41 by Kaiming, between 0.2 and 1.4 by Xavier, 1 by LSUV; ten
 # times as much is above 4, a hundredth of it below 0.03
 LARGE, SMALL = 4.0, 0.03
+GROWN = 2.0  # times what the inputs vary by: large weights may well make up for small signals, as LSUV does
 SHRUNK = 0.1  # of the twin's signal
 
 
@@ -46,8 +47,10 @@ def find(sight: Sight) -> Finding | None:
         return None
     network = fewer(sight.network)
     passed = forward(network.module, network.inputs)
-    own = {ran.name: gain(ran) for ran in _scaled_layers(passed)}
-    large = [name for name, g in own.items() if g > LARGE]
+    scaled = _scaled_layers(passed)
+    own = {ran.name: gain(ran) for ran in scaled}
+    usual = GROWN * min(1.0, _signal(network.inputs))
+    large = [ran.name for ran in scaled if own[ran.name] > LARGE and _signal(ran.gave) > usual]
     inner = {ran.name for ran in passed.weighted[:-1]}
     small = [name for name, g in own.items() if 0 < g < SMALL and name in inner]
     if not large and not (small and _shrunk(network, passed)):
@@ -90,7 +93,7 @@ def _shrunk(network: Network, passed: Pass) -> bool:
 
 
 def _signal(values: Tensor) -> float:
-    return float(values.double().flatten(1).std(0, correction=0).mean())
+    return float(values.detach().double().flatten(1).std(0, correction=0).mean())
 
 
 def _remedies(sight: Sight, names: list[str]) -> tuple[Remedy, ...]:

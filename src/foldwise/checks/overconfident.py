@@ -27,7 +27,7 @@ from foldwise.checks.progress import is_baseline
 from foldwise.checks.sight import Sight
 
 EXPLAINS: tuple[str, ...] = ()
-POINTS = 0.1
+POINTS = 0.15
 SOME = 0.03
 DEVIATIONS = 4.0
 

@@ -29,6 +29,7 @@ from foldwise.data.table import Table
 
 EXPLAINS: tuple[str, ...] = ("overconfident", "shared-groups")
 MANY = 0.1  # of validation rows: with fewer the score can hardly be far off; real tables have a few copies
+COARSE = 5  # rows that agree with a row on average: so many do where inputs are too coarse to tell rows apart
 CERTAIN = 0.5  # of the rows that agree with others; where fewer are beyond chance, these may be chance too
 
 
@@ -81,12 +82,14 @@ def unlikely(table: Table, groups: Int[np.ndarray, " rows"]) -> Bool[np.ndarray,
     >>> unlikely(table, np.array([0, 1, 0])).tolist()
     [True, False, True]
     """
+    size = np.bincount(groups)[groups]
+    if size.mean() > COARSE:
+        return np.zeros(len(groups), dtype=bool)
     cells = np.nan_to_num(table.features, nan=np.pi)
     of_column = np.array([f.column for f in table.columns.features])
     random = np.random.default_rng(0)
     parts = [_codes(cells[:, of_column == name], random) for name in dict.fromkeys(of_column.tolist())]
     parts.sort(key=lambda part: -len(np.unique(part)))
-    size = np.bincount(groups)[groups]
     alone = np.zeros(len(groups), dtype=bool)
     for half in (parts[::2], parts[1::2]):
         if half:
