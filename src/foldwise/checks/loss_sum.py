@@ -34,7 +34,7 @@ EXPLAINS = (
     "dead-units", "overfit-one-batch",
 )  # fmt: skip
 STEEP = 10.0  # beyond 2 steps overshoot; up to about 4, and often 8, they find a flatter place by themselves
-ROUNDS = 6
+ROUNDS = 12
 
 
 def find(sight: Sight) -> Finding | None:
@@ -43,7 +43,7 @@ def find(sight: Sight) -> Finding | None:
     if network is None or network.loss is None or network.targets is None:
         return None
     if s is None:
-        return _of_a_loop(network)
+        return _steep(sight, network) or _of_a_loop(network)
     if s.reduction != "sum":
         return None
     rate = s.learning_rate / (1 - s.momentum)
@@ -65,6 +65,26 @@ def find(sight: Sight) -> Finding | None:
             Remedy("the mean", {"reduction": "mean"}),
             Remedy("learning rate ÷ batch size", {"learning_rate": s.learning_rate / s.batch_size}),
         ),
+    )
+
+
+def _steep(sight: Sight, network: Network) -> Finding | None:
+    """Look at plain steps of a loop that follow a sum."""
+    loop, rows = sight.loop, len(network.inputs)
+    if loop is None or loop.reduction != "sum" or not loop.options:
+        return None
+    o = loop.options[0]
+    if "momentum" not in o or "betas" in o or "alpha" in o or not isinstance(o.get("lr"), float):
+        return None
+    steep = rows * o["lr"] / (1 - o["momentum"]) * _curvature(network)
+    if not steep > STEEP:
+        return None
+    return Finding(
+        "loss-sum",
+        "likely",
+        f"a step follows the sum over {rows} rows: the rate times the curvature at the start is {steep:.2g}, and "
+        f"{steep / rows:.2g} with the mean; beyond 2, steps overshoot",
+        remedies=(Remedy("the mean"), Remedy("learning rate ÷ batch size")),
     )
 
 
@@ -95,7 +115,7 @@ def _curvature(network: Network) -> float:
 
 
 def curvature(network: Network) -> float:
-    """Compute the largest eigenvalue of the mean loss's Hessian at the start, by power iteration."""
+    """Estimate the largest eigenvalue of the mean loss's Hessian at the start from below, by power iteration."""
     parameters = [p for p in network.module.parameters() if p.requires_grad]
     chance = torch.Generator().manual_seed(0)
     vector = [torch.randn(p.shape, generator=chance).to(p) for p in parameters]
@@ -117,6 +137,6 @@ def curvature(network: Network) -> float:
                 torch.zeros_like(p) if h is None else h.detach()
                 for p, h in zip(parameters, found, strict=True)
             ]
-            value = sum(float((v * h).sum()) for v, h in zip(vector, turned, strict=True))
+            value = max(value, sum(float((v * h).sum()) for v, h in zip(vector, turned, strict=True)))
             vector = turned
     return value

@@ -131,6 +131,8 @@ class Overhearing(overrides.TorchFunctionMode):
                 if not _same(whole(self.outputs, self.targets), value):
                     return None
                 per_row, reduction = self._row_by_row(place, whole)
+                if self._turned(place, whole):
+                    per_row, value = _negative(per_row), -value
         except Exception:  # what the user's functions do when they are called once more is not ours to say
             return None
         return Heard(self.targets.detach().clone(), float(value), name, per_row, reduction)
@@ -142,6 +144,19 @@ class Overhearing(overrides.TorchFunctionMode):
                 return place, LOSSES[call.function]
         assert self.root is not None
         return id(self.root), ""
+
+    def _turned(self, place: int, whole: Callable[[Tensor, Tensor], Tensor]) -> bool:
+        """Tell whether the sign was turned: what the backward pass began with falls where a loss of torch rises."""
+        assert self.root is not None
+        if place == id(self.root) or id(self.root) not in self.calls:
+            return False
+        root, values = self._function_of(id(self.root)), []
+        moved = self.outputs + 0.1 * self.outputs.std() * torch.sin(
+            torch.arange(self.outputs.numel(), device=self.outputs.device).view(self.outputs.shape)
+        )
+        for function in (root, whole):
+            values.append(float(function(moved, self.targets) - function(self.outputs, self.targets)))  # type: ignore[arg-type]
+        return values[0] * values[1] < 0
 
     def _function_of(self, place: int, **other: Any) -> Callable[[Tensor, Tensor], Tensor]:
         """Give what computes a tensor from outputs and targets; other tensors stay as they were."""
@@ -195,6 +210,10 @@ def _factor(each: Tensor, value: Tensor) -> float:
     """Give what makes the mean over rows the value that was heard: weights of classes change what it is divided by."""
     ratio = float(value / each.double().mean())
     return ratio if math.isfinite(ratio) and ratio > 0 else 1.0
+
+
+def _negative(per_row: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda outputs, targets: -per_row(outputs, targets)
 
 
 def _for_all_rows(whole: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
