@@ -29,7 +29,7 @@ from foldwise.arguments import (
 )
 from foldwise.errors import SettingsError
 
-COMMANDS = ("fit", "resume", "predict", "report", "open-test", "replay", "ask")
+COMMANDS = ("fit", "resume", "predict", "report", "open-test", "replay", "ask", "check", "explain")
 CONTROL = "color\x1b[31m"
 
 

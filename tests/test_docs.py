@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import polars as pl
@@ -171,6 +172,25 @@ def test_the_page_of_settings_is_up_to_date() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.main(["--check"]) == 0, "run python docs/generate_settings.py"
+
+
+def test_the_pages_of_checks_are_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("generate_checks", ROOT / "docs/generate_checks.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.main(["--check"]) == 0, "run python docs/generate_checks.py"
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs/images/checks").glob("*.svg")), ids=lambda p: p.stem)
+def test_pictures_of_checks_are_of_a_check_and_have_two_panels(picture: Path) -> None:
+    assert picture.stem in CHECKS
+    drawn = ElementTree.parse(picture).getroot()
+    svg = "{http://www.w3.org/2000/svg}"
+    assert len(drawn.findall(f"{svg}text[@class='head']")) == 2
+    assert drawn.findall(f"{svg}polyline")
+    assert drawn.findtext(f"{svg}title", "").startswith("Left: ")
 
 
 def test_the_listing_of_the_package_is_complete() -> None:

@@ -460,7 +460,7 @@ def test_findings_say_what_was_found_and_what_remedies_did() -> None:
     assert "dead-units (trials 4, 9; likely) — 91 %" in text
     assert "learning rate ÷ 10 → 0.310 ± 0.020 (was 0.520 ± 0.030, better in 5 of 5 folds)" in text
     assert "Suggested: learning rate ÷ 10." in text
-    assert "It explains dead-units too." in text
+    assert "Also explains: dead-units." in text
     assert "constant-columns (a hint) — `a` is constant." in text
     assert "\x1b" not in text
     assert text.rstrip().endswith("1 alarm and 1 hint; `foldwise explain CODE` says more")

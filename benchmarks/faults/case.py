@@ -110,6 +110,19 @@ def only_scores() -> Iterator[None]:
         _only_scores.reset(token)
 
 
+_witness: ContextVar[Callable[[foldwise.Study], None] | None] = ContextVar("witness", default=None)
+
+
+@contextmanager
+def witnessed(see: Callable[[foldwise.Study], None]) -> Iterator[None]:
+    """Show every study that `studied` trains meanwhile, for instance to draw it."""
+    token = _witness.set(see)
+    try:
+        yield
+    finally:
+        _witness.reset(token)
+
+
 def checking() -> bool:
     """Tell whether checks are to be run."""
     return not _only_scores.get()
@@ -127,6 +140,8 @@ def studied(
     if "net" in arguments:
         base = {k: v for k, v in base.items() if k not in ("width", "depth") or k in settings}
     study = foldwise.fit(task.train, search=base, **{**given, **arguments}, display=Display())
+    if (see := _witness.get()) is not None:
+        see(study)
     trial = max(r.number for r in study.results)
     steps = max((f.step or 0 for f in study.findings), default=0)
     return Outcome(study.findings, scored(study, task, trial), claimed(study, task, trial), steps)

@@ -228,6 +228,12 @@ def read_on_off(typed: str) -> bool:
     return typed == "on"
 
 
+def refuse_idle_remedies(given: Mapping[str, Any]) -> None:
+    """Refuse to be told of remedies where no checks look."""
+    if given.get("checks") == "off" and "remedies" in given:
+        raise SettingsError("`--remedies` has no effect with `--checks off`.", hint="leave one of them out")
+
+
 READ: Final[dict[str, Callable[[Any], Any]]] = {
     "folds": read_folds,
     "nested": read_nested,

@@ -6,7 +6,7 @@ import inspect
 from types import SimpleNamespace
 from typing import Any
 
-from foldwise.checks.finding import Finding
+from foldwise.checks.finding import Findings
 from foldwise.checks.order import findings_of
 from foldwise.errors import SettingsError, did_you_mean
 from foldwise.examine import sight_before
@@ -25,7 +25,7 @@ LATER = (
 )  # of `fit`: no use here
 
 
-def check(data: Any = None, y: Any = None, *, net: Net | None = None, **given: Any) -> list[Finding]:
+def check(data: Any = None, y: Any = None, *, net: Net | None = None, **given: Any) -> Findings:
     """Look for faults of the data, the folds, and the network and its loss at the start; trains nothing.
 
     Args:

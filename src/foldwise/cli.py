@@ -31,6 +31,7 @@ from foldwise.arguments import (
     one_source,
     read_given,
     read_separator,
+    refuse_idle_remedies,
     run_name,
     with_values,
 )
@@ -475,6 +476,7 @@ def fit(
     """
     given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
     del given["quiet"]
+    refuse_idle_remedies(given)
     given |= read_given(given, READ)
     source = one_source(data, example)
     given["out"] = folder = out or free_folder(Path("runs") / run_name(source))
@@ -861,7 +863,7 @@ def explain(
 def check(context: typer.Context, **typed: Any) -> None:
     """Look for faults before anything is trained: in the table, the folds, the network and its loss.
 
-    Takes seconds. Exits with 1 when something is wrong.
+    Takes seconds, and prints what it finds. Exits with 1 when something is wrong.
 
     [bold]Examples[/bold]
 
@@ -874,10 +876,10 @@ def check(context: typer.Context, **typed: Any) -> None:
     one_source(given.get("data"), given.get("example"))
     given |= read_given(given, OWN)
     import foldwise
-    from foldwise.terminal import findings_block, talk
+    from foldwise.terminal import data_console, findings_block
 
     findings = foldwise.check(**given)
-    talk().print(findings_block(findings))
+    data_console().print(findings_block(findings))
     raise typer.Exit(LOOK_AT_IT if any(finding.alarm for finding in findings) else CLEAN)
 
 

@@ -10,9 +10,10 @@ import polars as pl
 import torch
 
 from foldwise.breaking import broken_down
-from foldwise.checks.finding import Finding
+from foldwise.checks.finding import Findings
 from foldwise.checks.look import Look, Recorder, look_at
 from foldwise.checks.order import findings_of
+from foldwise.checks.series import series_of
 from foldwise.checks.sight import Curve, Network, OutOfFold, Sight
 from foldwise.engine.album import Picture
 from foldwise.engine.members import tensors_of
@@ -34,10 +35,11 @@ BATCH = 256  # rows that a network is looked at with
 MOST_LOOKS = 12
 
 
-def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> list[Finding]:
+def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> Findings:
     """Run all checks over a study that has just been trained, and try the remedies of what they find.
 
-    Whatever fails in it is a warning of the study, which must not be lost for that.
+    What was measured of the examined trial stays with the study, to be drawn. Whatever fails in it is a warning of the
+    study, which must not be lost for that.
     """
 
     def broken(what: str, error: Exception) -> None:
@@ -46,11 +48,13 @@ def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> lis
     try:
         job.field.remember().finish(job.stacks)
         sight = sight_after(job, study)
+        assert sight.trial is not None
+        assert sight.curve is not None
+        study.looks = series_of(sight.trial, sight.looks, sight.curve.clipped.tolist())
     except Exception as error:
         broken("looking for faults", error)
-        return []
+        return Findings()
     findings = findings_of(sight, broken=lambda code, error: broken(f"the check `{code}`", error))
-    assert sight.trial is not None
     if not remedies or not (chosen := trials_for(study, findings, sight.trial)):
         return findings
     members = len(chosen) * len(job.outer) * len(job.plan.seeds)

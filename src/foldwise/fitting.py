@@ -26,6 +26,7 @@ from foldwise.job import Job
 from foldwise.judge.metrics import choose_metric, scale_of
 from foldwise.judge.verdict import judge
 from foldwise.keeping import Keeper, origin_of
+from foldwise.linear import linear_of
 from foldwise.live import LivePage
 from foldwise.nesting import judge_nested
 from foldwise.nets.build import Net
@@ -232,6 +233,7 @@ def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -
 
 
 def _refuse_useless_folds(folds: Any, **instead: object) -> None:
+    """Refuse a number of folds beside what leaves it no effect."""
     given = [name for name, value in instead.items() if value is not None]
     default = (fit.__kwdefaults__ or {})["folds"]
     if given and isinstance(folds, int | np.integer) and folds != default:
@@ -323,4 +325,5 @@ def gather(
         study.calibration = prediction.calibration_of(study, results[0].number)
     if not live:
         study.sureness = prediction.sureness(study)
+        study.linear = linear_of(study)
     return study

@@ -15,7 +15,9 @@ import polars as pl
 import torch
 
 from foldwise import outcome, prediction, recall
-from foldwise.checks.finding import Finding
+from foldwise.checks.finding import Findings
+from foldwise.checks.series import Looks
+from foldwise.checks.telling import summary
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
 from foldwise.data.table import Source, Table
@@ -36,6 +38,7 @@ from foldwise.judge.metrics import Metric
 from foldwise.judge.nested import Nested
 from foldwise.judge.variance import Split
 from foldwise.judge.verdict import Headline, Luck, TrialResult
+from foldwise.linear import Linear
 from foldwise.nets.build import Net
 from foldwise.outcome import Opening
 from foldwise.plans.plan import Plan
@@ -106,8 +109,10 @@ class Study:
     table: Table | None = field(default=None, repr=False, compare=False)  # its rows, while it is in memory
     lacks_links: bool = False  # that it was trained with, because they were not given when it was loaded
     answers: dict[str, Answer] = field(default_factory=dict)  # by question
-    findings: list[Finding] = field(default_factory=list)  # what checks found, causes first
+    findings: Findings = field(default_factory=Findings)  # what checks found, causes first
     checked: bool = False  # whether checks looked
+    looks: Looks | None = None  # what was measured over time of the trial that the checks examined
+    linear: Linear | None = None  # what its best linear classifier has learnt
 
     @property
     def headline(self) -> str:
@@ -420,11 +425,12 @@ class Study:
         notes = [f"search: {self.account.sentence}"] if self.account.sentence else []
         notes += [f"nested: {self.nested.sentence}"] if self.nested is not None else []
         notes += [f"note: {note}" for note in self.plan_summary.notes]
-        return "\n".join([*lines, *notes, *(f"warning: {w}" for w in self.warnings)])
+        found = [*map(str, self.findings), summary(self.findings)] if self.checked else []
+        return "\n".join([*lines, *notes, *(f"warning: {w}" for w in self.warnings), *found])
 
     def _repr_html_(self) -> str:
         table = self.leaderboard.head(15)._repr_html_()
-        warned = "".join(f"<p>⚠ {escape(w)}</p>" for w in self.warnings)
+        warned = "".join(f"<p>⚠ {escape(w)}</p>" for w in [*self.warnings, *map(str, self.findings.alarms)])
         return f"<p><b>{escape(self.headline)}</b></p>{warned}{table}"
 
 

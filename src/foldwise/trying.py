@@ -10,7 +10,7 @@ import numpy as np
 
 from foldwise import collect
 from foldwise.checks import GROUPS
-from foldwise.checks.finding import Finding, Remedy, Tried
+from foldwise.checks.finding import Finding, Findings, Remedy, Tried
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
 from foldwise.engine.loop import Progress
@@ -70,7 +70,7 @@ def _changed(settings: Settings, changes: Mapping[str, Any]) -> Settings | None:
 
 def try_remedies(
     job: Job, study: Study, findings: Sequence[Finding], examined: int, watch: Callable[[Progress], None]
-) -> list[Finding]:
+) -> Findings:
     """Train the remedies of findings, and say of each what it did to the score, fold by fold.
 
     Remedies that change settings are one job. One that changes the table or the folds is a job of its own. Scores are
@@ -90,7 +90,8 @@ def try_remedies(
                 (own, compared(own, _scores(job, table, folds, [own.settings], watch)[0], job, folds))
             )
     tried = [[outcome for trial, outcome in done if trial.finding == place] for place in range(len(findings))]
-    return [confirmed(replace(f, tried=tuple(own))) for f, own in zip(findings, tried, strict=True)]
+    told = [confirmed(replace(f, tried=tuple(own))) for f, own in zip(findings, tried, strict=True)]
+    return Findings(sorted(told, key=lambda f: not f.alarm))
 
 
 def confirmed(finding: Finding) -> Finding:

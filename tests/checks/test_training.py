@@ -49,7 +49,10 @@ HEALTHY: dict[str, dict[str, Any]] = {
     "tanh": {"activation": "tanh"},
     "larger ε, no harm": {"epsilon": 1e-4},
 }
-DEEPER = {"vanishing-gradients": "saturating-activation", "tiny-batches": "few-rows"}  # found there as well, before it
+DEEPER = {
+    "vanishing-gradients": "saturating-activation",
+    "tiny-batches": "few-rows",
+}  # found there as well, before it
 OURS = tuple(code for code in CHECKS if code != "constant-columns")
 
 

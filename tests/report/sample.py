@@ -311,8 +311,101 @@ def _classes(classes: list[str], *, rows: int, title: str, center: float) -> Con
 
 
 def three_classes() -> Content:
-    """Penguins: three classes, accuracy, higher is better."""
-    return _classes(["Adelie", "Chinstrap", "Gentoo"], rows=342, title="species", center=0.96)
+    """Penguins: three classes, accuracy, higher is better; with findings and what was measured of them."""
+    content = _classes(["Adelie", "Chinstrap", "Gentoo"], rows=342, title="species", center=0.96)
+    return content | {
+        "findings": _findings(),
+        "looks": _looks(),
+        "linear": _linear(content["outcome"]["classes"]),
+    }
+
+
+def _findings() -> Content:
+    tried = {"what": "learning rate ÷ 10", "after": "0.96 ± 0.02", "better": "5 of 5", "p": "0.004"}
+    alarm = {
+        "code": "dead-units",
+        "alarm": True,
+        "sure": "likely",
+        "trials": [4, 9],
+        "evidence": "91 % of the 32 units of `activation2` are 0 for every row.",
+        "where": ["activation2"],
+        "more": 0,
+        "step": 120,
+        "was": "0.54 ± 0.14",
+        "tried": [
+            tried | {"helps": "helps", "good": True},
+            tried | {"what": "leaky ReLU", "after": "diverged", "helps": "no gain", "good": False},
+        ],
+        "suggested": "learning rate ÷ 10",
+        "advice": "Suggested: learning rate ÷ 10.",
+        "symptoms": ["plateau", "underfitting"],
+        "what": "Units of a layer that are 0 for every row.",
+        "sections": [["Evidence", "the share of units"], ["Why it hurts", "no slope, no gradient"]],
+    }
+    hint = alarm | {"code": "constant-columns", "alarm": False, "sure": "a hint", "trials": [], "tried": []}
+    return {"summary": "checks: 1 alarm and 1 hint", "found": [alarm, hint]}
+
+
+def _looks() -> Content:
+    epochs = [0, 1, 2, 3, 5, 8]
+
+    def series(start: float, factor: float) -> list[float | None]:
+        return [start * factor**e for e in epochs]
+
+    layers = [
+        {
+            "name": name,
+            "kind": kind,
+            "role": role,
+            "units": 32,
+            "mean": series(0.1, 1.1),
+            "variance": series(1.0, 1 + 0.2 * at),
+            "gradient_variance": series(1e-3, 0.1 + 0.2 * at),
+            "dead": [0.0, 0.1, 0.3, 0.6, 0.9, 0.9],
+            "saturated": [None] * 6,
+        }
+        for at, (name, kind, role) in enumerate(
+            [
+                ("hidden1", "Linear", "weights"),
+                ("activation1", "ReLU", "activation"),
+                ("hidden2", "Linear", "weights"),
+                ("activation2", "ReLU", "activation"),
+                ("output", "Linear", "weights"),
+            ]
+        )
+    ]
+    weights = [
+        {
+            "name": name,
+            "gradient_norm": series(1.0, 0.8),
+            "moved": [None, *series(0.1, 1.1)[1:]],
+            "per_step": [None, *series(1e-2, 0.5)[1:]],
+        }
+        for name in ("hidden1", "hidden2", "output")
+    ]
+    return {
+        "trial": 4,
+        "steps": [12 * e for e in epochs],
+        "epochs": epochs,
+        "layers": layers,
+        "weights": weights,
+        "gradient_norm": series(2.0, 0.9),
+        "clipped": [None, 1.0, 0.5, 0.2, 0.0, 0.0],
+    }
+
+
+def _linear(classes: list[str]) -> Content:
+    rng = random.Random(3)
+    return {
+        "trial": 2,
+        "classes": classes,
+        "names": ["beak", "flipper", "mass"],
+        "weights": [[1.0, 0.5, 0.1], [-1.0, 0.4, 0.2], [0.0, -0.9, -0.3]],
+        "bias": [0.1, 0.0, -0.1],
+        "points": [[rng.gauss(0, 1) for _ in range(3)] for _ in range(60)],
+        "labels": [rng.randrange(3) for _ in range(60)],
+        "images": [[None if i == 0 else rng.gauss(0, 1) for i in range(16)] for _ in classes],
+    }
 
 
 def letters() -> Content:

@@ -27,10 +27,10 @@ Opens = Callable[..., Any]
 ALL = {"whiskers", "folds", "curve", "thumbs"}
 CHARTS = {
     "regression": ALL | {"setting", "scatter", "errors"},
-    "three_classes": ALL | {"setting", "confusion"},
+    "three_classes": ALL | {"setting", "confusion", "symptom", "templates", "planes"},
     "letters": ALL | {"setting", "confusion"},
     "tiny": {"whiskers"},
-    "hostile": ALL | {"setting", "confusion"},
+    "hostile": ALL | {"setting", "confusion", "symptom", "templates", "planes"},
     "live": ALL,
     "many_trials": ALL | {"setting", "scatter", "errors"},
     "wide_search": {"whiskers", "folds", "setting", "scatter", "errors"},
@@ -359,3 +359,59 @@ def test_ticks_of_an_answer_are_told_apart(open_page: Opens) -> None:
     ticks = texts(browser, "#answers [aria-label='y-axis tick label'] text")
     assert len(ticks) > 2
     assert len({*ticks}) == len(ticks)
+
+
+def test_the_name_of_a_finding_leads_to_what_it_is(open_page: Opens) -> None:
+    browser = open_page(three_classes())
+    told = find(browser, "#explain-dead-units")[0]
+    assert not told.find_element("css selector", "p").is_displayed()
+    find(browser, "#finding-dead-units h3 a")[0].click()
+    time.sleep(0.2)
+    assert told.find_element("css selector", "p").is_displayed()
+    assert "no slope, no gradient" in told.text
+
+
+def test_every_layer_is_a_line_of_its_own_in_every_panel(open_page: Opens) -> None:
+    browser = open_page(three_classes())
+    script = """return [...document.querySelectorAll(".symptom")].map(figure => [
+        figure.querySelector("h3").textContent,
+        new Set([...figure.querySelectorAll("[aria-label=line] path")].map(p => p.getAttribute("stroke"))).size])"""
+    drawn = dict(browser.execute_script(script))
+    assert drawn == {
+        "Outputs, mean": 3, "Outputs, variance": 3, "Gradients, variance": 3, "Weights, moved": 3,
+        "Weights, per step": 3, "Dead units": 2, "Gradient, norm": 1,
+    }  # fmt: skip
+    assert len(find(browser, "[data-chart=templates] [aria-label=rect] rect")) == 3 * 16
+
+
+def test_planes_are_those_of_the_features_chosen(open_page: Opens) -> None:
+    from selenium.webdriver.support.select import Select
+
+    content = three_classes()
+    browser = open_page(content)
+    across, up = (Select(find(browser, f"#plane-{axis}")[0]) for axis in "xy")
+    Select(find(browser, "#plane-x")[0]).select_by_visible_text("flipper")
+    assert [s.first_selected_option.text for s in (across, up)] == [
+        "flipper",
+        "beak",
+    ]  # they never are the same
+    up.select_by_visible_text("mass")
+    svg = find(browser, "[data-chart=planes] svg")[0]
+    assert "by flipper and mass" in svg.get_attribute("aria-label")
+    own = content["linear"]
+    middle = [sum(p[f] for p in own["points"]) / len(own["points"]) for f in range(3)]
+    lines = browser.execute_script(
+        """const svg = document.querySelector("[data-chart=planes] svg");
+        const [x, y] = [svg.scale("x"), svg.scale("y")];
+        return [...svg.querySelectorAll("[aria-label=link] path")].map(p => {
+            const [x1, y1, x2, y2] = p.getAttribute("d").match(/-?[0-9.]+/g).map(Number);
+            return [[x1, y1], [x2, y2]].map(([a, b]) => [x.invert(a), y.invert(b)]);
+        })"""
+    )
+    assert lines
+    planes = [
+        lambda a, b, w=w, c=c: w[0] * middle[0] + w[1] * a + w[2] * b + c
+        for w, c in zip(own["weights"], own["bias"], strict=True)
+    ]
+    for ends in lines:
+        assert any(all(abs(plane(*end)) < 0.02 for end in ends) for plane in planes)

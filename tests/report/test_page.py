@@ -407,3 +407,35 @@ def test_licenses_travel_with_the_page() -> None:
     html = render({})
     for license_file in (page.HERE / "vendor").glob("*LICENSE*.txt"):
         assert license_file.read_text(encoding="utf-8").strip() in html
+
+
+def test_findings_are_cards_with_what_was_tried_and_what_they_are() -> None:
+    text = " ".join(Elements(render(three_classes())).text.split())
+    for part in (
+        "dead-units likely trials 4, 9",
+        "91 % of the 32 units of activation2 are 0 for every row. First seen after 120 steps.",
+        "Score without a remedy: 0.54 ± 0.14.",
+        "learning rate ÷ 100.96 ± 0.025 of 50.004helps",  # cells, one after another
+        "Suggested: learning rate ÷ 10.",
+        "Also explains: plateau, underfitting.",
+        "Why it hurts. no slope, no gradient",
+        "1 hint: constant-columns",
+    ):
+        assert part in text, part
+
+
+def test_checks_that_found_nothing_are_one_line() -> None:
+    quiet = regression() | {"findings": {"summary": "checks: nothing found (41 looked)", "found": []}}
+    text = Elements(render(quiet)).text
+    assert "Checks: nothing found (41 looked)." in text
+    assert 'class="finding"' not in render(quiet)
+
+
+def test_of_many_layers_some_are_drawn_from_the_first_to_the_last() -> None:
+    content = three_classes()
+    layer = content["looks"]["layers"][0]
+    content["looks"]["layers"] = [layer | {"name": f"block{i}"} for i in range(200)]
+    panel = inline_data(render(content))["inside"]["panels"][0]
+    names = [line["name"] for line in panel["lines"]]
+    assert (len(names), names[0], names[-1]) == (10, "block0", "block199")
+    assert len(render(content)) < LIMIT

@@ -101,3 +101,21 @@ class Finding:
         from foldwise.checks.telling import sentences  # which writes findings, and so knows them
 
         return " ".join(sentences(self))
+
+
+class Findings(list[Finding]):
+    """What checks found, causes first: a list that prints as sentences, one finding a line.
+
+    >>> print(Findings([Finding("constant-columns", "hint", "`id` has the same value in all 9 rows")]))
+    constant-columns (a hint) — `id` has the same value in all 9 rows.
+    """
+
+    @property
+    def alarms(self) -> list[Finding]:
+        """Give those that claim that something is wrong."""
+        return [f for f in self if f.alarm]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self)) or "no findings"
+
+    __str__ = __repr__

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import ModuleType
 
 from foldwise.checks import CHECKS
-from foldwise.checks.finding import Finding
+from foldwise.checks.finding import Finding, Findings
 from foldwise.checks.sight import Sight
 
 
@@ -19,7 +19,7 @@ def check_module(code: str) -> ModuleType:
 
 def findings_of(
     sight: Sight, codes: Sequence[str] = CHECKS, broken: Callable[[str, Exception], None] | None = None
-) -> list[Finding]:
+) -> Findings:
     """Run checks, and give what they found, causes first.
 
     `broken` is told of a check that fails, which then has found nothing; without it the error is raised.
@@ -37,7 +37,7 @@ def findings_of(
     return in_order(found)
 
 
-def in_order(findings: Iterable[Finding]) -> list[Finding]:
+def in_order(findings: Iterable[Finding]) -> Findings:
     """Put causes first, and what they explain under them.
 
     A finding is a symptom of another when that one's check names it in `EXPLAINS`, it was not seen earlier, and both
@@ -54,11 +54,11 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     gathered: dict[int, list[str]] = {}
     for place, at in under.items():
         gathered.setdefault(at, []).append(ordered[place].code)
-    return [
+    return Findings(
         replace(f, symptoms=(*f.symptoms, *gathered.get(place, [])))
         for place, f in enumerate(ordered)
         if place not in under
-    ]
+    )
 
 
 def _explains(cause: Finding, symptom: Finding) -> bool:

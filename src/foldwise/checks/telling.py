@@ -23,23 +23,51 @@ def heading(finding: Finding) -> str:
     return f"{finding.code} ({trials}{SAID[finding.sure]})"
 
 
-def outcome(tried: Tried) -> str:
+def outcome(tried: Tried, known: Tried | None = None) -> str:
     """Say what a remedy did: the score with it and without it, in how many folds it was better, and whether it helps.
 
-    >>> outcome(Tried("clip norm 1", {}, 0.52, 0.31, 0.03, 0.02, 5, 5, 0.001, True))
+    What the score was is left out when `known`, the remedy that was told of before, has said the same.
+
+    >>> clip = Tried("clip norm 1", {}, 0.52, 0.31, 0.03, 0.02, 5, 5, 0.001, True)
+    >>> outcome(clip)
     'clip norm 1 → 0.310 ± 0.020 (was 0.520 ± 0.030, better in 5 of 5 folds)'
+    >>> outcome(Tried("leaky ReLU", {}, 0.52, 0.51, 0.03, 0.02, 3, 5, 0.4, False), clip)
+    'leaky ReLU → 0.510 ± 0.020 (better in 3 of 5 folds: no gain beyond the noise)'
     """
     if not math.isfinite(tried.after):
         return f"{tried.what} → diverged"
-    after, before = _score(tried.after, tried.after_deviation), _score(tried.before, tried.before_deviation)
-    was = f"was {before}" if math.isfinite(tried.before) else "had diverged"
-    if tried.aim == "honest":
-        return f"{tried.what} → {after} ({was}): the score to believe"
-    better = "" if tried.p is None else f", better in {tried.better_in} of {tried.folds} folds"
-    return f"{tried.what} → {after} ({was}{better}){'' if tried.helps else ': no gain beyond the noise'}"
+    remarks = [] if known is not None and _was(tried) == _was(known) else [_was(tried)]
+    remarks += [better(tried)] if better(tried) else []
+    said = ", ".join(remarks)
+    note = (
+        "the score to believe" if tried.aim == "honest" else "" if tried.helps else "no gain beyond the noise"
+    )
+    remark = ": ".join(part for part in (said, note) if part)
+    return f"{tried.what} → {score(tried.after, tried.after_deviation)}{f' ({remark})' if remark else ''}"
 
 
-def _score(mean: float, deviation: float) -> str:
+def better(tried: Tried) -> str:
+    """Say in how many folds the score was better with a remedy; empty where that is no question."""
+    compared = tried.aim == "better" and tried.p is not None
+    return f"better in {tried.better_in} of {tried.folds} folds" if compared else ""
+
+
+def _was(tried: Tried) -> str:
+    return (
+        f"was {score(tried.before, tried.before_deviation)}"
+        if math.isfinite(tried.before)
+        else "had diverged"
+    )
+
+
+def score(mean: float, deviation: float) -> str:
+    """Write a score with its deviation between folds.
+
+    >>> score(0.9754, 0.0031), score(math.nan, math.nan)
+    ('0.9754 ± 0.0031', 'diverged')
+    """
+    if not math.isfinite(mean):
+        return "diverged"
     known = math.isfinite(deviation) and deviation > 0
     digits = decimals(mean, mean - deviation, mean + deviation) if known else decimals(mean, 0, 0)
     return f"{mean:,.{digits}f} ± {deviation:,.{digits}f}" if known else f"{mean:,.{digits}f}"
@@ -63,22 +91,22 @@ def sentences(finding: Finding) -> list[str]:
     """Say all that is known of a finding: evidence, what was tried, what is suggested, what it explains."""
     said = [f"{heading(finding)} — {finding.evidence}."]
     if finding.tried:
-        said.append(f"Tried: {'; '.join(map(outcome, finding.tried))}.")
+        said.append(f"Tried: {'; '.join(map(outcome, finding.tried, (None, *finding.tried)))}.")
     said += [text for text in (advice(finding),) if text]
     if finding.symptoms:
-        said.append(f"It explains {', '.join(dict.fromkeys(finding.symptoms))} too.")
+        said.append(f"Also explains: {', '.join(dict.fromkeys(finding.symptoms))}.")
     return said
 
 
-def summary(findings: Sequence[Finding]) -> str:
-    """Say in one line how many alarms and hints there are.
+def summary(findings: Sequence[Finding], looked: int = len(CHECKS)) -> str:
+    """Say in one line how many alarms and hints there are; `looked` is how many checks there were.
 
-    >>> summary([])[:21]
-    'checks: nothing found'
+    >>> summary([], 41)
+    'checks: nothing found (41 looked)'
     """
     alarms = sum(f.alarm for f in findings)
     if not findings:
-        return f"checks: nothing found ({len(CHECKS)} looked)"
+        return f"checks: nothing found ({looked} looked)"
     hints = len(findings) - alarms
     counted = [f"{n} {what}{'s' if n > 1 else ''}" for n, what in ((alarms, "alarm"), (hints, "hint")) if n]
     return f"checks: {' and '.join(counted)}; `foldwise explain CODE` says more"

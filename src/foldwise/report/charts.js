@@ -845,8 +845,203 @@ const charts = (() => {
     });
   }
 
+  // Inside the network: layers over time, colored by their depth. Epochs stand at the root of their number, because
+  // most happens in the first ones.
+
+  const depth = (at) => `color-mix(in oklab, ${accent} ${Math.round(100 * at)}%, ${warm})`;
+
+  function symptom(index, width) {
+    const { epochs, steps: taken, panels } = study.inside;
+    const p = panels[index];
+    const rows = p.lines.flatMap((own) =>
+      own.values.map((v, i) => ({ name: own.name, at: own.at, epoch: epochs[i], step: taken?.[i], v, i })),
+    );
+    const numbers = rows.map((d) => d.v).filter((v) => known(v) && (!p.log || v > 0));
+    const y = symptomAxis(p, numbers);
+    const drawn = rows.filter((d) => known(d.v)).map((d) => ({ ...d, y: clamp(d.v, y.domain) }));
+    const last = d3.max(epochs);
+    const ticks = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000].filter((e) => e < 0.75 * last);
+    const sparse = ticks.filter((e, i) => i === 0 || e >= 0.04 * last);
+    const title = (d) => `${d.name}\nepoch ${d.epoch}, step ${d.step ?? "–"}\n${share(p, d.v)}`;
+    return plot(`${p.name} by epoch, of ${p.lines.length} layers`, {
+      width,
+      height: 128,
+      marginLeft: 44,
+      marginRight: 8,
+      marginTop: 8,
+      marginBottom: 26,
+      x: { type: "sqrt", domain: [0, last || 1], axis: null },
+      y: { ...y, label: null, tickSize: 0 },
+      marks: [
+        grid(Plot.gridY, y.ticks),
+        Plot.axisX([...sparse, last], { tickSize: 0, label: null, tickFormat: (e) => `${e}` }),
+        ...clippedBars(p, epochs, y),
+        Plot.line(drawn, { x: "epoch", y: "y", z: "name", stroke: (d) => depth(d.at), strokeWidth: 1.6 }),
+        Plot.dot(drawn, { x: "epoch", y: "y", r: 1.7, fill: (d) => depth(d.at) }),
+        tip(drawn, { x: "epoch", y: "y", title }),
+      ],
+      color: { type: "identity" },
+    });
+  }
+
+  const share = (p, v) => (p.share ? d3.format(".0%")(v) : power(v));
+
+  // Numbers of any size in little room: those that are very large or small by their powers of ten.
+  function power(v) {
+    if (!v || (Math.abs(v) >= 1e-3 && Math.abs(v) < 1e3)) return brief(v);
+    return Number(v.toPrecision(2)).toExponential().replace("e+", "e").replaceAll("-", "−");
+  }
+
+  function symptomAxis(p, numbers) {
+    const [least, most] = d3.extent(numbers);
+    if (p.share) return { domain: [0, 1], ticks: [0, 0.5, 1], tickFormat: (v) => d3.format(".0%")(v) };
+    if (!known(least)) return { domain: [0, 1], ticks: [0, 1] };
+    if (p.log) {
+      const domain = [least / 1.4, most * 1.4];
+      const powers = d3.range(Math.ceil(Math.log10(domain[0])), Math.floor(Math.log10(domain[1])) + 1);
+      const every = Math.ceil(powers.length / 4);
+      const ticks = powers.filter((e) => e % every === 0).map((e) => 10 ** e);
+      return { type: "log", domain, ticks, tickFormat: power };
+    }
+    const from = least >= 0 ? 0 : least - padded(least, most, 0.06);
+    const domain = [from, most + padded(from, most, 0.06)];
+    return { domain, ticks: d3.ticks(...domain, 3), tickFormat: power };
+  }
+
+  // A bar from the bottom for each look: as tall as the share of steps that were clipped since the look before.
+  function clippedBars(p, epochs, { type, domain }) {
+    const height = type === "log" ? d3.interpolateNumber(...domain.map(Math.log10)) : d3.interpolateNumber(...domain);
+    const top = (c) => (type === "log" ? 10 ** height(c) : height(c));
+    const bars = (p.clipped ?? []).map((c, i) => ({ epoch: epochs[i], c })).filter((d) => known(d.c) && d.c > 0);
+    return [Plot.ruleX(bars, { x: "epoch", y1: domain[0], y2: (d) => top(d.c), stroke: warm, strokeWidth: 6, strokeOpacity: 0.3 })];
+  }
+
+  // What a linear classifier has learnt.
+
+  // Weights as images, all on one scale: a square for each pixel, as strong as its weight is large.
+  function templates(width) {
+    const { images, scored } = study.linear;
+    const side = Math.round(Math.sqrt(images[0].length));
+    const across = Math.min(images.length, width < 420 ? 3 : 5);
+    const most = d3.quantile(images.flat().filter(known).map(Math.abs), 0.99) || 1;
+    const gap = 0.14 * side;
+    const pixels = images.flatMap((image, k) =>
+      image.map((v, i) => ({
+        x: (k % across) * (side + gap) + (i % side),
+        y: Math.floor(k / across) * (side + 0.3 * side) + Math.floor(i / side),
+        v,
+      })),
+    );
+    const names = scored.map((name, k) => ({
+      name,
+      x: (k % across) * (side + gap) + side / 2,
+      y: Math.floor(k / across) * 1.3 * side,
+    }));
+    const unit = Math.min(width / (across * (side + gap) - gap), 120 / side);
+    const rows = Math.ceil(images.length / across);
+    const size = { width: unit * (across * (side + gap) - gap), height: unit * rows * 1.3 * side };
+    return plot(`Weights of ${images.length} classes as images of ${side} by ${side} pixels`, {
+      ...size,
+      margin: 0,
+      marginTop: 0.24 * side * unit,
+      height: size.height + 2,
+      x: { domain: [0, across * (side + gap) - gap], axis: null },
+      y: { domain: [(rows - 1) * 1.3 * side + side, 0], axis: null },
+      color: { type: "identity" },
+      marks: [
+        Plot.rect(pixels, {
+          x1: "x",
+          x2: (d) => d.x + 1,
+          y1: "y",
+          y2: (d) => d.y + 1,
+          fill: (d) => (!known(d.v) ? "var(--raised)" : d.v > 0 ? accent : warm),
+          fillOpacity: (d) => (known(d.v) ? Math.min(1, Math.abs(d.v) / most) : 1),
+        }),
+        Plot.text(names, { x: "x", y: "y", dy: -9, text: (d) => shorten(d.name, 12), fill: ink }),
+        tip(pixels, { x: (d) => d.x + 0.5, y: (d) => d.y + 0.5, title: (d) => (known(d.v) ? brief(d.v) : "constant") }),
+      ],
+    });
+  }
+
+  const CLASS_COLORS = d3.schemeTableau10;
+
+  // The lines w·x + b = 0 in the plane of two features, the others at their mean, which the bias already holds.
+  function planes([i, j], width) {
+    const { names, weights, bias, points, labels, classes, scored } = study.linear;
+    const size = Math.min(width, 560);
+    const color = (k) => (classes.length === 2 ? [warm, accent][k] : CLASS_COLORS[k % 10]);
+    const rows = points.map((p, n) => ({ x: p[i], y: p[j], k: labels[n] }));
+    const reach = (key) => {
+      const [from, to] = d3.extent(rows, (d) => d[key]);
+      const pad = padded(from, to, 0.08);
+      return [from - pad, to + pad];
+    };
+    const [dx, dy] = [reach("x"), reach("y")];
+    const middle = names.map((_, f) => d3.mean(points, (p) => p[f]));
+    const lines = weights
+      .map((w, k) => {
+        const rest = d3.sum(w, (v, f) => (f === i || f === j ? 0 : v * middle[f])) + bias[k];
+        return { k: scored.length === 1 ? 1 : k, ends: lineWithin(w[i], w[j], rest, dx, dy) };
+      })
+      .filter((l) => l.ends);
+    const title = (d) => `${classes[d.k]}\n${names[i]}  ${brief(d.x)}\n${names[j]}  ${brief(d.y)}`;
+    return plot(`Rows of ${classes.length} classes by ${names[i]} and ${names[j]}, and where scores are 0`, {
+      width: size,
+      height: size * 0.72,
+      marginLeft: 62,
+      marginBottom: 36,
+      marginTop: 44,
+      marginRight: 12,
+      x: labeled(shorten(names[i], 40), { domain: dx, ticks: 5, tickFormat: brief, labelAnchor: "center" }),
+      y: labeled(shorten(names[j], 30), { domain: dy, ticks: 5, tickFormat: brief, labelAnchor: "center" }),
+      color: { type: "identity" },
+      marks: [
+        grid(Plot.gridX, 5),
+        grid(Plot.gridY, 5),
+        Plot.dot(rows, { x: "x", y: "y", r: 2.8, fill: (d) => color(d.k), fillOpacity: 0.6 }),
+        Plot.link(lines, {
+          x1: (l) => l.ends[0][0],
+          y1: (l) => l.ends[0][1],
+          x2: (l) => l.ends[1][0],
+          y2: (l) => l.ends[1][1],
+          stroke: (l) => (scored.length === 1 ? ink : color(l.k)),
+          strokeWidth: 1.8,
+        }),
+        ...classKey(classes, size - 60, color),
+        tip(rows, { x: "x", y: "y", title }),
+      ],
+    });
+  }
+
+  // The names of classes in their colors, above a plot, in up to two rows.
+  function classKey(classes, width, color) {
+    let [left, row] = [0, 0];
+    return classes.flatMap((name, k) => {
+      const text = `● ${shorten(name, 14)}`;
+      const room = 7.2 * text.length + 8;
+      if (left + room > width && row === 0) [left, row] = [0, 1];
+      const mark = Plot.text([text], { frameAnchor: "top-left", textAnchor: "start", dx: left, dy: 16 * row - 36, fill: color(k) });
+      left += room;
+      return [mark];
+    });
+  }
+
+  // Where the line a·x + b·y + c = 0 enters and leaves a rectangle; null when it misses it.
+  function lineWithin(a, b, c, [x0, x1], [y0, y1]) {
+    const hits = [];
+    if (b) for (const x of [x0, x1]) hits.push([x, -(a * x + c) / b]);
+    if (a) for (const y of [y0, y1]) hits.push([-(b * y + c) / a, y]);
+    const slack = 1e-9 * (Math.abs(x1 - x0) + Math.abs(y1 - y0));
+    const inside = hits.filter(([x, y]) => x >= x0 - slack && x <= x1 + slack && y >= y0 - slack && y <= y1 + slack);
+    const [from, to] = [d3.least(inside, (p) => p[0] + 1e-6 * p[1]), d3.greatest(inside, (p) => p[0] + 1e-6 * p[1])];
+    return inside.length > 1 && from !== to ? [from, to] : null;
+  }
+
   return {
     curved,
+    symptom,
+    templates,
+    planes,
     placed,
     scoreAxis,
     axis,

@@ -13,6 +13,7 @@ from foldwise.judge.importance import Importance, SettingImportance, importance,
 from foldwise.judge.nested import Nested
 from foldwise.judge.verdict import TrialResult, decimals
 from foldwise.plans.course import cut_short
+from foldwise.report.faults import findings_of
 
 if TYPE_CHECKING:
     from foldwise.store.answers import Answer
@@ -34,6 +35,9 @@ def content_of(study: Study, live: bool = False) -> dict[str, Any]:
         },
         "facts": _facts(study),
         "warnings": study.warnings,
+        "findings": None if live else findings_of(study),
+        "looks": None if study.looks is None else asdict(study.looks),
+        "linear": None if study.linear is None else asdict(study.linear),
         "trials": [_trial(r, curves.get(r.number)) for r in study.results],
         "curve_label": f"training loss ({study.results[0].settings.loss.replace('_', ' ')})",
         "fold_names": [f"fold {f + 1}" for f in range(len(study.folds))],

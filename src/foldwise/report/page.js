@@ -25,6 +25,9 @@
     variance: (box) => put(box, charts.variance(box.clientWidth)),
     calibration: (box) => put(box, charts.calibration(box.clientWidth)),
     sureness: (box) => put(box, charts.sureness(box.clientWidth)),
+    symptom: (box) => put(box, charts.symptom(box.dataset.index, box.clientWidth)),
+    templates: (box) => put(box, charts.templates(box.clientWidth)),
+    planes: (box) => put(box, charts.planes(plane.map((select) => Number(select.value)), box.clientWidth)),
     folds: (box) => put(box, charts.folds(box.clientWidth)),
     curve: (box) => put(box, charts.curve(charts.curved[chosen], box.clientWidth)),
     thumbs(box) {
@@ -58,6 +61,28 @@
       console.error(error);
       if (box.matches(".chart")) box.textContent = "This chart could not be drawn.";
     }
+  }
+
+  // The two features whose plane is drawn; they always differ.
+  const plane = ["plane-x", "plane-y"].map((id) => document.getElementById(id)).filter(Boolean);
+
+  function offerFeatures(select, which) {
+    study.linear.names.forEach((name, i) => select.append(new Option(name, i)));
+    select.value = which;
+    select.addEventListener("change", () => {
+      const other = plane[1 - which];
+      if (other.value === select.value) other.value = Number(select.value) ? 0 : 1;
+      draw(document.querySelector("[data-chart=planes]"));
+    });
+  }
+
+  // A link to an explanation opens it.
+  function openExplained() {
+    const goal = location.hash.startsWith("#explain-") && document.getElementById(location.hash.slice(1));
+    if (!goal) return;
+    goal.open = true;
+    goal.closest("#hints")?.setAttribute("open", "");
+    goal.scrollIntoView({ block: "nearest" });
   }
 
   // The trial pointed at in one panel is ringed in all of them. Its text stands outside the drawing, which on a phone
@@ -161,6 +186,9 @@
   const copy = document.getElementById("copy");
   if (select) offerTrials(select);
   if (copy) offerCopy(copy);
+  plane.forEach(offerFeatures);
+  addEventListener("hashchange", openExplained);
+  openExplained();
   document.querySelector(".panels")?.addEventListener("input", followTrial);
   all("details").forEach(drawWhenOpened);
   drawAll();

@@ -15,6 +15,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from foldwise.report.faults import known_findings
+from foldwise.report.inside import inside_of, linear_of
 from foldwise.report.numbers import decimals, drawn_at_random, number, short, significant
 from foldwise.report.panels import panels_of
 
@@ -72,6 +74,7 @@ def render(content: Content) -> str:
     outcome = _known_outcome(page.get("outcome"))
     mattered = panels_of(page.get("importance"))
     belief = _known_belief(page.get("belief"))
+    inside, linear = inside_of(page.get("looks")), linear_of(page.get("linear"))
     digits = decimals(headline.get("value"), headline.get("low"), headline.get("high"))
     columns = page.get("columns") or []
     label = page.get("curve_label") or "loss"
@@ -93,6 +96,9 @@ def render(content: Content) -> str:
         curve_label=label[:1].upper() + label[1:],
         mattered=mattered,
         belief=belief,
+        findings=known_findings(page.get("findings")),
+        inside=inside,
+        linear=linear,
         outcome=outcome,
         mistakes=frequent_mistakes(outcome),
         cell_names=_cell_names(page.get("worst_rows") or []),
@@ -102,7 +108,12 @@ def render(content: Content) -> str:
         as_table=outcome and outcome["kind"] == "classes" and len(outcome["classes"]) <= MOST_CLASSES,
         data=inline_json(
             chart_data(page, outcome, first, rest, digits)
-            | {"mattered": mattered and mattered["drawn"], "belief": belief}
+            | {
+                "mattered": mattered and mattered["drawn"],
+                "belief": belief,
+                "inside": inside,
+                "linear": linear,
+            }
         ),
         number=functools.partial(number, digits=digits),
         css=Markup(_source("page.css")),
@@ -147,6 +158,21 @@ def unbroken(text: str) -> Markup:
     parts = re.split(r"(\d[\d.,]*(?:–[\d.,]*\d| %))", text)
     whole = Markup('<span class="whole">{}</span>')
     return Markup("").join(whole.format(part) if i % 2 else part for i, part in enumerate(parts))
+
+
+def coded(text: str) -> Markup:
+    """Escape a sentence, what stands between backticks as code.
+
+    >>> coded("`a<b` is constant")
+    Markup('<code>a&lt;b</code> is constant')
+    """
+    code = Markup("<code>{}</code>")
+    parts = text.split("`")
+    odd = len(parts) % 2 == 0  # a backtick without its other half is text
+    return Markup("").join(
+        code.format(part) if i % 2 and not (odd and i == len(parts) - 1) else part
+        for i, part in enumerate(parts)
+    )
 
 
 def differing_settings(trials: Sequence[Content]) -> list[str]:
@@ -347,5 +373,10 @@ def _template() -> jinja2.Template:
         undefined=jinja2.ChainableUndefined,
         finalize=lambda value: "" if value is None else value,
     )
-    environment.globals |= {"setting": setting, "significant": significant, "unbroken": unbroken}
+    environment.globals |= {
+        "setting": setting,
+        "significant": significant,
+        "unbroken": unbroken,
+        "coded": coded,
+    }
     return environment.from_string(_source("template.html"))

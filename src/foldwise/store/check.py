@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from foldwise import linear
+from foldwise.checks import series
 from foldwise.data.folds import Folds
 from foldwise.data.target import Task
 from foldwise.engine.predict import Models, Refit
@@ -62,6 +64,10 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
         yield "its sealed test rows lack columns"
     if fields["refitted"] is not None:
         yield from _refit_problems(plan, task, len(columns.features), fields["refitted"])
+    if fields["looks"] is not None:
+        yield from series.problems(fields["looks"], len(plan.trials))
+    if fields["linear"] is not None:
+        yield from linear.problems(fields["linear"], len(plan.trials))
     if not weigh(fields["weights"], len(fields["row"])):
         yield "its weights are not those of its rows"
     if fields["sealed_weights"] is not None and not weigh(fields["sealed_weights"], len(sealed)):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from foldwise.checks.finding import Finding, Remedy, Tried
+from foldwise.checks.finding import Finding, Findings, Remedy, Tried
 from foldwise.store.plain import as_record
 
 
@@ -24,9 +24,9 @@ def findings_as_plain(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     ]
 
 
-def findings_from_plain(written: Sequence[Mapping[str, Any]]) -> list[Finding]:
+def findings_from_plain(written: Sequence[Mapping[str, Any]]) -> Findings:
     """Read what `findings_as_plain` wrote; raises what `as_record` raises for what is damaged."""
-    found = []
+    found = Findings()
     for one in written:
         remedies = tuple(as_record(Remedy, r) for r in one["remedies"])
         tried = tuple(as_record(Tried, {**t, **_missing_scores(t)}) for t in one["tried"])

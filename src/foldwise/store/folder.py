@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from foldwise.checks.series import Looks
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
 from foldwise.data.table import Source
@@ -31,6 +32,7 @@ from foldwise.judge.metrics import Metric, metric_called
 from foldwise.judge.nested import Nested
 from foldwise.judge.variance import Split
 from foldwise.judge.verdict import Headline, TrialResult
+from foldwise.linear import Linear
 from foldwise.plans.plan import Member, Plan
 from foldwise.plans.strategy import Account
 from foldwise.settings import Settings
@@ -64,6 +66,8 @@ def write_study(study: Study, folder: Path) -> None:
                 "warnings": study.warnings,
                 "checked": study.checked,
                 "findings": findings_as_plain(study.findings),
+                "looks": None if study.looks is None else asdict(study.looks),
+                "linear": None if study.linear is None else asdict(study.linear),
             },
         )
         for answer in study.answers.values():
@@ -279,11 +283,13 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_findings(path: Path) -> dict[str, Any]:
-    """Read what the checks found; runs that say nothing of it were made before there were any."""
+    """Read what the checks found and saw; runs that say nothing of it were made before there were any."""
     written = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {
         "checked": as_record(bool, written.get("checked", False)),
         "findings": findings_from_plain(written.get("findings", [])),
+        "looks": as_record(Looks | None, written.get("looks")),
+        "linear": as_record(Linear | None, written.get("linear")),
     }
 
 

@@ -1,0 +1,58 @@
+"""Findings in words: the same sentences wherever they are shown."""
+
+from __future__ import annotations
+
+import math
+
+from foldwise.checks.finding import Finding, Findings, Remedy, Tried
+from foldwise.checks.telling import sentences, summary
+
+CLIP = Tried("clip norm 1", {}, 0.52, 0.31, 0.03, 0.02, 5, 5, 0.001, True)
+XAVIER = Tried("Xavier", {}, 0.52, 0.53, 0.03, 0.02, 1, 5, 0.8, False)
+
+
+def finding(**more: object) -> Finding:
+    given = {"trials": (4, 9), **more}
+    return Finding("dead-units", "sure", "the gradient grew 40×", **given)  # type: ignore[arg-type]
+
+
+def test_a_finding_says_evidence_remedies_suggestion_and_symptoms() -> None:
+    told = str(finding(tried=(CLIP, XAVIER), symptoms=("plateau", "underfitting", "plateau")))
+    assert told == (
+        "dead-units (trials 4, 9; sure) — the gradient grew 40×. Tried: clip norm 1 → 0.310 ± 0.020 "
+        "(was 0.520 ± 0.030, better in 5 of 5 folds); Xavier → 0.530 ± 0.020 (better in 1 of 5 folds: no gain beyond "
+        "the noise). Suggested: clip norm 1. Also explains: plateau, underfitting."
+    )
+
+
+def test_a_remedy_that_diverged_or_cured_is_said_to_have() -> None:
+    lost = Tried("larger rate", {}, 0.52, math.nan, 0.03, math.nan, 0, 5, None, False)
+    cured = Tried("smaller rate", {}, math.nan, 0.4, math.nan, 0.01, 5, 5, None, True)
+    told = " ".join(sentences(finding(tried=(lost, cured))))
+    assert "larger rate → diverged; smaller rate → 0.400 ± 0.010 (had diverged)." in told
+
+
+def test_an_honest_score_is_the_one_to_believe() -> None:
+    honest = Tried("groups apart", {}, 0.9, 0.6, 0.01, 0.05, 0, 5, 0.99, True, "honest")
+    assert "groups apart → 0.60 ± 0.05 (was 0.900 ± 0.010: the score to believe)" in str(
+        finding(tried=(honest,))
+    )
+
+
+def test_what_is_done_by_hand_is_to_do() -> None:
+    assert str(finding(remedies=(Remedy("look at it"),))).endswith("To do: look at it.")
+
+
+def test_a_list_of_findings_prints_a_line_each() -> None:
+    found = Findings([finding(), Finding("constant-columns", "hint", "`a` is constant")])
+    assert f"{found}".splitlines() == [str(f) for f in found]
+    assert repr(found) == str(found)
+    assert found.alarms == found[:1]
+    assert str(Findings()) == "no findings"
+
+
+def test_the_summary_counts_alarms_and_hints() -> None:
+    hint = Finding("constant-columns", "hint", "x")
+    assert summary([finding(), finding(), hint]).startswith("checks: 2 alarms and 1 hint")
+    assert summary([hint]).startswith("checks: 1 hint;")
+    assert "nothing found" in summary([])
