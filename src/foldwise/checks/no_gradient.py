@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 
 from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.part_without_gradient import acts
 from foldwise.checks.probe import fewer, forward, gradients_of, joined, take_steps
 from foldwise.checks.sight import Network, Sight
 
@@ -44,11 +45,14 @@ def find(sight: Sight) -> Finding | None:
     cut = [name for name in wanted if name in idle]
     if not cut:
         return None
+    module = copy.deepcopy(network.module)
+    felt = [name for name in cut if acts(module, network.inputs[:8], name)]
     trained = sum(p.requires_grad for p in network.module.parameters())
     return Finding(
         "no-gradient",
-        "likely",
-        f"{len(cut)} of {trained} parameters get no gradient, though their layers run: {joined(cut)}",
+        "likely" if felt else "hint",
+        f"{len(cut)} of {trained} parameters get no gradient, though their layers run: {joined(cut)}"
+        + ("" if felt else "; the outputs do not depend on them"),
         trials=sight.about,
         where=tuple(cut),
         remedies=(Remedy("leave out no_grad, detach, rounding … in forward; or requires_grad_(False)"),),

@@ -36,7 +36,7 @@ def find(sight: Sight) -> Finding | None:
         return None
     module, inputs = copy.deepcopy(sight.network.module), sight.network.inputs[:ROWS]
     moved = {p.name for p in sight.loop.parameters if p.moved} if sight.loop else set()
-    cut = [name for name in _without_way(module, inputs) if name not in moved and _acts(module, inputs, name)]
+    cut = [name for name in _without_way(module, inputs) if name not in moved and acts(module, inputs, name)]
     if not cut:
         return None
     names = tuple(cut)
@@ -66,7 +66,7 @@ def _without_way(module: nn.Module, inputs: Tensor) -> list[str]:
 
 
 @torch.no_grad()
-def _acts(module: nn.Module, inputs: Tensor, name: str) -> bool:
+def acts(module: nn.Module, inputs: Tensor, name: str) -> bool:
     """Tell whether outputs change when a parameter does, everything else and chance being the same."""
     parameter = dict(module.named_parameters())[name]
     before = parameter.detach().clone()
