@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,6 @@ import pytest
 
 import foldwise
 from foldwise import cli
-from foldwise.arguments import read_callable
 from foldwise.checks import CHECKS
 from foldwise.checks.explain import explain
 from foldwise.terminal import Display
@@ -99,31 +99,20 @@ def test_check_in_python_finds_the_same(run: Callable[..., Ran], desk: Path) -> 
 
 
 def test_alarms_are_said_and_exit_with_1(run: Callable[..., Ran], desk: Path) -> None:
-    fit = (
-        "fit",
-        desk / "train.csv",
-        "-t",
-        "y",
-        "--net",
-        f"{desk / 'nets.py'}:line",
-        "--folds",
-        "3",
-        "--search",
-    )
-    (desk / "short.json").write_text('{"epochs": 2}')
-    code, _, said = run(*fit, desk / "short.json", "--out", desk / "loud")
+    search = {"width": 8, "depth": 1, "epochs": 6, "learning_rate": 30.0, "optimizer": "sgd"}
+    (desk / "wild.json").write_text(json.dumps(search))
+    fit = ("fit", "--example", "iris", "--folds", "3", "--search", desk / "wild.json", "--out")
+    code, _, said = run(*fit, desk / "loud")
     assert code == 1
-    assert "no-activation (trial 4; " in said
-    assert "Tried: " in said
-    code, _, said = run(*fit, desk / "short.json", "--out", desk / "quiet", "--quiet", "--remedies", "off")
+    assert "rate-too-high (trial 4; " in said
+    assert "Tried: learning rate ÷ 10" in said
+    code, _, said = run(*fit, desk / "quiet", "--quiet", "--remedies", "off")
     assert code == 1
-    assert "warning: no-activation (trial 4; " in said
+    assert "warning: rate-too-high (trial 4; " in said
     assert "Tried: " not in said
-    code, _, said = run(*fit, desk / "short.json", "--out", desk / "blind", "--checks", "off")
-    assert "no-activation" not in said
-    own = read_callable(f"{desk / 'nets.py'}:line")
-    assert foldwise.load(desk / "loud", net=own).checked
-    assert not foldwise.load(desk / "blind", net=own).checked
+    code, _, said = run(*fit, desk / "blind", "--checks", "off")
+    assert "rate-too-high" not in said
+    assert [foldwise.load(desk / name).checked for name in ("loud", "blind")] == [True, False]
 
 
 @pytest.mark.parametrize("wrong", [("--checks", "maybe"), ("--checks", "off", "--remedies", "on")])
