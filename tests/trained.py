@@ -38,7 +38,7 @@ def sight_of(kind: str = "regression", rows: int = 240, unsure: float = 0.0, **s
     """Train a network with other settings than the usual, and give what checks see of it."""
     seen: list[Sight] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(examine, "findings_of", lambda sight: seen.append(sight) or [])
+        patch.setattr(examine, "findings_of", lambda sight, **_: seen.append(sight) or [])
         foldwise.fit(
             table(kind, rows, unsure=unsure), target="y", search={**USUAL, **settings}, folds=3, seed=0,
             remedies=False, display=Display(),

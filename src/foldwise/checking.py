@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from foldwise.checks.finding import Findings
-from foldwise.checks.order import findings_of
+from foldwise.checks.order import findings_of, warn_of
 from foldwise.errors import SettingsError, did_you_mean
 from foldwise.examine import sight_before
 from foldwise.fitting import fit, job_of
@@ -55,4 +55,4 @@ def check(data: Any = None, y: Any = None, *, net: Net | None = None, **given: A
             )
     defaults = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
     job = job_of(SimpleNamespace(**{**defaults, **given, "data": data, "y": y, "net": net}), Display())
-    return findings_of(sight_before(job))
+    return findings_of(sight_before(job), broken=warn_of)

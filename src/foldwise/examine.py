@@ -45,27 +45,22 @@ def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> Fin
     def broken(what: str, error: Exception) -> None:
         study.warnings.append(f"{what} failed, which is a fault in foldwise: {reason(error)}")
 
+    findings = Findings()
     try:
-        job.field.remember().finish(job.stacks)
         sight = sight_after(job, study)
         assert sight.trial is not None
         assert sight.curve is not None
         study.looks = series_of(sight.trial, sight.looks, sight.curve.clipped.tolist())
+        findings = findings_of(sight, broken=lambda code, error: broken(f"the check `{code}`", error))
+        if remedies and (chosen := trials_for(study, findings, sight.trial)):
+            members = len(chosen) * len(job.outer) * len(job.plan.seeds)
+            display.wait(f"trying {len(chosen)} remedies on every fold: {members} members more")
+            return try_remedies(job, study, findings, sight.trial, display.progress)
+    except KeyboardInterrupt:
+        study.warnings.append("looking for faults was interrupted, and says less than it could")
     except Exception as error:
         broken("looking for faults", error)
-        return Findings()
-    findings = findings_of(sight, broken=lambda code, error: broken(f"the check `{code}`", error))
-    if not remedies or not (chosen := trials_for(study, findings, sight.trial)):
-        return findings
-    members = len(chosen) * len(job.outer) * len(job.plan.seeds)
-    display.wait(f"trying {len(chosen)} remedies on every fold: {members} members more")
-    try:
-        return try_remedies(job, study, findings, sight.trial, display.progress)
-    except KeyboardInterrupt:
-        return findings
-    except Exception as error:
-        broken("trying remedies", error)
-        return findings
+    return findings
 
 
 def trial_before(job: Job) -> int:
@@ -104,6 +99,9 @@ def sight_after(job: Job, study: Study, trial: int | None = None) -> Sight:
     number = trial_after(study) if trial is None else trial
     stack, member = _first_member(job, number)
     network = network_of(job, stack, member)
+    album = job.field.remember()
+    album.finish(stack, number)
+    pictures = album.of(number)
     luck = study.luck
     return Sight(
         table=job.table,
@@ -112,7 +110,7 @@ def sight_after(job: Job, study: Study, trial: int | None = None) -> Sight:
         settings=member.settings,
         trial=number + 1,
         network=network,
-        looks=looks_at(network, stack, job.field.remember().of(number)),
+        looks=looks_at(network, stack, pictures),
         curve=curve_of(job, study, number),
         others={
             s.network: curve_of(job, study, t)

@@ -34,6 +34,7 @@ from foldwise.plans.ask import Searched, ask
 from foldwise.plans.honest import refuse_what_looks_ahead
 from foldwise.store.environment import environment
 from foldwise.store.lock import claimed
+from foldwise.store.plain import reason
 from foldwise.study import Study
 from foldwise.terminal import Display, default_display
 
@@ -212,24 +213,36 @@ def carry_out(job: Job, keeper: Keeper, folder: Path | None, display: Display) -
     def each_epoch() -> None:
         page.refresh()
         if asked.checks:
-            job.field.remember().refresh(job.stacks)
+            remember(job, display)
 
     with contextlib.closing(display):
         completed = job.train(display.progress, each_epoch, keeper.refresh)
         if not completed:
             keeper.write()
         study = gather(job, asked.summary, asked.command, completed=completed)
-        if completed and asked.checks:
+        study.warnings += asked.remarks
+        study.openings += asked.openings
+        looking = completed and asked.checks
+        if folder is not None:
+            study.keep(folder, page=not looking)
+        if looking:
             study.checked = True
             study.findings = examined(job, study, remedies=asked.remedies, display=display)
-    study.warnings += asked.remarks
-    study.openings += asked.openings
-    if folder is not None:
-        study.keep(folder)
+            study.keep_findings()
     if completed and study.folder == folder:
         keeper.end()
     display.finished(study)
     return study
+
+
+def remember(job: Job, display: Display) -> None:
+    """Copy what checks will want to look at; whatever fails is no reason to stop training."""
+    try:
+        job.field.remember().refresh(job.stacks)
+    except Exception as error:
+        if not job.field.blind:
+            display.warn(f"checks will see less of the training ({reason(error)})")
+        job.field.blind = True
 
 
 def _refuse_useless_folds(folds: Any, **instead: object) -> None:

@@ -54,6 +54,7 @@ from foldwise.store.folder import (
     read_openings,
     read_study,
     write_description,
+    write_findings,
     write_refit,
     write_study,
 )
@@ -389,7 +390,7 @@ class Study:
             self.report()
         return place
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, folder: Path, page: bool = True) -> None:
         """Save after training; whatever fails, save elsewhere and warn rather than lose the study."""
         try:
             write_study(self, claim(folder, overwrite=True))
@@ -397,10 +398,19 @@ class Study:
         except Exception as error:
             self._keep_elsewhere(f"the run could not be written to {folder} ({_said(error)})")
         try:
-            if self.folder is not None:
+            if self.folder is not None and page:
                 self.report()
         except Exception as error:
             self.warnings.append(f"the page could not be written ({_said(error)})")
+
+    def keep_findings(self) -> None:
+        """Save what checks found beside the rest, which is in the folder by now; whatever fails is a warning."""
+        try:
+            if self.folder is not None:
+                write_findings(self, self.folder)
+                self.report()
+        except Exception as error:
+            self.warnings.append(f"findings or the page could not be written ({_said(error)})")
 
     def _keep_elsewhere(self, failed: str) -> None:
         warnings, self.folder = self.warnings, None

@@ -93,13 +93,6 @@ def kept_together(folds: Folds, groups: Int[np.ndarray, " rows"]) -> ChangeFolds
     return None if changed is None else lambda table, old: changed
 
 
-def not_learned(rows: Bool[np.ndarray, " rows"]) -> ChangeFolds:
-    """Leave rows out of training only; they are scored as before."""
-    return lambda table, folds: Folds(
-        folds.train & ~rows, folds.validation, f"{folds.how}, suspicious rows not learned", folds.group
-    )
-
-
 def learn_all_others(table: Table, folds: Folds) -> Folds:
     """Let each fold learn from all rows that it is not scored on."""
     return Folds(~folds.validation, folds.validation, f"{folds.how}, all other rows learned", folds.group)

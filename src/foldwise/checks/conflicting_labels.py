@@ -20,7 +20,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool
 
-from foldwise.checks.changes import not_learned
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.repeated_rows import unlikely
 from foldwise.checks.sample import copies, numbers_of
@@ -46,9 +45,8 @@ def find(sight: Sight) -> Finding | None:
     if marked.mean() < FEW or (marked := marked & unlikely(table, groups)).mean() < FEW:
         return None
     shown = listed(table.row[np.flatnonzero(marked)[:3]].tolist())
-    remedies = [Remedy("look where tables were joined")]
-    if sight.folds is not None and (sight.folds.outer.train & ~marked).any(1).all():
-        remedies.insert(0, Remedy("do not learn these rows", folds=not_learned(marked)))
+    # Not to learn these rows cannot be tried on these folds: a row would go because of what its copy is scored by.
+    remedies = [Remedy("look where tables were joined"), Remedy("do not learn these rows")]
     return Finding(
         "conflicting-labels",
         "likely" if marked.mean() > MANY else "hint",

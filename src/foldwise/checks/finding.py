@@ -97,6 +97,11 @@ class Finding:
         moved = [t for t in helped if math.isfinite(t.before)]
         return max(moved, key=lambda t: abs(t.after - t.before)) if moved else next(iter(helped), None)
 
+    @property
+    def honest(self) -> Tried | None:
+        """Give the remedy with which the score can be believed, if there is one that could be tried."""
+        return next((t for t in self.tried if t.aim == "honest" and math.isfinite(t.after)), None)
+
     def __str__(self) -> str:
         from foldwise.checks.telling import sentences  # which writes findings, and so knows them
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -35,6 +36,11 @@ def findings_of(
         else:
             found += [finding] if finding is not None else []
     return in_order(found)
+
+
+def warn_of(code: str, error: Exception) -> None:
+    """Warn that a check failed, and has found nothing for that."""
+    warnings.warn(f"the check `{code}` failed, which is a fault in foldwise: {error}", stacklevel=3)
 
 
 def in_order(findings: Iterable[Finding]) -> Findings:

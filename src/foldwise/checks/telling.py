@@ -39,11 +39,15 @@ def outcome(tried: Tried, known: Tried | None = None) -> str:
     remarks = [] if known is not None and _was(tried) == _was(known) else [_was(tried)]
     remarks += [better(tried)] if better(tried) else []
     said = ", ".join(remarks)
-    note = (
-        "the score to believe" if tried.aim == "honest" else "" if tried.helps else "no gain beyond the noise"
-    )
+    note = _verdict(tried)
     remark = ": ".join(part for part in (said, note) if part)
     return f"{tried.what} → {score(tried.after, tried.after_deviation)}{f' ({remark})' if remark else ''}"
+
+
+def _verdict(tried: Tried) -> str:
+    if tried.aim == "honest" or tried.helps:
+        return "the score to believe" if tried.aim == "honest" else ""
+    return "no gain beyond the noise" if tried.folds > 1 else "one fold cannot tell it from chance"
 
 
 def better(tried: Tried) -> str:
@@ -77,6 +81,8 @@ def advice(finding: Finding) -> str:
     """Say what is suggested: the remedy that helped most; without one, what is left to do by hand."""
     if (best := finding.suggested) is not None:
         return f"Suggested: {best.what}."
+    if (honest := finding.honest) is not None:
+        return f"If it is as it looks, believe the score of: {honest.what}."
     by_hand = [r.what for r in finding.remedies if r.by_hand]
     untried = [
         r.what for r in finding.remedies if not r.by_hand and r.what not in {t.what for t in finding.tried}

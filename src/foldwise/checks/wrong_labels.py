@@ -25,7 +25,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from foldwise.checks.changes import not_learned
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sample import VOTES
 from foldwise.checks.sight import OutOfFold, Sight
@@ -112,9 +111,9 @@ def suspicious(
 
 
 def _remedies(sight: Sight, marked: Bool[np.ndarray, " rows"]) -> tuple[Remedy, ...]:
+    # Leaving suspicious rows out cannot be tried on these folds: the labels that make a row suspicious are also those
+    # that validate its neighbors.
     found = []
-    if sight.folds is not None and (sight.folds.outer.train & ~marked).any(1).all():
-        found.append(Remedy("do not learn suspicious rows", folds=not_learned(marked)))
     s = sight.settings
     if s is not None and s.loss in ("cross_entropy", "binary_cross_entropy") and s.label_smoothing < 0.1:
         found.append(Remedy("label smoothing 0.2", {"label_smoothing": 0.2}))

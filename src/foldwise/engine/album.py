@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from foldwise.engine.stack import Stack
-from foldwise.engine.state import take
 
 MOST_BYTES = 64 * 2**20  # of copies; beyond it every other epoch is let go
 
@@ -29,7 +28,7 @@ class Picture:
 
 
 class Album:
-    """Copies, after rounds 0, 1, 2, 3, 5, 8, 13, …, of the first member of every trial that is running.
+    """Copies, after rounds 1, 2, 3, 5, 8, 13, …, of the first member of every trial that is running.
 
     A copy costs what it takes to move the weights once, so training is neither slowed nor changed.
     """
@@ -47,10 +46,9 @@ class Album:
         if self.bytes > MOST_BYTES:
             self._thin()
 
-    def finish(self, stacks: Sequence[Stack]) -> None:
-        """Copy every trial as it ended."""
-        for stack in stacks:
-            self._copy(stack, list(stack.courses))
+    def finish(self, stack: Stack, trial: int) -> None:
+        """Copy a trial (from 0) as it ended."""
+        self._copy(stack, [trial])
 
     def of(self, trial: int) -> list[Picture]:
         """Give the pictures of a trial (from 0), by epoch."""
@@ -59,14 +57,15 @@ class Album:
     def _copy(self, stack: Stack, trials: list[int]) -> None:
         if not trials:
             return
-        places = [stack.places[trial][0] for trial in trials]
-        part = take(stack.cohort.state, stack.cohort.index(places))
-        epochs, steps = part.epoch.tolist(), part.step.tolist()
+        state = stack.cohort.state
+        places = stack.cohort.index([stack.places[trial][0] for trial in trials])
+        epochs, steps = state.epoch[places].tolist(), state.step[places].tolist()
+        parameters = state.parameters.index_select(0, places).cpu()
+        buffers = {name: b.index_select(0, places).cpu() for name, b in state.buffers.items()}
         for at, trial in enumerate(trials):
-            if any(known.epoch == epochs[at] for known in self.of(trial)):
-                continue
-            buffers = {name: b[at].cpu() for name, b in part.buffers.items()}
-            self.add(trial, Picture(epochs[at], steps[at], part.parameters[at].cpu(), buffers))
+            if not any(known.epoch == epochs[at] for known in self.of(trial)):
+                own = {name: b[at].clone() for name, b in buffers.items()}
+                self.add(trial, Picture(epochs[at], steps[at], parameters[at].clone(), own))
 
     def add(self, trial: int, picture: Picture) -> None:
         """Take in a picture of a trial (from 0), later than those that are there."""
@@ -75,20 +74,17 @@ class Album:
 
     @staticmethod
     def _number(epoch: int) -> int:
-        return WANTED.index(epoch) if epoch in WANTED else 0
+        return WANTED.index(epoch) + 1 if epoch in WANTED else 0
 
     def _thin(self) -> None:
         self.sparse *= 2
         for trial, mine in self.pictures.items():
-            self.pictures[trial] = [
-                mine[0],
-                *(p for p in mine[1:] if self._number(p.epoch) % self.sparse == 0),
-            ]
+            self.pictures[trial] = [p for p in mine if self._number(p.epoch) % self.sparse == 0]
         self.bytes = sum(p.bytes for mine in self.pictures.values() for p in mine)
 
 
 def _growing() -> tuple[int, ...]:
-    found = [0, 1, 2]
+    found = [1, 2]
     while found[-1] < 10**6:
         found.append(found[-1] + found[-2])
     return tuple(found)
@@ -101,6 +97,6 @@ def wanted(epoch: int) -> bool:
     """Tell whether an epoch is copied: often at first, when most happens.
 
     >>> [epoch for epoch in range(40) if wanted(epoch)]
-    [0, 1, 2, 3, 5, 8, 13, 21, 34]
+    [1, 2, 3, 5, 8, 13, 21, 34]
     """
     return epoch in WANTED

@@ -37,6 +37,7 @@ class Field:
         self.gone: list[float] = []
         self.seconds = 0.0  # of training so far
         self.album: Album | None = None  # what is looked at when training is over
+        self.blind = False  # because copies for the album failed
         self._join(0)
 
     def start(self, trials: Sequence[Settings]) -> None:

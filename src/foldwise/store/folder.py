@@ -60,19 +60,28 @@ def write_study(study: Study, folder: Path) -> None:
         _write_table(place / "predictions.parquet", study.predictions)
         if study.sealed is not None:
             _write_table(place / "sealed.parquet", study.sealed)
-        _write_json(
-            place / "findings.json",
-            {
-                "warnings": study.warnings,
-                "checked": study.checked,
-                "findings": findings_as_plain(study.findings),
-                "looks": None if study.looks is None else asdict(study.looks),
-                "linear": None if study.linear is None else asdict(study.linear),
-            },
-        )
+        _write_json(place / "findings.json", _found(study))
         for answer in study.answers.values():
             write_answer(answer, place)
         _write_json(place / "study.json", _described(study))
+
+
+def write_findings(study: Study, folder: Path) -> None:
+    """Write what checks found into a folder that has all the rest."""
+    with all_or_nothing(folder, ("findings.json", "study.json"), last="study.json") as place:
+        _write_json(place / "findings.json", _found(study))
+        _recall_openings(study, folder)
+        _write_json(place / "study.json", _described(study))
+
+
+def _found(study: Study) -> dict[str, Any]:
+    return {
+        "warnings": study.warnings,
+        "checked": study.checked,
+        "findings": findings_as_plain(study.findings),
+        "looks": None if study.looks is None else asdict(study.looks),
+        "linear": None if study.linear is None else asdict(study.linear),
+    }
 
 
 def write_refit(study: Study, folder: Path) -> None:

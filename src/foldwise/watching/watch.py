@@ -7,6 +7,7 @@ time the weights are copied. All measuring is done with copies, when findings ar
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from foldwise.checks.finding import Finding
 from foldwise.checks.loop import Loop, Parameter
-from foldwise.checks.order import findings_of
+from foldwise.checks.order import findings_of, warn_of
 from foldwise.checks.sight import Sight
 from foldwise.errors import NetworkError
 from foldwise.watching.likeness import Likeness, chance
@@ -113,7 +114,12 @@ class Watch:
         try:
             with torch.no_grad():
                 self._stop_listening()
-                self.likeness.picture(self.clock)
+                try:
+                    self.likeness.picture(self.clock)
+                except (
+                    Exception
+                ) as problem:  # the training is done, and must not fail for a copy of its network
+                    warnings.warn(f"the network could not be copied at the end: {problem}", stacklevel=2)
                 self.record = self.loop()
         finally:
             self._dismiss_witnesses()
@@ -126,7 +132,7 @@ class Watch:
         """Run all checks over what was seen so far."""
         if self.open or self.found is None:
             with chance(self.network):
-                self.found = findings_of(self.sight())
+                self.found = findings_of(self.sight(), broken=warn_of)
         return self.found
 
     @property
