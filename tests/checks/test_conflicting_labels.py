@@ -19,13 +19,7 @@ def test_two_labels(kind: str) -> None:
     assert found is not None
     assert found.alarm
     assert findings_of(sight)[0].code == "conflicting-labels"
-    change = found.remedies[0].folds
-    assert change is not None
-    assert sight.table is not None
-    assert sight.folds is not None
-    folds = change(sight.table, sight.folds)
-    assert np.array_equal(folds.validation, sight.folds.validation)
-    assert folds.train.sum() < sight.folds.train.sum()
+    assert all(r.by_hand for r in found.remedies)  # the labels that tell would also confirm it
 
 
 @pytest.mark.parametrize("seed", range(3))

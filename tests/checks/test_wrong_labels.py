@@ -29,12 +29,7 @@ def test_mixed_up(seed: int) -> None:
     found = wrong_labels.find(sight)
     assert found is not None
     assert found.alarm
-    change = found.remedies[0].folds
-    assert change is not None
-    assert sight.table is not None
-    assert sight.folds is not None
-    left = sight.folds.train & ~change(sight.table, sight.folds).train
-    assert wrong[left.any(0)].mean() > 0.7
+    assert all(r.folds is None for r in found.remedies)  # the labels that tell would also confirm it
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5, 1.0, 2.0, 8.0])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.encode import Column
