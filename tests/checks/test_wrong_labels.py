@@ -25,7 +25,7 @@ def clear(seed: int, share: float, slope: float = 8.0) -> tuple[Sight, np.ndarra
 
 @pytest.mark.parametrize("seed", range(3))
 def test_mixed_up(seed: int) -> None:
-    sight, wrong = clear(seed, 0.35, slope=40.0)
+    sight, _ = clear(seed, 0.35, slope=40.0)
     found = wrong_labels.find(sight)
     assert found is not None
     assert found.alarm
