@@ -224,7 +224,9 @@ def read_on_off(typed: str) -> bool:
     False
     """
     if typed not in ("on", "off"):
-        raise SettingsError(f"it is on or off; got `{typed}`.", hint="--checks off, --remedies off")
+        raise SettingsError(
+            f"`--checks` and `--remedies` are on or off; got `{typed}`.", hint="--remedies off"
+        )
     return typed == "on"
 
 

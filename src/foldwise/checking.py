@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,4 +56,5 @@ def check(data: Any = None, y: Any = None, *, net: Net | None = None, **given: A
             )
     defaults = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
     job = job_of(SimpleNamespace(**{**defaults, **given, "data": data, "y": y, "net": net}), Display())
-    return findings_of(sight_before(job), broken=warn_of)
+    found = findings_of(sight_before(job), broken=warn_of)
+    return Findings(replace(finding, trials=()) for finding in found)

@@ -873,6 +873,10 @@ def check(context: typer.Context, **typed: Any) -> None:
     """
     given = {name: value for name, value in typed.items() if value not in (None, [], ())}
     given |= read_given(given, READ)
+    if "data" not in given and "example" not in given:
+        raise DataError(
+            "there is nothing to check.", hint="foldwise check NET.py:Net --data train.csv --target y"
+        )
     one_source(given.get("data"), given.get("example"))
     given |= read_given(given, OWN)
     import foldwise

@@ -54,7 +54,8 @@ def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> Fin
         findings = findings_of(sight, broken=lambda code, error: broken(f"the check `{code}`", error))
         if remedies and (chosen := trials_for(study, findings, sight.trial)):
             members = len(chosen) * len(job.outer) * len(job.plan.seeds)
-            display.wait(f"trying {len(chosen)} remedies on every fold: {members} members more")
+            what = f"{len(chosen)} remed{'y' if len(chosen) == 1 else 'ies'}"
+            display.wait(f"trying {what} on every fold: {members} members more")
             return try_remedies(job, study, findings, sight.trial, display.progress)
     except KeyboardInterrupt:
         study.warnings.append("looking for faults was interrupted, and says less than it could")

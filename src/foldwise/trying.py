@@ -79,10 +79,11 @@ def try_remedies(
     chosen = trials_for(study, findings, examined)
     alike = [t for t in chosen if t.remedy.table is None and t.remedy.folds is None]
     done: list[tuple[Trial, Tried]] = []
+    constant = next((r.fold_scores for r in study.results if r.settings.network == "constant"), None)
     if alike:
         distinct = list(dict.fromkeys(t.settings for t in alike))
         scores = _scores(job, job.table, job.outer, distinct, watch)
-        done += [(t, compared(t, scores[distinct.index(t.settings)], job)) for t in alike]
+        done += [(t, compared(t, scores[distinct.index(t.settings)], job, constant=constant)) for t in alike]
     for own in chosen:
         if own not in alike:
             table, folds = changed_rows(own.remedy, job.table, job.outer)
@@ -138,25 +139,31 @@ def _finished(losses: np.ndarray, metric: Metric) -> np.ndarray:
     return np.array([metric.finish(x) if np.isfinite(x) else np.nan for x in losses])
 
 
-def compared(trial: Trial, after: np.ndarray, job: Job, folds: Folds | None = None) -> Tried:
+def compared(
+    trial: Trial,
+    after: np.ndarray,
+    job: Job,
+    folds: Folds | None = None,
+    constant: Sequence[float] | None = None,
+) -> Tried:
     """Compare scores by fold with those that a trial had without the remedy.
 
     The test is one-sided and of each remedy by itself: it allows for the rows that folds share (Nadeau & Bengio 2003),
     which makes it so careful that the best of three remedies without effect hardly ever passes. With a single fold
-    there is no test. A remedy that makes the score honest is not said to help: it says which score to believe.
+    there is no test. A remedy that makes the score honest is not said to help: it says which score to believe. Nor is
+    one that leaves the trial no better than the constant predictor, whose scores by fold are `constant`.
     """
     before, metric, remedy = np.array(trial.base.fold_scores, dtype=np.float64), job.metric, trial.remedy
     paired = folds is None or np.array_equal(folds.validation, job.outer.validation)
     sign = 1.0 if metric.higher_is_better else -1.0
     gain = sign * (after - before) if paired else None
     p = None
-    if gain is not None and len(gain) > 1 and np.isfinite(gain).all():
-        two_sided = corrected_p_value(
-            after, before, float(job.outer.train.sum(1).mean()), float(job.outer.validation.sum(1).mean())
-        )
-        p = two_sided / 2 if gain.mean() > 0 else 1 - two_sided / 2
+    if gain is not None and len(gain) > 1:
+        p = p_better(after, before, job)
     ends = np.isfinite(after).all()
     cured = ends and not np.isfinite(before).all()
+    beyond = paired and constant is not None and len(after) > 1
+    useful = not beyond or (p_better(after, np.array(constant), job) or 0.0) < HELPS_BELOW
     return Tried(
         what=remedy.what,
         settings=dict(remedy.settings),
@@ -167,9 +174,29 @@ def compared(trial: Trial, after: np.ndarray, job: Job, folds: Folds | None = No
         better_in=len(before) if cured else 0 if gain is None else int((gain > 0).sum()),
         folds=len(after),
         p=p,
-        helps=bool(remedy.aim == "better" and ends and (cured or (p is not None and p < HELPS_BELOW))),
+        helps=bool(
+            remedy.aim == "better" and ends and useful and (cured or (p is not None and p < HELPS_BELOW))
+        ),
         aim=remedy.aim,
     )
+
+
+def p_better(after: np.ndarray, before: np.ndarray, job: Job) -> float | None:
+    """Test whether scores by fold are better than others; one-sided, None where a fold has no score.
+
+    Errors, which are sizes, are compared by their logarithms: a run that failed has some that are beyond all measure,
+    and differences would drown in how far beyond.
+    """
+    sign = 1.0 if job.metric.higher_is_better else -1.0
+    if not job.metric.higher_is_better and min(after.min(), before.min()) > 0:
+        after, before = np.log(after), np.log(before)
+    gain = sign * (after - before)
+    if not np.isfinite(gain).all():
+        return None
+    two_sided = corrected_p_value(
+        after, before, float(job.outer.train.sum(1).mean()), float(job.outer.validation.sum(1).mean())
+    )
+    return two_sided / 2 if gain.mean() > 0 else 1 - two_sided / 2
 
 
 def _mean(scores: np.ndarray) -> float:

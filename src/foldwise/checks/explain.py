@@ -28,8 +28,10 @@ def explain(code: str) -> Explanation:
     >>> explain("dead-units").what
     'Units of a layer that are 0 for every row: they get no gradient and do not come back.'
     """
+    code = code.lower()
     if code not in CHECKS:
-        hint = did_you_mean(code, CHECKS) or f"one of {', '.join(CHECKS)}"
+        alike = ", ".join(known for known in CHECKS if code in known)
+        hint = did_you_mean(code, CHECKS) or (f"one of {alike}" if alike else "`foldwise explain` lists them")
         raise SettingsError(f"there is no check `{code}`.", hint=hint)
     source = (Path(__file__).parent / f"{code.replace('-', '_')}.py").read_text(encoding="utf-8")
     text = ast.get_docstring(ast.parse(source)) or ""

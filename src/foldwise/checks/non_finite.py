@@ -17,6 +17,8 @@ al. 2018, *Mixed precision training*.
 
 from __future__ import annotations
 
+import math
+
 from foldwise.checks.exploding_gradients import remedies, where
 from foldwise.checks.finding import Finding
 from foldwise.checks.sight import Sight
@@ -35,7 +37,9 @@ EXPLAINS = (
 
 def find(sight: Sight) -> Finding | None:
     """Look for the examined trial, or others, among those that diverged."""
-    examined = sight.curve is not None and sight.curve.diverged
+    if sight.curve is None:
+        return _in_a_loop(sight)
+    examined = sight.curve.diverged
     others = tuple(number for number in sight.diverged if number not in sight.about)
     if examined:
         broke = sight.breakdown
@@ -55,3 +59,24 @@ def find(sight: Sight) -> Finding | None:
         return None
     which = listed(tuple(map(str, others)))
     return Finding("non-finite", "hint", f"trials that diverged: {which}", trials=others)
+
+
+def _in_a_loop(sight: Sight) -> Finding | None:
+    """Look at what was measured of a network in a loop of the user's own."""
+    before = None
+    for look in sight.looks:
+        broken = any(not w.finite for w in look.weights)
+        if broken or not math.isfinite(look.loss):
+            since = "at the start" if before is None else f"between step {before.step} and step {look.step}"
+            what = "weights stopped being numbers" if broken else "the loss stopped being a number"
+            first = look.first_not_finite
+            return Finding(
+                "non-finite",
+                "sure",
+                f"{what} {since}" + (f"; the first layer that gives none is {first}" if first else ""),
+                where=(first,) if first else (),
+                step=0 if before is None else before.step,
+                remedies=remedies(None),
+            )
+        before = look
+    return None

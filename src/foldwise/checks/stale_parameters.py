@@ -19,7 +19,14 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 from foldwise.errors import listed
 
-EXPLAINS = ("unheld-parameters", "step-without-backward", "underfitting", "plateau", "rate-too-low")
+EXPLAINS = (
+    "gradients-not-zeroed",
+    "unheld-parameters",
+    "step-without-backward",
+    "underfitting",
+    "plateau",
+    "rate-too-low",
+)
 
 
 def find(sight: Sight) -> Finding | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from foldwise.checks import CHECKS
 from foldwise.checks.finding import Finding, Tried
 from foldwise.judge.verdict import decimals
 
@@ -104,15 +103,15 @@ def sentences(finding: Finding) -> list[str]:
     return said
 
 
-def summary(findings: Sequence[Finding], looked: int = len(CHECKS)) -> str:
-    """Say in one line how many alarms and hints there are; `looked` is how many checks there were.
+def summary(findings: Sequence[Finding]) -> str:
+    """Say in one line how many alarms and hints there are.
 
-    >>> summary([], 41)
-    'checks: nothing found (41 looked)'
+    >>> summary([])
+    'checks: nothing found'
     """
     alarms = sum(f.alarm for f in findings)
     if not findings:
-        return f"checks: nothing found ({looked} looked)"
+        return "checks: nothing found"
     hints = len(findings) - alarms
     counted = [f"{n} {what}{'s' if n > 1 else ''}" for n, what in ((alarms, "alarm"), (hints, "hint")) if n]
     return f"checks: {' and '.join(counted)}; `foldwise explain CODE` says more"

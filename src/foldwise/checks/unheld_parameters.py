@@ -22,7 +22,7 @@ from foldwise.checks.loop import Loop, Parameter
 from foldwise.checks.sight import Sight
 from foldwise.errors import listed
 
-EXPLAINS = ("underfitting", "plateau", "rate-too-low")
+EXPLAINS = ("gradients-not-zeroed", "underfitting", "plateau", "rate-too-low")
 
 
 def find(sight: Sight) -> Finding | None:

@@ -15,11 +15,14 @@ References: none needed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.part_without_gradient import acts
 from foldwise.checks.probe import Pass, fewer, forward, is_weighted, joined
 from foldwise.checks.sight import Sight
 
@@ -35,7 +38,7 @@ def find(sight: Sight) -> Finding | None:
         return None
     network = fewer(sight.network, 8)
     passed = forward(network.module, network.inputs)
-    unused = _unused(network.module, passed)
+    unused = _unused(network.module, passed, network.inputs)
     if not unused or not passed.weighted:
         return None
     taken = {_takes(own.layer) for own in passed.weighted}
@@ -54,7 +57,7 @@ def find(sight: Sight) -> Finding | None:
     )
 
 
-def _unused(module: nn.Module, passed: Pass) -> list[tuple[str, nn.Module]]:
+def _unused(module: nn.Module, passed: Pass, inputs: Tensor) -> list[tuple[str, nn.Module]]:
     """List the largest parts with weights of which no layer ran; what other layers share has run with them."""
     ran = {id(own.layer) for own in passed.layers}
     used = {id(p) for own in passed.layers for p in own.layer.parameters()}
@@ -66,7 +69,15 @@ def _unused(module: nn.Module, passed: Pass) -> list[tuple[str, nn.Module]]:
         apart = not isinstance(part, nn.ModuleList | nn.ModuleDict)  # these never run themselves
         if name and idle and not shared and apart and not _in(name, parts):
             parts.append((name, part))
-    return parts
+    # torch's attention hands its weights to functions, and its layers never run themselves
+    return [(name, part) for name, part in parts if not _felt(module, inputs, name, part)]
+
+
+def _felt(module: nn.Module, inputs: Tensor, name: str, part: nn.Module) -> bool:
+    """Tell whether the outputs change with the weights of a part."""
+    copied = copy.deepcopy(module)
+    with torch.no_grad():
+        return any(acts(copied, inputs, f"{name}.{own}") for own, _ in part.named_parameters())
 
 
 def _in(name: str, parts: Iterable[tuple[str, nn.Module]]) -> bool:

@@ -135,6 +135,9 @@ class Watch:
                 self.found = findings_of(self.sight(), broken=warn_of)
         return self.found
 
+    def __repr__(self) -> str:
+        return repr(self.findings)
+
     @property
     def clock(self) -> int:
         """Count the steps; where none are taken by an optimizer, the backward passes."""
