@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST = 8  # remedies that are tried for a study
 EACH = 3  # for one finding
 HELPS_BELOW = 0.05
-SEEMING = (*GROUPS["training"], *GROUPS["evaluation"], "wrong-labels")  # believed when a cure helps
+SEEMING = (*GROUPS["training"], *GROUPS["evaluation"])  # believed when a cure helps
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,13 @@ def test_class_rare_in_training() -> None:
     rare = np.flatnonzero(table.targets == 1)
     train = folds.train.copy()
     train[:, rare[5:]] = False
-    found = shifted_targets.find(sights.sight(table, Folds(train, folds.validation, "by hand")))
+    mine = shifted_targets.find(sights.sight(table, Folds(train, folds.validation, "by hand")))
+    assert mine is not None
+    assert mine.alarm
+    assert mine.remedies[0].by_hand  # whether other folds would be honest is for those to say who chose these
+    assert "on purpose" in mine.evidence
+    found = shifted_targets.find(sights.sight(table, Folds(train, folds.validation, folds.how)))
     assert found is not None
-    assert found.alarm
     change = found.remedies[0].folds
     assert change is not None
     shares = [table.targets[v].mean() for v in change(table, folds).validation]

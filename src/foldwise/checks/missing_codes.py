@@ -53,7 +53,11 @@ def find(sight: Sight) -> Finding | None:
         f"{says}{' …' if len(shown) > 3 else ''}, far from all other values",
         where=tuple(shown),
         remedies=(
-            Remedy("read them as missing", table=as_missing({n: code for n, (code, _, _) in shown.items()})),
+            Remedy(
+                "read them as missing",
+                table=as_missing({n: code for n, (code, _, _) in shown.items()}),
+                aim="honest",
+            ),
         ),
     )
 

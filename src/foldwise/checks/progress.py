@@ -61,7 +61,10 @@ def fits_worse_than_linear(sight: Sight) -> bool:
     if not alike(sight) or sight.curve is None or is_baseline(sight):
         return False
     mine, other = least(sight.curve.training), least(sight.others["linear"].training)
-    return math.isfinite(other) and not mine <= other
+    return math.isfinite(other) and not mine <= ALIKE * other
+
+
+ALIKE = 1.01  # times a loss is the same
 
 
 def least(losses: np.ndarray) -> float:

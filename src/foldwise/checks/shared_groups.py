@@ -21,6 +21,8 @@ phylogenetic structure*.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int
@@ -138,7 +140,7 @@ def _nearly_alike(sight: Sight, sample: Sample) -> Finding | None:
     assert sight.folds is not None
     near = near_pairs(sample)
     marked = near.any(1)
-    if marked.mean() < MANY_NEAR:
+    if marked.mean() < MANY_NEAR or marked.mean() < TIMES * by_nature(sample):
         return None
     first, last = sample.nearest[marked, 0], sample.nearest[marked, -1]
     own = sample.learned[marked]
@@ -161,6 +163,14 @@ def _nearly_alike(sight: Sight, sample: Sample) -> Finding | None:
             Remedy(what, folds=change, aim="honest") if change else Remedy("name the group: groups=COLUMN"),
         ),
     )
+
+
+def by_nature(sample: Sample) -> float:
+    """Give the share of rows with others far nearer than the rest, among normal ones of the same covariance."""
+    rows = len(sample.rows)
+    random = np.random.default_rng(0).normal(size=(rows, rows)) / np.sqrt(rows)
+    twin = replace(sample, inputs=random @ (sample.inputs - sample.inputs.mean(0)))
+    return float(near_pairs(twin).any(1).mean())
 
 
 def near_pairs(sample: Sample) -> Bool[np.ndarray, "rows neighbors"]:

@@ -24,9 +24,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from foldwise.checks.changes import drawn_anew
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.shifted_validation import sureness
+from foldwise.checks.shifted_validation import LEAST_ROWS, at_random, on_purpose, sureness
 from foldwise.checks.sight import Sight
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
@@ -43,7 +42,9 @@ def find(sight: Sight) -> Finding | None:
     if table is None or folds is None or table.task.soft or table.task.kind == "multilabel":
         return None
     differ = _numbers_differ if table.task.kind == "regression" else _classes_differ
-    outer = folds.outer
+    outer = with_rows(folds.outer)
+    if not len(outer):
+        return None
     found = [
         (*said, fold)
         for fold, (train, validation) in enumerate(zip(outer.train, outer.validation, strict=True), start=1)
@@ -61,13 +62,19 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "shifted-targets",
         sureness(sight),
-        evidence,
+        evidence + on_purpose(sight),
         where=table.task.targets,
         remedies=(
-            Remedy("folds drawn at random, stratified", folds=drawn_anew, aim="honest"),
+            at_random(sight, "folds drawn at random, stratified"),
             Remedy("class weights, where rows are as they are"),
         ),
     )
+
+
+def with_rows(folds: Folds) -> Folds:
+    """Give the folds with enough validation rows to have a distribution."""
+    enough = folds.validation.sum(1) >= LEAST_ROWS
+    return Folds(folds.train[enough], folds.validation[enough], folds.how)
 
 
 def _together(table: Table, folds: Folds) -> tuple[float, str] | None:

@@ -37,6 +37,7 @@ APART = (
 DEVIATIONS = 5.0  # beyond shuffled folds, of which `SHUFFLES` show mean and deviation
 SHUFFLES = 8
 LEAST_ROWS = 10  # on each side
+AT_RANDOM = ("cross-validation", "leave-one-out", "hold-out")  # of these folds, others may be drawn
 MOST_FOLDS = 10
 
 
@@ -45,26 +46,45 @@ def find(sight: Sight) -> Finding | None:
     sample, folds = sight.sample, sight.folds
     if sample is None or folds is None:
         return None
-    chosen = sides(folds.outer, sample)
-    if not len(chosen):
+    side = sides(folds.outer, sample)
+    if not len(side):
         return None
-    found, chance = told_apart(sample.inputs, chosen, sight.random())
+    found, chance = told_apart(sample.inputs, side, sight.random())
     worst = int(np.nanargmax(found))
     if found[worst] < APART or found[worst] < chance.mean() + DEVIATIONS * chance.std():
         return None
-    columns = moved(sample, chosen[worst])
+    columns = moved(sample, side[worst])
     return Finding(
         "shifted-validation",
         sureness(sight),
         f"of pairs of a validation and a training row a linear model tells {found[worst]:.0%} apart in the worst of "
-        f"{len(chosen)} folds, and {chance.mean():.0%} ± {chance.std():.0%} when folds are shuffled; {listed(columns)} "
-        "differs most",
+        f"{len(side)} folds, and {chance.mean():.0%} ± {chance.std():.0%} when folds are shuffled; {listed(columns)} "
+        f"differ{'s' if len(columns) == 1 else ''} most{on_purpose(sight)}",
         where=columns,
         remedies=(
-            Remedy("folds drawn at random", folds=drawn_anew, aim="honest"),
+            at_random(sight, "folds drawn at random"),
             Remedy("prepare all rows with the same constants"),
         ),
     )
+
+
+def chosen(sight: Sight) -> bool:
+    """Tell whether the user chose the folds: by a column, time, groups or a splitter."""
+    table, folds = sight.table, sight.folds
+    assert table is not None
+    assert folds is not None
+    given = (table.time, table.groups, table.fold_numbers)
+    return any(own is not None for own in given) or not any(kind in folds.how for kind in AT_RANDOM)
+
+
+def on_purpose(sight: Sight) -> str:
+    """Say when a difference between the sides is no fault: where the user chose the folds, they may be meant so."""
+    return ", unless these folds are so on purpose" if chosen(sight) else ""
+
+
+def at_random(sight: Sight, what: str) -> Remedy:
+    """Draw the folds at random; where the user chose them it is theirs to say whether that would be honest."""
+    return Remedy(what) if chosen(sight) else Remedy(what, folds=drawn_anew, aim="honest")
 
 
 def sureness(sight: Sight) -> Sure:

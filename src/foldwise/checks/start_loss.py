@@ -68,7 +68,7 @@ def find(sight: Sight) -> Finding | None:
         return None
     return Finding(
         "start-loss",
-        "likely",
+        "hint" if _usual(sight) else "likely",
         f"the loss starts at {start:.3g}; outputs that are the same for all rows give "
         f"{expected.value:.3g}, and usual initial "
         f"weights {expected.value + sum(twins) / len(twins):.3g}",
@@ -76,6 +76,13 @@ def find(sight: Sight) -> Finding | None:
         step=0,
         remedies=_remedies(sight),
     )
+
+
+def _usual(sight: Sight) -> bool:
+    """Tell whether the network and its initial weights are those of the library, which differ by chance only."""
+    s = sight.settings
+    usual = ("xavier", "kaiming", "orthogonal", "lsuv")
+    return s is not None and s.network != "custom" and s.initialization in usual
 
 
 def expected_loss(network: Network) -> Expected:

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.progress import p_better
 from foldwise.checks.sample import VOTES, Sample, explained, hat_matrix, standardized
 from foldwise.checks.sight import OutOfFold, Sight
 from foldwise.data.folds import Folds
@@ -29,6 +30,7 @@ EXPLAINS: tuple[str, ...] = (
     "wrong-labels", "overfitting", "underfitting", "plateau", "overconfident", "few-rows", "within-noise",
 )  # fmt: skip
 ENOUGH = 150  # rows: a relation that explains a tenth is then four deviations from chance
+KNOWN = 0.01  # p-value of the linear model against the constant
 SHUFFLES = 30
 WITHIN = 3.0  # deviations of shuffled targets
 MOVED = (1, -1)  # rows
@@ -38,6 +40,9 @@ def find(sight: Sight) -> Finding | None:
     """Look whether anything predicts better than chance."""
     sample, found, folds = sight.sample, sight.out_of_fold, sight.folds
     if sample is None or found is None or folds is None or sample.targets.std() == 0:
+        return None
+    constant, linear = sight.others.get("constant"), sight.others.get("linear")
+    if constant is not None and linear is not None and p_better(sight, constant, linear) < KNOWN:
         return None
     random = sight.random()
     network = agreement(found, folds.outer, random)

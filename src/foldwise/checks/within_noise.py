@@ -29,7 +29,12 @@ def find(sight: Sight) -> Finding | None:
     if curve is None or constant is None or linear is None or is_baseline(sight) or curve.diverged:
         return None
     s, metric = sight.settings, sight.metric
-    if s is not None and metric is not None and s.loss == "quantile" and not metric.name.startswith("quantile"):
+    if (
+        s is not None
+        and metric is not None
+        and s.loss == "quantile"
+        and not metric.name.startswith("quantile")
+    ):
         return None  # it learns something else than what it is scored by
     over_linear, over_constant = p_better(sight, linear, curve), p_better(sight, constant, curve)
     if over_linear < CHANCE and over_constant < CHANCE:

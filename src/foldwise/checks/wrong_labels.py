@@ -59,8 +59,6 @@ def find(sight: Sight) -> Finding | None:
         return None
     likely = _chance(errors, rows, max(RIGHT, OVERLAP * middle)) < SURE
     suspects = suspicious(said, truth)
-    marked = np.zeros(len(table.features), dtype=bool)
-    marked[found.row[suspects]] = True
     worst = found.row[suspects][np.argsort(said[suspects, truth[suspects]], kind="stable")][:3]
     return Finding(
         "wrong-labels",
@@ -68,7 +66,7 @@ def find(sight: Sight) -> Finding | None:
         f"of the quarter of rows about which network and nearest rows are surest, {first:.0%} are labeled "
         f"differently; {suspects.sum()} labels are suspicious (rows {listed(table.row[worst].tolist())} …)",
         trials=sight.about,
-        remedies=_remedies(sight, marked),
+        remedies=_remedies(sight),
     )
 
 
@@ -110,7 +108,7 @@ def suspicious(
     return np.asarray((able.max(1) >= 0) & (best != truth))
 
 
-def _remedies(sight: Sight, marked: Bool[np.ndarray, " rows"]) -> tuple[Remedy, ...]:
+def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     # Leaving suspicious rows out cannot be tried on these folds: the labels that make a row suspicious are also those
     # that validate its neighbors.
     found = []
