@@ -9,7 +9,8 @@ a floor that no training passes.
 
 How sure: likely, when more than one row in twenty is concerned; fewer are a hint.
 
-What to try: leave such rows out of training until it is known which target is right; look where tables were joined.
+What to try: look where tables were joined; leave such rows out of training until it is known which target is right.
+That cannot be tried on the same folds: a row would go because of what its copy is scored by.
 
 References: Northcutt, Athalye & Mueller 2021, *Pervasive label errors in test sets destabilize machine learning
 benchmarks*.

@@ -6,7 +6,7 @@ the deviation that chance would give to that share if the probabilities were tru
 Why it hurts: the choice of a class may be good all the same, but whatever weighs costs or risks by these probabilities
 is misled.
 
-How sure: likely, when they are too high by ten points or more, beyond chance; a hint for less. Probabilities of new
+How sure: likely, when they are too high by 15 points or more, beyond chance; a hint for less. Probabilities of new
 rows are corrected afterwards where that helps.
 
 What to try: label smoothing; weight decay; a temperature, which is what the correction of new rows uses.

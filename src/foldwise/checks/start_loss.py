@@ -7,8 +7,8 @@ classes have; and the loss of twins of the network with usual initial weights.
 Why it hurts: outputs that differ by far more than targets do are confident and wrong. The first steps undo them,
 and a network with many weights may fit the rows through what it was drawn as, instead of through what it learned.
 
-How sure: likely; the loss is as much above that of usual initial weights as chance does not make it. A lower loss
-is no fault: the network may have been trained before.
+How sure: likely; the loss is as much above that of usual initial weights as chance does not make it. A hint where the
+network and its initial weights are those of this library. A lower loss is no fault: the network may have been trained.
 
 What to try: smaller initial weights, most of all in the last layer.
 

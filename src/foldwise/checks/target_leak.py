@@ -9,7 +9,8 @@ Why it hurts: such a column is often made from the target, or is known only afte
 in the order of the outcome. On rows of the future it will be missing or say something else, and the network, which
 learned nothing but this column, fails.
 
-How sure: likely, when the column leaves almost nothing unexplained and the others leave at least ten times as much. A
+How sure: likely, when the column leaves almost nothing unexplained and the others, at least three that know something
+of the target, leave at least ten times as much; a hint where there is hardly another, or the others know nothing. A
 column may be as good as that by right: then keep it, and a network is hardly needed.
 
 What to try: leave the column out. The score becomes worse, and is the one that can be believed.
@@ -28,6 +29,7 @@ from foldwise.errors import listed
 EXPLAINS: tuple[str, ...] = ("shared-groups", "underfitting", "overfitting", "plateau")
 ALONE = 0.95  # explained by the column: less may well be an honest strong column
 FAR = 0.1  # of what the others leave unexplained, a leak leaves at most so much
+SOMETHING, COLUMNS = 0.1, 3  # that the others explain, and how many they are, for an alarm
 LEAST_ROWS = 30
 
 
@@ -45,9 +47,11 @@ def find(sight: Sight) -> Finding | None:
     if 1 - max(leaks.values()) > FAR * (1 - others):
         return None
     names = tuple(sorted(leaks, key=lambda name: -leaks[name]))
+    # where nothing else is known of the target, or there is hardly anything else, one column may well be its one cause
+    alone = others < SOMETHING or len(by_column) - len(leaks) < COLUMNS
     return Finding(
         "target-leak",
-        "likely",
+        "hint" if alone else "likely",
         f"{listed(names)} alone explains {max(leaks.values()):.1%} of the variance of the target, all other columns "
         f"together explain {max(others, 0):.0%}",
         where=names,

@@ -13,7 +13,8 @@ How sure: likely, when the surest quarter errs more than chance allows for class
 of what the middle half errs. Otherwise it is a hint: in two classes a tenth of wrong labels can hardly be told from
 overlap. Wrong numbers of a regression are not looked for.
 
-What to try: not to learn the most suspicious rows (they are still scored); label smoothing; and looking at these rows.
+What to try: label smoothing; and looking at these rows. Not to learn them may help, but cannot be tried on the same
+folds: the labels that make a row suspicious are those by which its neighbors are scored.
 
 References: Northcutt, Jiang & Chuang 2021, *Confident learning: estimating uncertainty in dataset labels*; Zhang,
 Bengio, Hardt, Recht & Vinyals 2017, *Understanding deep learning requires rethinking generalization*.
