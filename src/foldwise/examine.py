@@ -10,7 +10,7 @@ import polars as pl
 import torch
 
 from foldwise.breaking import broken_down
-from foldwise.checks.finding import Findings
+from foldwise.checks.finding import Findings, without_functions
 from foldwise.checks.look import Look, Recorder, look_at
 from foldwise.checks.order import findings_of
 from foldwise.checks.series import series_of
@@ -56,12 +56,12 @@ def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> Fin
             members = len(chosen) * len(job.outer) * len(job.plan.seeds)
             what = f"{len(chosen)} remed{'y' if len(chosen) == 1 else 'ies'}"
             display.wait(f"trying {what} on every fold: {members} members more")
-            return try_remedies(job, study, findings, sight.trial, display.progress)
+            findings = try_remedies(job, study, findings, sight.trial, display.progress)
     except KeyboardInterrupt:
         study.warnings.append("looking for faults was interrupted, and says less than it could")
     except Exception as error:
         broken("looking for faults", error)
-    return findings
+    return Findings(without_functions(finding) for finding in findings)
 
 
 def trial_before(job: Job) -> int:

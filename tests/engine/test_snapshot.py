@@ -211,7 +211,7 @@ def test_the_cases_are_what_they_say() -> None:
     statuses = jobs["diverging"].stacks[0].cohort.state.status.tolist()
     assert DIVERGED in statuses
     assert jobs["stopping early"].field.courses[1].ended.startswith("stopped early")
-    assert jobs["float16"].history()["skipped"].max() > 0
+    assert collect.history(jobs["float16"])["skipped"].max() > 0
     assert jobs["vmap"].stacks[0].engine.how == "stacked"
     assert jobs["one by one"].stacks[0].engine.how == "one by one"
     assert len(jobs["a policy"].plan.trials) == 6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from foldwise.data.folds import Folds
@@ -106,6 +106,11 @@ class Finding:
         from foldwise.checks.telling import sentences  # which writes findings, and so knows them
 
         return " ".join(sentences(self))
+
+
+def without_functions(finding: Finding) -> Finding:
+    """Give a finding whose remedies are in words and settings only, as it is stored: functions need its table."""
+    return replace(finding, remedies=tuple(Remedy(r.what, r.settings, aim=r.aim) for r in finding.remedies))
 
 
 class Findings(list[Finding]):

@@ -42,7 +42,11 @@ class Album:
         """Copy whoever is at an epoch that is wanted, after a round."""
         for stack in stacks:
             trials = [t for t, course in stack.courses.items() if not course.ended and wanted(course.epoch)]
-            self._copy(stack, [t for t in trials if self._number(stack.courses[t].epoch) % self.sparse == 0])
+            trials = [t for t in trials if self._number(stack.courses[t].epoch) % self.sparse == 0]
+            if trials:
+                # in an epoch that was broken off a member may be ahead of its trial
+                epochs = stack.cohort.state.epoch.tolist()
+                self._copy(stack, [t for t in trials if epochs[stack.places[t][0]] == stack.courses[t].epoch])
         if self.bytes > MOST_BYTES:
             self._thin()
 
