@@ -34,3 +34,12 @@ def test_zeros_and_long_tails() -> None:
         capped=pl.Series(np.minimum(random.integers(0, 130, 300), 99)),
     )
     assert missing_codes.find(sights.sight(frame)) is None
+
+
+@pytest.mark.parametrize(("most", "sure"), [(40, "hint"), (8, "likely")])
+def test_two_nines_may_be_the_top_of_a_form(most: int, sure: str) -> None:
+    random = np.random.default_rng(0)
+    values = np.where(random.random(sights.ROWS) < 0.05, 99, random.integers(0, most, sights.ROWS))
+    found = missing_codes.find(sights.sight(sights.frame(0).with_columns(age=pl.Series(values))))
+    assert found is not None
+    assert found.sure == sure

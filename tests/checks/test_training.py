@@ -7,14 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import foldwise
+import sights
 from foldwise.checks import CHECKS
 from foldwise.checks.explain import SECTIONS, explain
 from foldwise.checks.order import check_module, findings_of
 from foldwise.checks.progress import jumps, learned_late, p_better, percent_or_times
 from foldwise.checks.sight import Breakdown, Curve, Sight
+from foldwise.data.table import open_table, read_source
+from foldwise.judge.metrics import METRICS
 from foldwise.settings import Settings, make_settings
 from foldwise.terminal import Display
 from trained import sight_of, table
@@ -127,6 +131,28 @@ def test_other_trials_that_diverged_are_a_hint() -> None:
     found = check_module("non-finite").find(Sight(curve=flat(), diverged=(4, 9), trial=5))
     assert not found.alarm
     assert found.trials == (4, 9)
+
+
+@pytest.mark.parametrize(
+    ("soft", "loss", "found"), [(False, 0.705, False), (False, 0.72, True), (True, 0.705, True)]
+)
+def test_a_network_fits_worse_by_a_gap_above_what_targets_leave(soft: bool, loss: float, found: bool) -> None:
+    random = np.random.default_rng(0)
+    share = random.choice([0.45, 0.55], 90)  # entropy 0.688 nats
+    frame = pl.DataFrame({"x": random.normal(size=90), "a": share, "b": 1 - share, "y": share > 0.5})
+    targets = ["a", "b"] if soft else "y"
+    read, names, source = read_source(
+        frame.drop("y") if soft else frame.drop("a", "b"), None, targets, None, {}
+    )
+    table = open_table(read, names, source, task="multiclass" if soft else "binary")
+    linear = replace(flat(), training=np.full(8, 0.7), fold_scores=(0.1, 0.11, 0.1, 0.11, 0.1))
+    curve = replace(flat(), training=np.full(8, loss), fold_scores=(0.9, 0.8, 0.9, 0.8, 0.9))
+    sight = sights.sight(table, 5, curve=curve, others={"linear": linear}, metric=METRICS["log_loss"])
+    seen = check_module("underfitting").find(sight)
+    assert (seen is not None) == found
+    if soft:
+        assert "comes down to 0.0169 above the 0.688" in seen.evidence
+        assert "p = " in seen.evidence
 
 
 def test_rising_validation_loss_is_a_hint_where_an_earlier_epoch_is_kept() -> None:

@@ -18,6 +18,7 @@ nonlinearities improve neural network acoustic models* (leaky ReLU).
 from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.progress import steps_of
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
@@ -51,7 +52,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "dead-units",
         "likely",
-        f"{worst.dead:.0%} of the {worst.units} units of {worst.name} are 0 for every row after {last.step} steps, "
+        f"{worst.dead:.0%} of the {worst.units} units of {worst.name} are 0 for every row after {steps_of(last.step)}, "
         f"{before.get(worst.name, 0):.0%} at the start",
         trials=sight.about,
         where=tuple(own.name for own in dead),

@@ -22,7 +22,7 @@ import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import Look
-from foldwise.checks.progress import fits_worse_than_linear, is_baseline, slow
+from foldwise.checks.progress import fits_worse_than_linear, is_baseline, slow, steps_of
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
@@ -52,7 +52,7 @@ def find(sight: Sight) -> Finding | None:
         "epsilon-dominates",
         "likely" if hurts else "hint",
         f"ε is {s.epsilon:.3g}, and the entries of gradients are about {sizes[0]:.1g} at the start and {sizes[1]:.1g} "
-        f"after {sight.looks[1].step} steps: {s.optimizer} hardly adapts"
+        f"after {steps_of(sight.looks[1].step)}: {s.optimizer} hardly adapts"
         + (", and training is slow" if hurts else ""),
         trials=sight.about,
         remedies=(

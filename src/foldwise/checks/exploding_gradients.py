@@ -19,7 +19,7 @@ References: Pascanu, Mikolov & Bengio 2013, *On the difficulty of training recur
 from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import gradient_ratio, is_baseline
+from foldwise.checks.progress import gradient_ratio, is_baseline, steps_of
 from foldwise.checks.sight import Breakdown, Sight
 from foldwise.settings import Settings
 
@@ -66,7 +66,8 @@ def where(broke: Breakdown) -> str:
     if broke.what == "loss":
         return f"and in epoch {broke.epoch} the loss was no number: the squares of outputs are infinite"
     of = f" of {broke.where}" if broke.where else ""
-    return f"and after {broke.step} steps (epoch {broke.epoch}) the {broke.what}{of} were the first to be no numbers"
+    when = f"after {steps_of(broke.step)} (epoch {broke.epoch})"
+    return f"and {when} the {broke.what}{of} were the first to be no numbers"
 
 
 def remedies(s: Settings | None) -> tuple[Remedy, ...]:

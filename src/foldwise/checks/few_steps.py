@@ -21,6 +21,7 @@ from foldwise.checks.progress import (
     fits_worse_than_linear,
     is_baseline,
     learned_late,
+    steps_of,
     worse_than_linear,
 )
 from foldwise.checks.sight import Sight
@@ -54,7 +55,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "few-steps",
         "likely" if behind or late > LATE else "hint",
-        f"{steps} steps in all, each of {share * rows:.0f} of {rows:.0f} rows, and {said}",
+        f"{steps_of(steps)} in all, each of {share * rows:.0f} of {rows:.0f} rows, and {said}",
         trials=sight.about,
         remedies=_remedies(sight, rows),
     )

@@ -7,7 +7,8 @@ written with nines only.
 Why it hurts: the code stretches the scale of the column until all real values look alike, and the network has to learn
 that a large number means nothing known. Read as missing, the cell is filled and marked by a flag.
 
-How sure: likely, when a value is set apart and looks like a code; set apart alone it is a hint.
+How sure: likely, when a value is set apart and looks like a code; set apart alone it is a hint. So is 99, which may
+stand for all that is higher, unless it is further out than three times the range of the other values.
 
 What to try: read these cells as missing.
 
@@ -26,6 +27,8 @@ from foldwise.checks.sight import Sight
 EXPLAINS: tuple[str, ...] = ("unscaled-inputs", "underfitting")
 LEAST_CELLS = 5  # that share the value
 LEAST_SHARE = 0.02  # of the cells
+TOP = 99.0  # may be the highest that a form allows as well, and so hold all higher numbers
+FAR = 3.0  # ranges of the other values: so far out it is no top of theirs
 LEAST_OTHERS = 5  # different values beside it: with fewer it may be one of a few levels
 
 
@@ -79,9 +82,11 @@ def code_of(values: Float[np.ndarray, " rows"]) -> tuple[float, int, bool] | Non
             continue
         gap = abs(code - (others.min() if least else others.max()))
         alone = bool((np.sign(others) != np.sign(code)).all())
-        looks = nines(code) or (alone and code < 0)
-        apart = gap > np.ptp(others)
         typical = float(np.quantile(others, 0.95) - np.quantile(others, 0.05))
+        apart = gap > np.ptp(others)
+        looks = nines(code) or (alone and code < 0)
+        if code == TOP and not gap > FAR * np.ptp(others):
+            looks = False
         if apart or (looks and gap > 0.05 * typical and nines(code) and alone):
             return code, count, looks
     return None

@@ -1,5 +1,4 @@
-"""What checks of a network share: which layers ran on a batch, in which order, with what; "
-"twins with other weights."""
+"""What checks of a network share: which layers ran on a batch, in which order, with what; their twins."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+from scipy import special
 
 from foldwise.checks.finding import Remedy
 from foldwise.checks.look import Look
@@ -60,11 +61,19 @@ def fits_worse_than_linear(sight: Sight) -> bool:
     """Tell whether the training loss ends above that of the linear model, which can do less."""
     if not alike(sight) or sight.curve is None or is_baseline(sight):
         return False
-    mine, other = least(sight.curve.training), least(sight.others["linear"].training)
-    return math.isfinite(other) and not mine <= ALIKE * other
+    mine, other = (least(c.training) - floor(sight) for c in (sight.curve, sight.others["linear"]))
+    return math.isfinite(other) and not mine <= ALIKE * max(other, 0.0)
 
 
 ALIKE = 1.01  # times a loss is the same
+
+
+def floor(sight: Sight) -> float:
+    """Give the least training loss that outputs can have: of shares of classes their entropy in nats, otherwise 0."""
+    table = sight.table
+    if table is None or not table.task.soft:
+        return 0.0
+    return float(np.average(special.entr(table.targets).sum(1), weights=table.weights))
 
 
 def least(losses: np.ndarray) -> float:
@@ -151,6 +160,15 @@ def percent_or_times(share: float) -> str:
     ('31 % of', '25 times')
     """
     return f"{100 * share:.0f} % of" if share < 1.5 else f"{share:.2g} times"
+
+
+def steps_of(count: int) -> str:
+    """Say how many steps.
+
+    >>> steps_of(1), steps_of(20)
+    ('1 step', '20 steps')
+    """
+    return f"{count} step{'' if count == 1 else 's'}"
 
 
 def gradient_ratio(look: Look) -> float:

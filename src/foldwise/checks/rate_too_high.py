@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import percent_or_times, thrown
+from foldwise.checks.progress import percent_or_times, steps_of, thrown
 from foldwise.checks.sight import Curve, Sight
 
 EXPLAINS = ("few-steps",
@@ -43,7 +43,7 @@ def find(sight: Sight) -> Finding | None:
         return Finding(
             "rate-too-high",
             "sure",
-            f"the weights moved {percent_or_times(far)} their own size in {when} steps, and then the loss was no "
+            f"the weights moved {percent_or_times(far)} their own size in {steps_of(when)}, and then the loss was no "
             f"number{_at(sight)}",
             trials=sight.about,
             step=when,
@@ -57,7 +57,7 @@ def find(sight: Sight) -> Finding | None:
         "rate-too-high",
         "likely",
         f"the training loss rose to {times:.3g} times its start in epoch {epoch}, and the weights moved "
-        f"{percent_or_times(far)} their own size in {when} steps{_at(sight)}",
+        f"{percent_or_times(far)} their own size in {steps_of(when)}{_at(sight)}",
         trials=sight.about,
         step=when,
         remedies=_remedies(sight),

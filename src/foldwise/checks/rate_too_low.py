@@ -26,6 +26,7 @@ from foldwise.checks.progress import (
     is_baseline,
     learned_late,
     moved,
+    steps_of,
     worse_than_linear,
 )
 from foldwise.checks.sight import Sight
@@ -53,7 +54,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "rate-too-low",
         "likely",
-        f"after {sight.looks[-1].step} steps no weight matrix has moved by more than {far:.2%} of its size, and {how}",
+        f"after {steps_of(sight.looks[-1].step)} no weight matrix has moved by more than {far:.2%} of its size, "
+        f"and {how}",
         trials=sight.about,
         remedies=_remedies(sight, far),
     )

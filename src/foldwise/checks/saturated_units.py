@@ -18,7 +18,13 @@ from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import LayerLook, Look
-from foldwise.checks.progress import fits_worse_than_linear, is_baseline, that_change, worse_than_linear
+from foldwise.checks.progress import (
+    fits_worse_than_linear,
+    is_baseline,
+    steps_of,
+    that_change,
+    worse_than_linear,
+)
 from foldwise.checks.sight import Sight
 
 EXPLAINS = (
@@ -38,7 +44,7 @@ def find(sight: Sight) -> Finding | None:
         return None
     worst = max(found, key=lambda own: own.saturated)
     behind = worse_than_linear(sight) or fits_worse_than_linear(sight)
-    when = "at the start" if look.step == 0 else f"after {look.step} steps"
+    when = "at the start" if look.step == 0 else f"after {steps_of(look.step)}"
     return Finding(
         "saturated-units",
         "likely" if at_first or behind else "hint",

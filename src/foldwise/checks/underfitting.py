@@ -1,10 +1,12 @@
 """A network that does worse than the linear model, on the rows that it learned from as well.
 
-Evidence: scores fold by fold beside those of the linear model, by the corrected test; the lowest training loss of both.
+Evidence: scores fold by fold beside those of the linear model, by the corrected test; the lowest training loss of both,
+where targets are shares of classes above their entropy, which no outputs can undercut.
 
 Why it hurts: a network contains a linear model. When it fits worse, it was not trained as it could be, or is held back.
 
-How sure: likely, when it is worse beyond what folds differ by, and its training loss ends above the linear model's.
+How sure: likely, when it is worse beyond what folds differ by, and its training loss ends more than 1 %
+above the linear model's.
 
 What to try: what holds it back taken away (dropout, noise, decay); a wider network; more epochs.
 
@@ -17,7 +19,15 @@ from __future__ import annotations
 from typing import Any
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import CHANCE, alike, fits_worse_than_linear, least, worse_than_linear
+from foldwise.checks.progress import (
+    CHANCE,
+    alike,
+    fits_worse_than_linear,
+    floor,
+    least,
+    p_better,
+    worse_than_linear,
+)
 from foldwise.checks.sight import Sight
 
 EXPLAINS = ("within-noise", "overconfident")
@@ -34,11 +44,14 @@ def find(sight: Sight) -> Finding | None:
     noisy = sight.settings is not None and (sight.settings.dropout or sight.settings.input_noise)
     if not (worse_than_linear(sight, NOISY if noisy else CHANCE) and fits_worse_than_linear(sight)):
         return None
+    linear, lowest = sight.others["linear"], floor(sight)
+    above = f" above the {lowest:.3g} that targets leave at best" if lowest else ""
     return Finding(
         "underfitting",
         "likely",
-        f"the training loss comes down to {least(curve.training):.3g}, that of the linear model to "
-        f"{least(sight.others['linear'].training):.3g}, and its scores are better in all likelihood",
+        f"the training loss comes down to {least(curve.training) - lowest:.3g}{above}, that of the linear model to "
+        f"{least(linear.training) - lowest:.3g}, and the linear model's scores are better, "
+        f"p = {p_better(sight, curve, linear):.2g}",
         trials=sight.about,
         step=None if not sight.looks else sight.looks[-1].step,
         remedies=_remedies(sight),

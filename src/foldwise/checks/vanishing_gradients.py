@@ -26,6 +26,7 @@ from foldwise.checks.progress import (
     fits_worse_than_linear,
     gradient_ratio,
     is_baseline,
+    steps_of,
     that_change,
     worse_than_linear,
 )
@@ -50,7 +51,7 @@ def find(sight: Sight) -> Finding | None:
     behind = worse_than_linear(sight) or fits_worse_than_linear(sight) or sight.curve is None
     first, last = low[0].activations[0], low[0].activations[-1]
     ratio = ratios[sight.looks.index(low[0])]
-    when = "at the start" if low[0].step == 0 else f"after {low[0].step} steps"
+    when = "at the start" if low[0].step == 0 else f"after {steps_of(low[0].step)}"
     return Finding(
         "vanishing-gradients",
         "likely" if behind or len(low) > len(ratios) / 4 else "hint",

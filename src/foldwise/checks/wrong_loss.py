@@ -95,8 +95,7 @@ def _prepared(features: np.ndarray) -> np.ndarray:
 
 
 def _errors(x: np.ndarray, numbers: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
-    """Compare two linear models on rows that they did not see: of numbers, and of the class with "
-    "the highest score."""
+    """Compare two linear models on rows that they did not see: of numbers, and of the class of highest score."""
     half = np.arange(len(x)) % 2 == 0
     one_hot = (np.round(numbers, 9)[:, None] == classes).astype(np.float64)
     own = np.zeros((2, len(x)))
