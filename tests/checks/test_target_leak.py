@@ -50,3 +50,33 @@ def test_beside_against_a_loop() -> None:
         near = [r for r in order[first : first + 5] if r != row]
         said[row] = y[near, 0].mean()
     assert beside(x[:, None], y)[0] == pytest.approx(1 - np.square(said - y[:, 0]).sum() / 30)
+
+
+@pytest.mark.parametrize("cause", ["a wave", "a border", "a line, of noise alone"])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_cause_is_a_hint(cause: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(300, 6))
+    if cause != "a line, of noise alone":
+        x[:, 1:] += x[:, :1]  # so that the others know something
+    first = x[:, 0]
+    wave = np.sin(3 * first) + 0.01 * random.normal(size=300)
+    y = {"a wave": wave, "a border": np.where(first > 0, "a", "b")}.get(cause, first)
+    found = target_leak.find(sights.sight(pl.DataFrame({**{f"x{i}": x[:, i] for i in range(6)}, "y": y})))
+    assert found is not None
+    assert found.where == ("x0",)
+    assert found.sure == "hint"
+
+
+@pytest.mark.parametrize("kind", ["regression", "binary"])
+@pytest.mark.parametrize("form", ["copy", "noisy copy", "number"])
+def test_answers_are_alarms(kind: str, form: str) -> None:
+    frame, random = sights.frame(3, kind=kind), np.random.default_rng(3)
+    y = (frame["y"] if kind == "regression" else frame["y"] == "yes").cast(pl.Float64).to_numpy()
+    ranks = np.argsort(np.argsort(y, kind="stable")) * 3.0 + random.integers(0, 3, len(y))
+    noisy = y + 0.05 * y.std() * random.normal(size=len(y))
+    leak = {"copy": y, "noisy copy": noisy, "number": ranks}[form]
+    found = target_leak.find(sights.sight(frame.with_columns(leak=pl.Series(leak))))
+    assert found is not None
+    assert found.where == ("leak",)
+    assert found.alarm

@@ -9,9 +9,10 @@ Why it hurts: such a column is often made from the target, or is known only afte
 in the order of the outcome. On rows of the future it will be missing or say something else, and the network, which
 learned nothing but this column, fails.
 
-How sure: likely, when the column leaves almost nothing unexplained and the others, at least three that know something
-of the target, leave at least ten times as much; a hint where there is hardly another, or the others know nothing. A
-column may be as good as that by right: then keep it, and a network is hardly needed.
+How sure: likely, when the column leaves almost nothing unexplained, the others, at least four that know something of
+the target, leave at least ten times as much, and it looks like an answer: numbers rise or fall with it throughout,
+classes are far apart in it, or it numbers the rows. Otherwise a hint: the column may be the one cause of the target.
+It may be as good as that by right in any case: then keep it, and a network is hardly needed.
 
 What to try: leave the column out. The score becomes worse, and is the one that can be believed.
 
@@ -21,15 +22,23 @@ Kapoor & Narayanan 2023, *Leakage and the reproducibility crisis in machine-lear
 
 from __future__ import annotations
 
+import numpy as np
+from scipy import stats
+
 from foldwise.checks.changes import without_columns
 from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.sample import Sample
 from foldwise.checks.sight import Sight
 from foldwise.errors import listed
 
 EXPLAINS: tuple[str, ...] = ("shared-groups", "underfitting", "overfitting", "plateau")
 ALONE = 0.95  # explained by the column: less may well be an honest strong column
 FAR = 0.1  # of what the others leave unexplained, a leak leaves at most so much
-SOMETHING, COLUMNS = 0.1, 3  # that the others explain, and how many they are, for an alarm
+CERTAIN = 0.975  # explained by the column, for an alarm: a copy of counts with few values reaches 0.98
+SOMETHING, COLUMNS = 0.1, 4  # that the others explain, and how many they are, for an alarm
+MONOTONE = 0.98  # rank correlation with a target that is a number
+SEPARATE = 0.9  # of the column's variance is between classes; a border across even values leaves 0.75 of it
+UNIQUE = 0.9  # of the rows have a number of their own
 LEAST_ROWS = 30
 
 
@@ -48,12 +57,31 @@ def find(sight: Sight) -> Finding | None:
         return None
     names = tuple(sorted(leaks, key=lambda name: -leaks[name]))
     # where nothing else is known of the target, or there is hardly anything else, one column may well be its one cause
-    alone = others < SOMETHING or len(by_column) - len(leaks) < COLUMNS
+    others_tell = others >= SOMETHING and len(by_column) - len(leaks) >= COLUMNS
+    alarm = others_tell and any(leaks[n] >= CERTAIN and looks_like_an_answer(sample, n) for n in names)
     return Finding(
         "target-leak",
-        "hint" if alone else "likely",
+        "likely" if alarm else "hint",
         f"{listed(names)} alone explains {max(leaks.values()):.1%} of the variance of the target, all other columns "
         f"together explain {max(others, 0):.0%}",
         where=names,
         remedies=(Remedy(f"leave out {listed(names)}", table=without_columns(set(names)), aim="honest"),),
     )
+
+
+def looks_like_an_answer(sample: Sample, name: str) -> bool:
+    """Tell whether a column is one made from the target or in its order, and not one that the target depends on."""
+    named = [f.column == name for f in sample.table.columns.features]
+    place = np.flatnonzero(named & sample.table.numbers)
+    if not len(place):
+        return True  # a category in which the targets hardly differ is a name of them
+    values = sample.table.features[sample.rows, place[0]]
+    known = ~np.isnan(values)
+    values, targets = values[known], sample.targets[known]
+    if sample.table.targets.ndim > 1:
+        ranks = stats.rankdata(np.column_stack([values, targets]), axis=0)
+        return bool(np.abs(np.corrcoef(ranks.T)[0, 1:]).max() >= MONOTONE)
+    numbers_rows = np.array_equal(values, np.round(values)) and len(np.unique(values)) >= UNIQUE * len(values)
+    sizes, centered = targets.sum(0), values - values.mean()
+    between = np.square(targets.T @ centered)[sizes > 0] / sizes[sizes > 0]
+    return numbers_rows or bool(between.sum() >= SEPARATE * np.square(centered).sum())
