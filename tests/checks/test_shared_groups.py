@@ -50,3 +50,21 @@ def test_healthy_categories_and_counts(seed: int, kind: str) -> None:
         town=pl.Series([f"t{n}" for n in random.geometric(0.08, sights.ROWS)]),
     )
     assert shared_groups.find(sights.sight(frame)) is None
+
+
+@pytest.mark.parametrize("kind", ["normal", "circle", "curve", "torus", "grid"])
+@pytest.mark.parametrize("rows", [40, 200, 400])
+@pytest.mark.parametrize("seed", range(2))
+def test_smooth_targets_of_few_dimensions(kind: str, rows: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    angle = random.uniform(0, 6, size=(rows, 2))
+    inputs = {
+        "normal": random.normal(size=(rows, 3)),
+        "circle": np.column_stack([np.sin(angle[:, 0]), np.cos(angle[:, 0])]),
+        "curve": np.sin(angle[:, :1] * np.arange(1, 5)),
+        "torus": np.column_stack([np.sin(angle), np.cos(angle)]),
+        "grid": random.integers(0, 9, size=(rows, 2)) / 9,
+    }[kind]
+    y = np.sin(inputs @ random.normal(size=inputs.shape[1])) + 0.01 * random.normal(size=rows)
+    frame = pl.DataFrame({**{f"x{i}": x for i, x in enumerate(inputs.T)}, "y": y})
+    assert shared_groups.find(sights.sight(frame)) is None

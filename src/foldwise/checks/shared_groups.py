@@ -4,7 +4,9 @@ Evidence: for columns that name groups, also those set aside as identifiers: wha
 of the target, when rows of the same group may be among them, when they may not, and when as many rows of a random
 grouping may not. The column itself is no part of what is near. For numbers, leaving out the group numbered next must
 not do the same harm, which it does where numbers measure something. Without such a column: nearest rows that are far
-nearer than the others, and agree in their targets as the others do not.
+nearer than the others, more of them than among normal rows of the same covariance and among rows with shuffled columns,
+and that agree in their targets as the others do not. Rows on a curve or a surface, of a smooth target, are near and
+agree too: so there must be a gap between the near rows and the next, or targets closer than distances lead to expect.
 
 Why it hurts: rows of one group share what no column tells. A network recognizes the group and remembers its answer. For
 the groups of the future it knows none, and is worse than its score.
@@ -21,6 +23,7 @@ phylogenetic structure*.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -50,7 +53,12 @@ LEAST_ROWS = 30
 NEAR = 0.25  # of the distance to the last of the nearest rows: in many dimensions no others are so near
 MANY_NEAR = 0.2  # of the rows
 MATTERS = 0.3  # the squared difference of targets of rows less near, of which 2 is that of any two rows
-AGREE = 0.06  # of that, at most, do rows that are near differ: in a smooth relation they differ by more
+AGREE = 0.06  # of that, at most, do rows that are near differ
+GAP = 3.0  # times as far is the next row as the last that is near; on curves and surfaces 1.4 to 2
+CLOSER = (
+    0.5  # times what squared distances lead to expect of a smooth target is what targets of a group differ by
+)
+ASKED = 200  # rows tell whether groups meet
 
 
 def find(sight: Sight) -> Finding | None:
@@ -113,9 +121,9 @@ def group_tells(
     """Say what the nearest rows explain with and without those of the same group; None where the group is no matter."""
     if not sample.inputs.shape[1]:
         return None
-    same = groups[:, None] == groups
-    if np.mean(groups[sample.nearest[:, 0]] == groups) < MEETS:
+    if meets(sample, groups) < MEETS:
         return None
+    same = groups[:, None] == groups
     free, kept = sample.by_neighbors(), without_pairs(sample, same)
     random = np.random.default_rng(0)
     others = []
@@ -129,6 +137,15 @@ def group_tells(
     return (free, kept) if lost > LOSES and lost > TIMES * by_chance * (0.5 if ordered else 1) else None
 
 
+def meets(sample: Sample, groups: Int[np.ndarray, " rows"]) -> float:
+    """Give the share of some rows whose nearest other row is of their group."""
+    x = sample.inputs
+    rows = np.linspace(0, len(x) - 1, min(ASKED, len(x))).astype(np.int64)
+    squares = np.square(x).sum(1) - 2 * x[rows] @ x.T  # the row's own square is the same for all others
+    squares[np.arange(len(rows)), rows] = np.inf
+    return float(np.mean(groups[squares.argmin(1)] == groups[rows]))
+
+
 def without_pairs(sample: Sample, pairs: Bool[np.ndarray, "rows rows"]) -> float:
     """Say what the nearest rows explain when some pairs must not count."""
     squares = np.where(pairs, np.inf, sample.squares)
@@ -140,13 +157,16 @@ def _nearly_alike(sight: Sight, sample: Sample) -> Finding | None:
     assert sight.folds is not None
     near = near_pairs(sample)
     marked = near.any(1)
-    if marked.mean() < MANY_NEAR or marked.mean() < TIMES * by_nature(sample):
+    if marked.mean() < MANY_NEAR:
         return None
     first, last = sample.nearest[marked, 0], sample.nearest[marked, -1]
     own = sample.learned[marked]
     agree = np.square(own - sample.learned[first]).mean()
     differ = np.square(own - sample.learned[last]).mean()
-    if differ < MATTERS or not agree < AGREE * differ:
+    expected = set_apart(sample, near)
+    if differ < MATTERS or not agree < min(AGREE, expected) * differ:
+        return None
+    if any(marked.mean() < TIMES * share for share in by_nature(sample)):
         return None
     groups = joined(sample.nearest, near)
     whole = len(sample.rows) == len(sight.table.features)
@@ -165,12 +185,33 @@ def _nearly_alike(sight: Sight, sample: Sample) -> Finding | None:
     )
 
 
-def by_nature(sample: Sample) -> float:
-    """Give the share of rows with others far nearer than the rest, among normal ones of the same covariance."""
-    rows = len(sample.rows)
-    random = np.random.default_rng(0).normal(size=(rows, rows)) / np.sqrt(rows)
-    twin = replace(sample, inputs=random @ (sample.inputs - sample.inputs.mean(0)))
-    return float(near_pairs(twin).any(1).mean())
+def by_nature(sample: Sample) -> Iterator[float]:
+    """Give the share of rows with others far nearer than the rest, among rows of two kinds that have no groups.
+
+    Normal ones of the same covariance, and the same rows with each column shuffled, which are as coarse and as skewed.
+    """
+    rows, random = len(sample.rows), np.random.default_rng(0)
+    mixed = random.normal(size=(rows, rows)) / np.sqrt(rows)
+    yield _share_near(replace(sample, inputs=mixed @ (sample.inputs - sample.inputs.mean(0))))
+    yield _share_near(replace(sample, inputs=random.permuted(sample.inputs, axis=0)))
+
+
+def _share_near(sample: Sample) -> float:
+    return float(near_pairs(sample).any(1).mean())
+
+
+def set_apart(sample: Sample, near: Bool[np.ndarray, "rows neighbors"]) -> float:
+    """Say below which share of what targets of the next rows differ by those of rows that are near must be.
+
+    1 where most near rows are set apart from the next by a gap. Otherwise they may lie on a curve or a surface, along
+    which the square by which a smooth target differs grows as that of the distance does.
+    """
+    marked = near.any(1)
+    found = np.take_along_axis(sample.squares, sample.nearest, 1)[marked]
+    rows, count = np.arange(len(found)), near[marked].sum(1)
+    if np.mean(found[rows, count] >= GAP**2 * found[rows, count - 1]) > 0.5:
+        return 1.0
+    return CLOSER * float((found[:, 0] / found[:, -1]).mean())
 
 
 def near_pairs(sample: Sample) -> Bool[np.ndarray, "rows neighbors"]:
