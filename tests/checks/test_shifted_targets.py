@@ -40,3 +40,10 @@ def test_numbers_cut_by_order() -> None:
     found = shifted_targets.find(sights.sight(frame, folds))
     assert found is not None
     assert "`y`" in found.evidence
+
+
+@pytest.mark.parametrize("asked", ["loo", 30, 10])
+@pytest.mark.parametrize("seed", range(3))
+def test_folds_of_few_rows_have_no_distribution(asked: str | int, seed: int) -> None:
+    frame = sights.frame(seed, rows=60)
+    assert shifted_targets.find(sights.sight(frame, make_folds(60, asked, seed=seed))) is None

@@ -1,5 +1,7 @@
 """Validation rows that look unlike training rows are found, and folds drawn at random never alarm."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -32,6 +34,14 @@ def test_other_constants() -> None:
     assert found is not None
     assert found.sure == "likely"
     assert found.where[0] == "x0"
+    assert found.remedies[0].by_hand  # these folds were chosen
+    assert found.remedies[0].aim != "honest"
+    assert found.evidence.endswith("unless these folds are so on purpose")
+    drawn = replace(last_fifth(sights.ROWS), how="5-fold cross-validation")
+    found = shifted_validation.find(sights.sight(moved, drawn))
+    assert found is not None
+    assert not found.remedies[0].by_hand
+    assert "on purpose" not in found.evidence
 
 
 def test_folds_in_time_are_a_hint() -> None:

@@ -38,3 +38,16 @@ def test_few_rows_are_a_hint() -> None:
     y = sights.frame(0, rows=60)["y"].to_numpy()
     found = find(np.random.default_rng(0).permutation(y), rows=60)
     assert found is None or found.sure == "hint"
+
+
+def test_what_the_linear_model_learned_can_be_learned() -> None:
+    frame = sights.frame(0)
+    table = sights.opened(frame.with_columns(y=np.random.default_rng(0).permutation(frame["y"].to_numpy())))
+    said = np.random.default_rng(9).normal(size=(sights.ROWS, 1))
+    sight = replace(sights.sight(table), out_of_fold=sights.heard(table, said))
+    worse, better = (
+        replace(sights.curve(0.5, 0.5), fold_scores=tuple(scores))
+        for scores in ([1.0, 1.1, 1.0, 1.1, 1.0], [0.5, 0.6, 0.6, 0.5, 0.5])
+    )
+    assert unlearnable_target.find(replace(sight, others={"constant": worse, "linear": better})) is None
+    assert unlearnable_target.find(replace(sight, others={"constant": better, "linear": worse})) is not None
