@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -156,6 +157,7 @@ def plain(task: Task, seed: int) -> Outcome:
     return looped(task, seed)
 
 
+@functools.cache  # so that cases that share a healthy twin can share its runs
 def loop(**changes: Any) -> Callable[[Task, int], Outcome]:
     """Make what a case runs: the loop with changes."""
     return lambda task, seed: looped(task, seed, **changes)

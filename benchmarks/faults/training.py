@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ CHOICES = 200
 UNSURE = 0.25
 
 
+@functools.cache  # so that cases that share a healthy twin can share its runs
 def trained(**settings: Any) -> Run:
     """Give a run with settings other than the usual."""
     return lambda task, seed: studied(task, seed, settings)
