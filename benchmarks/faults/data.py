@@ -200,6 +200,19 @@ def noisy(task: Task, random: np.random.Generator) -> Task:
 # Faults of the folds
 
 
+def noisy_training(task: Task, seed: int) -> Outcome:
+    """Learn in each fold from rows whose numbers have noise of one deviation, and validate on rows as they are."""
+    random, columns = np.random.default_rng([seed, 7]), numbers(task)
+    clean = task.train.with_columns(pl.col(n).cast(pl.Float64) for n in columns)
+    blurred = clean.with_columns(
+        pl.col(n) + pl.Series(random.normal(0, float(clean[n].std()), clean.height))  # type: ignore[arg-type]
+        for n in columns
+    )
+    kfold = model_selection.KFold(5, shuffle=True, random_state=seed)
+    pairs = tuple((train + clean.height, validation) for train, validation in kfold.split(clean))
+    return studied(task.with_train(pl.concat([clean, blurred])), seed, folds=Given(pairs))
+
+
 def other_constants(task: Task, seed: int) -> Outcome:
     """Validate on rows that were prepared otherwise: smaller by half and moved by one deviation."""
     frame, last = task.train, task.train.height * 4 // 5
@@ -276,7 +289,8 @@ FAULTS: list[Case] = [
     Case("90 % of the rows removed", ("few-rows",), planted(few)),
     Case("90 % of the training rows not learned", ("few-rows",), thinned),
     Case("imbalance 50:1 in training only", ("shifted-targets",), rare_in_training, tasks=CLASSES),
-    Case("noise on the inputs", ("noisy-inputs",), planted(noisy)),
+    Case("noise on the inputs, also of validation rows", ("noisy-inputs",), planted(noisy)),
+    Case("noise on the inputs of training rows", ("shifted-validation",), noisy_training),
     Case("the target among the features", ("target-leak",), planted(copied_target(0.0))),
     Case("the target with noise among the features", ("target-leak",), planted(copied_target(0.05))),
     Case("an id that orders the target", ("target-leak",), planted(ordering_id)),

@@ -1,7 +1,7 @@
 """A training loss that stays where a constant would have it.
 
 Evidence: the epochs in a row in which the mean training loss was within 3 % of the loss of the best constant, though
-the linear model shows that there is something to learn.
+the linear model shows that there is something to learn, and without passing through on the way down.
 
 Why it hurts: in those epochs the network learns nothing of its inputs; some never leave.
 
@@ -39,6 +39,9 @@ def find(sight: Sight) -> Finding | None:
     near = np.abs(curve.training / constant.start - 1) < NEAR
     first, length = _longest(near)
     if length < max(3, LONG * len(near)):
+        return None
+    run = curve.training[first : first + length]
+    if not run[0] - run[-1] < NEAR / 2 * constant.start:  # it only passes through
         return None
     stays = first + length == len(near)
     return Finding(

@@ -5,8 +5,8 @@ came in the second half of the epochs; and whether the loss ends above that of t
 
 Why it hurts: the epochs are spent before the network has learned what it could.
 
-How sure: likely, when the weights have hardly moved and either the loss still falls as evenly as at first or the
-linear model fits the same rows better. A rate that only could be higher is no fault.
+How sure: likely, when the weights have hardly moved and the loss still falls as evenly as at first, or when they have
+moved little and the linear model fits the same rows better. A rate that only could be higher is no fault.
 
 What to try: a higher rate; how much higher is estimated from how far weights move in good trainings.
 
@@ -32,6 +32,7 @@ from foldwise.checks.progress import (
 from foldwise.checks.sight import Sight
 
 EXPLAINS = ("plateau", "underfitting", "overconfident", "within-noise", "uneven-layers")
+LITTLE = 0.25  # of its size: good trainings move that far at least, or fit the rows at least as well as the linear model
 USUAL = 0.3  # of its size is what the matrix that moves most moves in good trainings
 
 
@@ -40,10 +41,8 @@ def find(sight: Sight) -> Finding | None:
     if sight.curve is None or sight.curve.diverged or is_baseline(sight) or sight.start is None:
         return None
     far, late = moved(sight), learned_late(sight.curve)
-    if not far < HARDLY:
-        return None
-    still = late > LATE
-    behind = fits_worse_than_linear(sight) and worse_than_linear(sight)
+    still = far < HARDLY and late > LATE
+    behind = far < LITTLE and fits_worse_than_linear(sight) and worse_than_linear(sight)
     if not still and not behind:
         return None
     how = (

@@ -1,16 +1,19 @@
 """Labels that are wrong: a share of them says something else than the inputs do, also where all else is clear.
 
-Evidence: predictions of rows not learned from, by the network and by the nearest rows, averaged. Rows are ordered by
-how sure these are. Where classes merely overlap, the surest quarter is nearly always right; where labels were mixed
-up, a part of them is wrong everywhere, and the surest quarter errs nearly as often as the next, though far less often
-than guessing would. Which rows they are is
-told by confident learning: rows to whose given class less than usual, and to another as much as usual, is given.
+Evidence: predictions of rows not learned from, by the network and by the nearest rows, averaged where that is
+right as often. Rows are ordered by how sure these are. Where classes merely overlap, the surest quarter is nearly
+always right, and where the surer half errs, the label given is a class that comes close; where labels were mixed up, a
+part of them is wrong everywhere: the surest quarter errs nearly as often as the next, though far less often than
+guessing would, and the label given may be a class that is nowhere near. Which rows they are is told by confident
+learning: rows to whose given class less than usual, and to another as much as usual, is given.
 
 Why it hurts: a network that has room enough learns wrong labels by heart, and says of rows like them what they say.
 The score suffers twice, for the wrong labels are in the validation rows too.
 
 How sure: likely, when the surest quarter errs more than chance allows for classes that overlap, which is at most 55 %
-of what the middle half errs. Otherwise it is a hint: in two classes a tenth of wrong labels can hardly be told from
+of what the middle half errs; or when, of at least four classes, more labels than chance allows are among the less
+probable half of the other classes, which is at most 15 % of errors where classes overlap. Otherwise it is a hint: in
+two classes a tenth of wrong labels can hardly be told from
 overlap. Wrong numbers of a regression are not looked for.
 
 What to try: label smoothing; and looking at these rows. Not to learn them may help, but cannot be tried on the same
@@ -38,6 +41,8 @@ OVERLAP = 0.55
 """Where classes merely overlap the surest quarter errs at most so much of what the middle half does, as long as it errs
 less than `CLEAR` of guessing: that is what a logistic relation with one normal input gives."""
 CLEAR = 0.4
+FAR_OFF = 0.15  # of the errors of the surer half have a label of the less probable half: real tables have up to 0.1
+LEAST_CLASSES, LEAST_FAR_OFF = 4, 5  # to have a less probable half, and rows to believe in it
 SURE = 0.01  # chance that so many err with the share given
 PRIOR = 1.0  # vote for the frequencies of the classes
 
@@ -51,20 +56,24 @@ def find(sight: Sight) -> Finding | None:
         return None
     said = with_neighbors(sight, found)
     truth = found.truth.astype(np.int64)
-    wrong = said.argmax(1) != truth
-    quarters = np.array_split(wrong[np.argsort(-said.max(1), kind="stable")], 4)
+    wrong = (said.argmax(1) != truth) & (found.said.argmax(1) != truth)  # the nearest rows alone prove little
+    surest = np.argsort(-said.max(1), kind="stable")
+    quarters = np.array_split(wrong[surest], 4)
     first, middle = float(quarters[0].mean()), float(np.concatenate(quarters[1:3]).mean())
     guessing = 1 - float(np.square(np.bincount(truth) / len(truth)).sum())
     errors, rows = int(quarters[0].sum()), len(quarters[0])
     if _chance(errors, rows, RIGHT) > SURE or first > CLEAR * guessing:
         return None
-    likely = _chance(errors, rows, max(RIGHT, OVERLAP * middle)) < SURE
+    half = surest[: len(surest) // 2]
+    likely = _chance(errors, rows, max(RIGHT, OVERLAP * middle)) < SURE or _far_off(
+        said[half][wrong[half]], truth[half][wrong[half]]
+    )
     suspects = suspicious(said, truth)
     worst = found.row[suspects][np.argsort(said[suspects, truth[suspects]], kind="stable")][:3]
     return Finding(
         "wrong-labels",
         "likely" if likely else "hint",
-        f"of the quarter of rows about which network and nearest rows are surest, {first:.0%} are labeled "
+        f"of the quarter of rows whose labels seem surest, {first:.0%} are labeled "
         f"differently; {suspects.sum()} labels are suspicious (rows {listed(table.row[worst].tolist())} …)",
         trials=sight.about,
         remedies=_remedies(sight),
@@ -75,8 +84,21 @@ def _chance(errors: int, rows: int, share: float) -> float:
     return float(stats.binom.sf(errors - 1, rows, share))
 
 
+def _far_off(said: Float[np.ndarray, "errors classes"], truth: Int[np.ndarray, " errors"]) -> bool:
+    """Tell whether more labels than overlap explains are among the less probable half of the classes not predicted."""
+    classes = said.shape[1]
+    if classes < LEAST_CLASSES or not len(said):
+        return False
+    nearer = (said > said[np.arange(len(truth)), truth][:, None]).sum(1) - 1  # and less probable than the first
+    far = int((nearer >= (classes - 1) / 2).sum())
+    return far >= LEAST_FAR_OFF and _chance(far, len(said), FAR_OFF) < SURE
+
+
 def with_neighbors(sight: Sight, found: OutOfFold) -> Float[np.ndarray, "rows classes"]:
-    """Average what the network says of rows not learned from with how their nearest others are labeled."""
+    """Average what the network says of rows not learned from with how their nearest others are labeled.
+
+    Where that is right less often, what the network says is left as it is.
+    """
     said, sample = found.said.astype(np.float64).copy(), sight.sample
     assert sample is not None
     frequent = sample.targets.mean(0)
@@ -86,7 +108,10 @@ def with_neighbors(sight: Sight, found: OutOfFold) -> Float[np.ndarray, "rows cl
     place = {row: number for number, row in enumerate(sample.rows.tolist())}
     at = np.array([place.get(row, -1) for row in found.row.tolist()])
     known = at >= 0
-    said[known] = (said[known] + votes[at[known]]) / 2
+    own, truth = said[known], found.truth[known].astype(np.int64)
+    both = (own + votes[at[known]]) / 2
+    if (both.argmax(1) == truth).sum() >= (own.argmax(1) == truth).sum():
+        said[known] = both
     return said
 
 
