@@ -72,8 +72,9 @@ def shared(groups: Int[np.ndarray, " rows"], folds: Folds) -> tuple[float, Int[n
 def unlikely(table: Table, groups: Int[np.ndarray, " rows"]) -> Bool[np.ndarray, " rows"]:
     """Mark rows that agree with others as chance does not let them; none where most rows that agree may do so by it.
 
-    Columns are dealt to two halves, those with many values to both. Copies agree with each other in a half and with no
-    further row; where rows agree by chance, more of them agree in half of the columns than in all.
+    Columns are dealt to two halves, once such that those with many values are in both, and once in their order, so that
+    columns that say the same, as one-hot columns do of one another, come to the same half. Copies agree with each other
+    in a half and with no further row; where rows agree by chance, more of them agree in half of the columns than in all.
 
     >>> from foldwise.data.table import open_table, read_source
     >>> import polars as pl
@@ -89,11 +90,11 @@ def unlikely(table: Table, groups: Int[np.ndarray, " rows"]) -> Bool[np.ndarray,
     of_column = np.array([f.column for f in table.columns.features])
     random = np.random.default_rng(0)
     parts = [_codes(cells[:, of_column == name], random) for name in dict.fromkeys(of_column.tolist())]
-    parts.sort(key=lambda part: -len(np.unique(part)))
-    alone = np.zeros(len(groups), dtype=bool)
-    for half in (parts[::2], parts[1::2]):
-        if half:
-            alone |= _sizes(np.sum(half, axis=0)) <= np.maximum(size, _sizes(np.sum(parts, axis=0)))
+    ranked, middle = sorted(parts, key=lambda part: -len(np.unique(part))), -(-len(parts) // 2)
+    whole = np.maximum(size, _sizes(np.sum(parts, axis=0)))
+    alone = np.ones(len(groups), dtype=bool)
+    for halves in ((ranked[::2], ranked[1::2]), (parts[:middle], parts[middle:])):
+        alone &= np.any([_sizes(np.sum(half, axis=0)) <= whole for half in halves if half], axis=0)
     several = size > 1
     if np.sum(alone & several) < CERTAIN * several.sum():
         return np.zeros(len(groups), dtype=bool)
