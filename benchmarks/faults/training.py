@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 import foldwise
-from benchmarks.faults.case import SETTINGS, Case, Outcome, Task, scored, studied
+from benchmarks.faults.case import SETTINGS, Case, Outcome, Task, checking, scored, studied
 
 Run = Callable[[Task, int], Outcome]
 SLOPE = {"optimizer": "sgd", "learning_rate": 0.03, "momentum": 0.9}  # a good rate for these tasks
@@ -25,17 +25,33 @@ def trained(**settings: Any) -> Run:
     return lambda task, seed: studied(task, seed, settings)
 
 
+def few_rows(task: Task) -> tuple[Task, dict[str, str]]:
+    """Give a task with few rows, and how it is asked for so that scores compare with those on clean rows."""
+    few = task.with_train(task.train.head(FEW))
+    return few, {"task": "regression", "metric": "rmse"} if task.kind == "regression" else {
+        "metric": "accuracy"
+    }
+
+
 def chosen_often(task: Task, seed: int) -> Outcome:
-    """Choose among many settings by few validated rows."""
+    """Choose among many settings by few validated rows; what is claimed is the headline."""
     rates = foldwise.LogRange(1e-4, 1e-1)
     search = {**SETTINGS, "learning_rate": rates, "weight_decay": foldwise.LogRange(1e-5, 1e-1)}
-    few = task.with_train(task.train.head(FEW))
-    kind = {"task": "regression"} if task.kind == "regression" else {}
+    few, kind = few_rows(task)
     study = foldwise.fit(
         few.train, target=task.target, search=search, trials=CHOICES, folds=5, seed=seed, remedies=False,
-        display=foldwise.terminal.Display(), **kind,
+        checks=checking(), display=foldwise.terminal.Display(), **kind,
     )  # fmt: skip
-    return Outcome(study.findings, scored(study, task, study.results[0].number))
+    value = study.headline_result.value
+    if task.kind == "regression":
+        value = 1 - value**2 / float(few.train[task.target].var(ddof=0))  # type: ignore[arg-type]
+    return Outcome(study.findings, scored(study, task, study.results[0].number), value)
+
+
+def chosen_once(task: Task, seed: int) -> Outcome:
+    """Train the usual settings on as few rows."""
+    few, kind = few_rows(task)
+    return studied(few, seed, **kind)
 
 
 def doubtful(**settings: Any) -> Run:
@@ -101,7 +117,7 @@ FAULTS: list[Case] = [
         trained(initialization="normal", initial_deviation=0.0025, depth=4),
         trained(depth=4),
     ),
-    Case("chosen among 200", ("looked-too-often",), chosen_often, tasks=ROOMY),
+    Case("chosen among 200", ("looked-too-often",), chosen_often, chosen_once, ROOMY),
     Case(
         "overconfident probabilities",
         ("overconfident",),

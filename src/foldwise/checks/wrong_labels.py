@@ -41,7 +41,9 @@ OVERLAP = 0.55
 """Where classes merely overlap the surest quarter errs at most so much of what the middle half does, as long as it errs
 less than `CLEAR` of guessing: that is what a logistic relation with one normal input gives."""
 CLEAR = 0.4
-FAR_OFF = 0.15  # of the errors of the surer half have a label of the less probable half: real tables have up to 0.1
+FAR_OFF = (
+    0.15  # of the errors of the surer half have a label of the less probable half: real tables have up to 0.1
+)
 LEAST_CLASSES, LEAST_FAR_OFF = 4, 5  # to have a less probable half, and rows to believe in it
 SURE = 0.01  # chance that so many err with the share given
 PRIOR = 1.0  # vote for the frequencies of the classes
@@ -89,7 +91,9 @@ def _far_off(said: Float[np.ndarray, "errors classes"], truth: Int[np.ndarray, "
     classes = said.shape[1]
     if classes < LEAST_CLASSES or not len(said):
         return False
-    nearer = (said > said[np.arange(len(truth)), truth][:, None]).sum(1) - 1  # and less probable than the first
+    nearer = (said > said[np.arange(len(truth)), truth][:, None]).sum(
+        1
+    ) - 1  # and less probable than the first
     far = int((nearer >= (classes - 1) / 2).sum())
     return far >= LEAST_FAR_OFF and _chance(far, len(said), FAR_OFF) < SURE
 

@@ -1,6 +1,7 @@
 """A loss that does not suit what is learned.
 
-Evidence: a gradient at the outputs that is 0 for every row and target; or numbers that are learned by squared error
+Evidence: a gradient at the outputs that is 0 for every row and target; or, where targets are class numbers, at some
+of the outputs, one for each class; or numbers that are learned by squared error
 though they are few and whole, where a linear model that treats them as classes names them with less than 0.7 of
 the squared error of one that treats them as numbers.
 
@@ -8,7 +9,7 @@ Why it hurts: the cross-entropy of a single output is 0 whatever it is, because 
 Squared error on class numbers says that class 9 is farther from class 0 than class 1 is, which means nothing for
 names.
 
-How sure: sure without a gradient; likely for class numbers. Counts, grades and ratings are in order, are learned
+How sure: sure without a gradient; likely for outputs without one and for class numbers. Counts, grades and ratings are in order, are learned
 better as numbers, and are not meant.
 
 What to try: cross-entropy with an output for each class, by `task="multiclass"`; squared error for numbers.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.losses import usual_loss
@@ -51,8 +53,9 @@ def _without_gradient(sight: Sight) -> Finding | None:
     outputs = run(network.module, network.inputs)
     moved = outputs + torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
     elsewhere = gradient_if_taken(network, moved)
-    if output_gradient(network, outputs).any() or (elsewhere is not None and elsewhere.any()):
-        return None
+    here = output_gradient(network, outputs)
+    if here.any() or (elsewhere is not None and elsewhere.any()):
+        return _some_without_gradient(sight, network.targets, here, elsewhere)
     what = ": a softmax over one output is always 1" if outputs.shape[-1] == 1 else ""
     return Finding(
         "wrong-loss",
@@ -60,6 +63,30 @@ def _without_gradient(sight: Sight) -> Finding | None:
         f"the loss has no gradient at any of the outputs, shape {tuple(outputs.shape)}{what}",
         trials=sight.about,
         remedies=usual_loss(sight, "another loss, or an output for each class"),
+    )
+
+
+def _some_without_gradient(
+    sight: Sight, targets: Tensor, here: Tensor, elsewhere: Tensor | None
+) -> Finding | None:
+    """Look for outputs of classes that the loss does not depend on: it takes the number of a class for a quantity."""
+    if (
+        here.ndim != 2
+        or elsewhere is None
+        or targets.ndim != 1
+        or not bool((targets == targets.round()).all())
+    ):
+        return None
+    used, classes = (here.any(0) | elsewhere.any(0)).tolist(), here.shape[1]
+    if classes <= 2 or sum(used) != 1 or not 0 <= int(targets.min()) < int(targets.max()) < classes:
+        return None
+    return Finding(
+        "wrong-loss",
+        "likely",
+        f"targets are the numbers of {classes} classes and there are as many outputs, but the loss has a gradient at "
+        f"output {used.index(True)} alone: it learns the number of a class as if it were a quantity",
+        trials=sight.about,
+        remedies=usual_loss(sight, "cross-entropy"),
     )
 
 
