@@ -881,7 +881,9 @@ def check(context: typer.Context, **typed: Any) -> None:
     from foldwise.terminal import data_console, findings_block, shown, talk
 
     # Importing torch takes a moment: say at once what is being done.
-    checked = f"{given.get('data') or given.get('example')}{f' and {net}' if (net := given.get('net')) else ''}"
+    checked = (
+        f"{given.get('data') or given.get('example')}{f' and {net}' if (net := given.get('net')) else ''}"
+    )
     said = f"foldwise {version('foldwise')} · checks {checked} before training; this takes some seconds …"
     talk().print(shown(said, "dim"), soft_wrap=True)
     given |= read_given(given, OWN)

@@ -121,6 +121,7 @@ class Sight:
         breakdown: where the examined trial broke, when it diverged and breaks again.
         diverged: numbers of trials of the study that diverged.
         trials: how many trials were searched.
+        corrected: whether probabilities of new rows are corrected, or come from another trial than the examined one.
         optimism: by how much the winner's score is too good for having been chosen, in units of the metric, and the
             width of its interval; None when it was not chosen.
         loop: what was seen of a loop of the user's own.
@@ -139,6 +140,7 @@ class Sight:
     breakdown: Breakdown | None = None
     diverged: tuple[int, ...] = ()
     trials: int = 1
+    corrected: bool = False
     optimism: tuple[float, float] | None = None
     loop: Loop | None = None
 

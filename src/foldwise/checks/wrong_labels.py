@@ -10,8 +10,8 @@ Why it hurts: a network that has room enough learns wrong labels by heart, and s
 The score suffers twice, for the wrong labels are in the validation rows too.
 
 How sure: likely, when the surest quarter errs more than chance allows for classes that overlap, which is at most 55 %
-of what the middle half errs. Otherwise it is a hint: in two classes a tenth of wrong labels can hardly be told from
-overlap. Wrong numbers of a regression are not looked for.
+of what the middle half errs; a hint, when it errs more than that, but perhaps by chance. Less is not mentioned: in two
+classes a tenth of wrong labels can hardly be told from overlap. Wrong numbers of a regression are not looked for.
 
 What to try: label smoothing; and looking at these rows. Not to learn them may help, but cannot be tried on the same
 folds: the labels that make a row suspicious are those by which its neighbors are scored.
@@ -68,6 +68,7 @@ def find(sight: Sight) -> Finding | None:
         f"differently; {suspects.sum()} labels are suspicious (rows {listed(table.row[worst].tolist())} …)",
         trials=sight.about,
         remedies=_remedies(sight),
+        slight=first <= OVERLAP * middle,
     )
 
 

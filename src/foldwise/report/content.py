@@ -28,6 +28,7 @@ def content_of(study: Study, live: bool = False) -> dict[str, Any]:
         "title": " and ".join(study.task.targets),
         "headline": {
             "sentence": headline.sentence,
+            "doubt": None if live else study.doubt or None,
             "how": headline.how,
             "metric": metric.label,
             "lower_is_better": not metric.higher_is_better,
