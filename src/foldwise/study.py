@@ -123,12 +123,20 @@ class Study:
     @property
     def doubt(self) -> str:
         """Why the score is not to be believed, and which may be; empty unless an alarm says that it is given away."""
-        return doubt(self.findings)
+        return doubt(self.findings, float(np.mean(self.results[0].fold_scores)))
 
     @property
     def luck(self) -> Luck | None:
         """How much of the winner's lead is luck; None while training, and in runs written before it was measured."""
         return self.headline_result.luck
+
+    @property
+    def luck_sentence(self) -> str:
+        """How much of the winner's lead is luck, in words; empty where `luck` is None."""
+        if self.luck is None:
+            return ""
+        said = self.luck.sentence(self.metric, self.headline_result.low, self.headline_result.high)
+        return f"{said} This tells of the choice alone, not of what the findings say." if self.doubt else said
 
     def score_weights(self, targets: np.ndarray) -> np.ndarray | None:
         """Say what each row counts in scores, `[rows]`, from the targets of the rows; None when all count alike."""

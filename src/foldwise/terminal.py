@@ -388,8 +388,7 @@ def findings_block(findings: Sequence[Any]) -> RenderableType:
 
 def beliefs(study: Any) -> list[str]:
     """Say how far to believe the result, a line each: what was luck, what to add, how probabilities are corrected."""
-    luck, headline = study.luck, study.headline_result
-    said = [] if luck is None else [luck.sentence(study.metric, headline.low, headline.high)]
+    said = [study.luck_sentence] if study.luck is not None else []
     said += [study.variance.sentence] if study.variance is not None and study.variance.sentence else []
     corrected = study.calibration is not None and study.calibration.method != "none"
     return [*said, *([study.calibration.sentence] if corrected else [])]

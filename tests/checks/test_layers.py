@@ -6,8 +6,9 @@ import pytest
 from torch import nn
 
 import network_sights as sights
-from foldwise.checks.layers import called
+from foldwise.checks.layers import called, described
 from foldwise.checks.order import check_module
+from foldwise.engine.dropout import KeyedDropout
 
 
 def numbered(inputs: int, outputs: int) -> nn.Module:
@@ -36,3 +37,7 @@ def test_layers_inside_others_and_those_that_are_not_there() -> None:
     assert called("body.0.bias", net) == "the bias of layer body.0 (Linear 4→2)"
     assert called("body.7", net) == "layer body.7"
     assert called("body", net) == "body"
+
+
+def test_dropout_by_keys_is_called_as_that_which_it_stands_for() -> None:
+    assert described(KeyedDropout(0.1)) == "Dropout"

@@ -35,10 +35,10 @@ def test_a_remedy_that_diverged_or_cured_is_said_to_have() -> None:
 
 
 def test_an_honest_score_is_the_one_to_believe() -> None:
-    honest = Tried("groups apart", {}, 0.9, 0.6, 0.01, 0.05, 0, 5, 0.99, True, "honest")
-    assert "groups apart → 0.60 ± 0.05 (was 0.900 ± 0.010: the score to believe)" in str(
-        finding(tried=(honest,))
-    )
+    honest = Tried("groups apart", {}, 0.9, 0.6, 0.01, 0.05, 0, 5, None, False, "honest")
+    told = str(finding(tried=(honest,)))
+    assert "Tried: groups apart → 0.60 ± 0.05 (was 0.900 ± 0.010)." in told
+    assert "If it is as it looks, believe 0.60 ± 0.05 (groups apart)." in told
 
 
 def test_what_is_done_by_hand_is_to_do() -> None:
@@ -57,11 +57,12 @@ def test_a_score_that_is_given_away_is_doubted() -> None:
     honest = Tried("leave out `id`", {}, 0.9, 0.6, 0.01, 0.05, 0, 5, None, False, "honest")
     leak = Finding("target-leak", "likely", "…", where=("id",), tried=(honest,))
     copies = Finding("repeated-rows", "likely", "…")
-    assert doubt([finding(), leak, copies]) == (
+    assert doubt([finding(), leak, copies], 0.9) == (
         "do not believe this score: the answer can be read from `id` (target-leak, likely); rather believe "
         "0.60 ± 0.05 (leave out `id`); copies of the rows scored were learned from (repeated-rows, likely)"
     )
-    assert doubt([finding(), Finding("target-leak", "hint", "…", where=("id",))]) == ""
+    assert doubt([finding(), Finding("target-leak", "hint", "…", where=("id",))], 0.9) == ""
+    assert "rather" not in doubt([leak], 0.8)  # remedies were tried on another trial than the winner
     assert set(GIVEN_AWAY) <= set(CHECKS)
 
 

@@ -46,7 +46,8 @@ def find(sight: Sight) -> Finding | None:
         "dropout-before-normalization",
         "likely" if shift[worst] > SHIFT else "hint",
         f"dropout comes right before {joined(sight.all_called(shift))}: the variance that "
-        f"{sight.called(worst)} takes in is {shift[worst]:.2g} times as large with dropout as without it, as in evaluation",
+        f"{sight.called(worst)} takes in is {shift[worst]:.2g} times as large with dropout "
+        "as without it, as in evaluation",
         trials=sight.about,
         where=tuple(shift),
         remedies=_remedies(sight),

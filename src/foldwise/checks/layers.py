@@ -40,7 +40,7 @@ def described(layer: nn.Module) -> str:
     >>> described(nn.Conv2d(3, 16, 5)), described(nn.BatchNorm1d(8)), described(nn.Tanh())
     ('Conv2d 3→16', 'BatchNorm1d 8', 'Tanh')
     """
-    kind = type(layer).__name__
+    kind = type(layer).__name__.removeprefix("Keyed")  # dropout by keys stands where torch's was
     for first, last in ENDS:
         if hasattr(layer, first) and hasattr(layer, last):
             return f"{kind} {getattr(layer, first)}→{getattr(layer, last)}"

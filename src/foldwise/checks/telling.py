@@ -47,14 +47,13 @@ def outcome(tried: Tried, known: Tried | None = None) -> str:
     remarks = [] if known is not None and _was(tried) == _was(known) else [_was(tried)]
     remarks += [better(tried)] if better(tried) else []
     said = ", ".join(remarks)
-    note = _verdict(tried)
-    remark = ": ".join(part for part in (said, note) if part)
+    remark = ": ".join(part for part in (said, _verdict(tried)) if part)
     return f"{tried.what} → {score(tried.after, tried.after_deviation)}{f' ({remark})' if remark else ''}"
 
 
 def _verdict(tried: Tried) -> str:
     if tried.aim == "honest" or tried.helps:
-        return "the score to believe" if tried.aim == "honest" else ""
+        return ""
     return "no gain beyond the noise" if tried.folds > 1 else "one fold cannot tell it from chance"
 
 
@@ -90,7 +89,7 @@ def advice(finding: Finding) -> str:
     if (best := finding.suggested) is not None:
         return f"Suggested: {best.what}."
     if (honest := finding.honest) is not None:
-        return f"If it is as it looks, believe the score of: {honest.what}."
+        return f"If it is as it looks, believe {score(honest.after, honest.after_deviation)} ({honest.what})."
     by_hand = [r.what for r in finding.remedies if r.by_hand]
     untried = [
         r.what for r in finding.remedies if not r.by_hand and r.what not in {t.what for t in finding.tried}
@@ -135,13 +134,15 @@ def said_hints(findings: Sequence[Finding]) -> tuple[list[Finding], str]:
     return hints[:MOST_HINTS], more
 
 
-def doubt(findings: Sequence[Finding]) -> str:
+def doubt(findings: Sequence[Finding], mean: float) -> str:
     """Say why a score must not be believed, and which may be, where alarms say that it is given away; else nothing.
 
+    `mean` is that of the scores by fold. What remedies did to another trial than the one that has it is not said.
+
     >>> apart = Tried("leave out `id`", {}, 0.66, 0.59, 0.02, 0.03, 0, 5, None, False, "honest")
-    >>> print(doubt([Finding("target-leak", "sure", "…", where=("id",), tried=(apart,))]))  # doctest: +ELLIPSIS
+    >>> print(doubt([Finding("target-leak", "sure", "…", where=("id",), tried=(apart,))], 0.66))  # doctest: +ELLIPSIS
     do not believe this score: the answer can be read from `id` (target-leak, sure); rather believe 0.590 ± 0.030 ...
-    >>> doubt([Finding("repeated-rows", "hint", "…")])
+    >>> doubt([Finding("repeated-rows", "hint", "…")], 0.66)
     ''
     """
     reasons = []
@@ -149,7 +150,8 @@ def doubt(findings: Sequence[Finding]) -> str:
         if finding.alarm and finding.code in GIVEN_AWAY:
             why = GIVEN_AWAY[finding.code].format(where=listed(finding.where))
             said = f"{why} ({finding.code}, {SAID[finding.sure]})"
-            if (honest := finding.honest) is not None:
+            honest = finding.honest
+            if honest is not None and math.isclose(honest.before, mean, rel_tol=1e-6):
                 said += f"; rather believe {score(honest.after, honest.after_deviation)} ({honest.what})"
             reasons.append(said)
     return f"do not believe this score: {'; '.join(reasons)}" if reasons else ""

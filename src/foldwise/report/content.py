@@ -157,7 +157,7 @@ def belief_of(study: Study) -> dict[str, Any]:
     return {
         "luck": luck
         and {
-            "sentence": luck.sentence(study.metric, headline.low, headline.high),
+            "sentence": study.luck_sentence,
             **{n: _known(v) for n, v in (("raw", luck.raw), ("value", luck.value), ("constant", constant))},
             **{n: _known(getattr(headline, n)) for n in ("low", "high")},
         },

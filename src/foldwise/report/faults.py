@@ -71,5 +71,6 @@ def known_findings(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "summary": given.get("summary"),
         "alarms": [f for f in found if f.get("alarm")],
+        "paired": any(t.get("better") for f in found for t in f.get("tried") or []),
         "hints": [f for f in found if not f.get("alarm")],
     }
