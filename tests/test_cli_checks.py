@@ -86,6 +86,20 @@ def test_check_finds_what_is_wrong_with_a_network_before_training(
     assert "constant-columns (a hint) — `same`" in found
 
 
+def test_check_says_at_once_what_it_does(run: Callable[..., Ran], desk: Path) -> None:
+    table, net = desk / "train.csv", f"{desk / 'nets.py'}:bent"
+    _, found, said = run("check", net, "--data", table, "--target", "y", "--folds", "3")
+    assert f"checks {table} and {net} before training" in said
+    assert "before training" not in found
+
+
+def test_check_imports_no_compiler(desk: Path) -> None:
+    code = f"import sys, foldwise; foldwise.check({str(desk / 'train.csv')!r}, target='y', folds=3); "
+    code += "print([name for name in ('torch._dynamo', 'numba') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_check_needs_a_table(run: Callable[..., Ran]) -> None:
     code, _, said = run("check")
     assert code == 2

@@ -469,3 +469,19 @@ def test_one_sided_differences_bracket_a_kink(left: float, right: float) -> None
     low, high = one_sided(bent, 1.0, EPS)
     assert low.value == pytest.approx(min(left, right) + 2, abs=1e-8)
     assert high.value == pytest.approx(max(left, right) + 2, abs=1e-8)
+
+
+def test_arguments_that_cannot_be_are_explained() -> None:
+    def product(x: Any, w: Any) -> Any:
+        return x * w
+
+    x, w = inputs(2), inputs(2)
+    with pytest.raises(foldwise.FoldwiseError, match=r"one tuple; got 2 of them\.\nhint: .*\(f, \(x, w\)\)"):
+        foldwise.check_gradients(product, x, w)
+    assert "missing a required argument: 'w'" in refusal(product, x)
+    assert "with 3 inputs: too many" in refusal(product, (x, w, w))
+    assert "with 1 input: " in refusal(product, {"x": x})
+    assert "a module or a function; got Tensor" in refusal(x, w)
+    assert "`loss` takes a module or a function; got str" in refusal(product, (x, w), loss="mse")
+    assert "the module cannot be called with 2 inputs" in refusal(torch.nn.Linear(2, 1), (x, w))
+    assert foldwise.check_gradients(product, {"x": x, "w": w}).agree

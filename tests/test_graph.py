@@ -256,6 +256,10 @@ def test_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:
     assert "takes no inputs" in refusal(x.sum(), x)
     assert "no tensor" in refusal(lambda: 3)
     assert "at least 8" in refusal(x.sum(), most=3)
+    assert "a module or a function; got int" in refusal(3)
+    assert "missing a required argument: 'w'" in refusal(lambda x, w: x * w, x)
+    assert "with no input" in refusal(torch.nn.Linear(2, 1))
+    assert "got str" in refusal(x.sum(), module="net")
     found = foldwise.graph(x.sum())
     with pytest.raises(foldwise.FoldwiseError, match=r"loss\.png"):
         found.save(tmp_path / "loss.png")

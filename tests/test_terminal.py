@@ -89,6 +89,7 @@ class Result:
     nested: Nested | None = None
     checked: bool = True
     findings: list[Finding] = dataclasses.field(default_factory=list)
+    doubt: str = ""
 
 
 def board(rows: int, **changes: Any) -> pl.DataFrame:
@@ -206,6 +207,21 @@ def test_progress_of_another_job_is_shown_from_its_beginning(terminal: bool) -> 
         written = len(text_of(screen))
         display.progress(progress(0.0, 0.5))
         assert len(text_of(screen)) > written
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_was_trained_stays_when_remedies_are_tried(terminal: bool) -> None:
+    screen = console(120, terminal)
+    with TerminalDisplay(screen) as display:
+        display.progress(progress(1.0, 90.0))
+        display.wait("trying 2 remedies")
+        display.progress(progress(1.0, 2.0))
+        display.progress(progress(0.5, 1.0))  # a second job of the same remedies
+        display.wait("the end")
+    said = text_of(screen)
+    first, trying, both = (said.rindex(s) for s in ("trained 70 of 70", "trying 2", "trained 105 of 140"))
+    assert first < trying < both
+    assert "in 3.0 s · 500,000 rows/s" in said[both:]
 
 
 def left_out(*beyond: bool) -> Answer:
@@ -463,4 +479,4 @@ def test_findings_say_what_was_found_and_what_remedies_did() -> None:
     assert "Also explains: dead-units." in text
     assert "constant-columns (a hint) — `a` is constant." in text
     assert "\x1b" not in text
-    assert text.rstrip().endswith("1 alarm and 1 hint; `foldwise explain CODE` says more")
+    assert text.rstrip().endswith("1 alarm, 1 hint; `foldwise explain CODE` says more")

@@ -55,6 +55,9 @@ def check(data: Any = None, y: Any = None, *, net: Net | None = None, **given: A
                 f"`check` takes no `{name}`.", hint=did_you_mean(name, known) or "it takes what `fit` takes"
             )
     defaults = {name: p.default for name, p in inspect.signature(fit).parameters.items()}
+    defaults["engine"] = (
+        "stacked"  # which trains nothing here, and starts sooner than the one that is compiled
+    )
     job = job_of(SimpleNamespace(**{**defaults, **given, "data": data, "y": y, "net": net}), Display())
     found = findings_of(sight_before(job), broken=warn_of)
     return Findings(replace(finding, trials=()) for finding in found)

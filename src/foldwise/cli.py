@@ -878,9 +878,16 @@ def check(context: typer.Context, **typed: Any) -> None:
             "there is nothing to check.", hint="foldwise check NET.py:Net --data train.csv --target y"
         )
     one_source(given.get("data"), given.get("example"))
+    from foldwise.terminal import data_console, findings_block, shown, talk
+
+    # Importing torch takes a moment: say at once what is being done.
+    checked = (
+        f"{given.get('data') or given.get('example')}{f' and {net}' if (net := given.get('net')) else ''}"
+    )
+    said = f"foldwise {version('foldwise')} · checks {checked} before training; this takes some seconds …"
+    talk().print(shown(said, "dim"), soft_wrap=True)
     given |= read_given(given, OWN)
     import foldwise
-    from foldwise.terminal import data_console, findings_block
 
     findings = foldwise.check(**given)
     data_console().print(findings_block(findings))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import shutil
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +19,18 @@ WIDTH: Final = 100
 
 
 def listing() -> str:
-    """List all checks with what each looks for."""
+    """List all checks with what each looks for: a line each, or as many as a terminal needs."""
     widest = max(map(len, CHECKS))
-    return "".join(f"{code:{widest}}  {explain(code).what}\n" for code in CHECKS)
+    lines = (f"{code:{widest}}  {explain(code).what}" for code in CHECKS)
+    if not sys.stdout.isatty():
+        return "".join(f"{line}\n" for line in lines)
+    indent = " " * (widest + 2)
+    return "".join(f"{textwrap.fill(line, _width(), subsequent_indent=indent)}\n" for line in lines)
+
+
+def _width() -> int:
+    """Give the width of text: that of the terminal, but not so much that lines are hard to read."""
+    return min(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
 
 
 def told(code: str) -> str:
@@ -34,7 +45,7 @@ def explained(told: Explanation) -> str:
     'x\\nWhat.\\n\\nEvidence: counted.\\n'
     """
     parts = [told.what, *(f"{name}: {text}" for name, text in told.sections.items())]
-    first, *rest = (textwrap.fill(part, WIDTH) for part in parts)
+    first, *rest = (textwrap.fill(part, _width()) for part in parts)
     return "\n".join([told.code, first, *(f"\n{part}" for part in rest)]) + "\n"
 
 

@@ -25,7 +25,7 @@ from foldwise.plans.defaults import baselines
 from foldwise.plans.plan import Member
 from foldwise.reference import Own, loss_of
 from foldwise.store.plain import reason
-from foldwise.terminal import Display
+from foldwise.terminal import Display, duration
 from foldwise.trying import trials_for, try_remedies
 
 if TYPE_CHECKING:
@@ -53,15 +53,22 @@ def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> Fin
         study.looks = series_of(sight.trial, sight.looks, sight.curve.clipped.tolist())
         findings = findings_of(sight, broken=lambda code, error: broken(f"the check `{code}`", error))
         if remedies and (chosen := trials_for(study, findings, sight.trial)):
-            members = len(chosen) * len(job.outer) * len(job.plan.seeds)
-            what = f"{len(chosen)} remed{'y' if len(chosen) == 1 else 'ies'}"
-            display.wait(f"trying {what} on every fold: {members} members more")
+            display.wait(cost_of(len(chosen), job))
             findings = try_remedies(job, study, findings, sight.trial, display.progress)
     except KeyboardInterrupt:
         study.warnings.append("looking for faults was interrupted, and says less than it could")
     except Exception as error:
         broken("looking for faults", error)
     return Findings(without_functions(finding) for finding in findings)
+
+
+def cost_of(remedies: int, job: Job) -> str:
+    """Say what trying remedies takes, by what members took up to now."""
+    members = remedies * len(job.outer) * len(job.plan.seeds)
+    known = sum(len(stack.members) for stack in job.stacks)
+    seconds = job.field.seconds * members / known
+    what = f"{remedies} remed{'y' if remedies == 1 else 'ies'}"
+    return f"trying {what}: {members} members more, about {duration(seconds)} (--remedies off skips this)"
 
 
 def trial_before(job: Job) -> int:
@@ -121,6 +128,8 @@ def sight_after(job: Job, study: Study, trial: int | None = None) -> Sight:
         breakdown=broken_down(job, stack, number),
         diverged=tuple(r.number for r in study.results if r.status.startswith("diverged")),
         trials=len(job.plan.trials) - len(baselines()),
+        corrected=study.results[0].number != number + 1
+        or (study.calibration is not None and study.calibration.method != "none"),
         optimism=None
         if luck is None
         else (

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from foldwise.autograd.calling import arguments_of, refuse_no_function, refuse_other_arguments
 from foldwise.autograd.directions import (
     Direction,
     NoForward,
@@ -31,6 +32,7 @@ from foldwise.errors import FoldwiseError
 WAYS = ("backward", "forward", "numerical", "symbolic")
 UNSURE = 1e-3  # a difference whose own error is a larger part of the gradient than this decides nothing
 AT_KINKS = 20  # entries at kinks that are compared beside them too
+AS_TUPLE = "check_gradients(f, (x, w))"
 BESIDE = 1e-3  # how far beside, as a part of each tensor's usual entry
 
 
@@ -154,8 +156,8 @@ class GradientCheck:
 
 def check_gradients(
     module_or_function: Callable[..., Any],
-    inputs: Any,
-    *,
+    inputs: Any = (),
+    *others: Any,
     loss: Callable[[Any], Any] | None = None,
     parameters: bool = True,
     entries: int = 200,
@@ -186,7 +188,8 @@ def check_gradients(
     gradient must lie between the one-sided derivatives, and is compared a little beside the kink as well. A gradient
     that differs from the function's on purpose (`detach`, a straight-through estimator) disagrees.
 
-    Raises NetworkError when there is nothing to differentiate, or outputs are complex, not finite, or not reproducible.
+    Raises FoldwiseError for arguments that cannot be, such as several inputs that are not one tuple, and NetworkError
+    when there is nothing to differentiate, or outputs are complex, not finite, or not reproducible.
 
     >>> class Square(torch.autograd.Function):
     ...     @staticmethod
@@ -203,6 +206,15 @@ def check_gradients(
     >>> check_gradients(nn.Linear(3, 2), torch.randn(5, 3)).agree
     True
     """
+    if others:
+        raise FoldwiseError(
+            f"check_gradients takes the arguments of the function as one tuple; got {1 + len(others)} of them.",
+            hint=f"{AS_TUPLE}, or by name: check_gradients(f, {{'x': x, 'w': w}})",
+        )
+    refuse_no_function(module_or_function, "check_gradients", AS_TUPLE)
+    if loss is not None:
+        refuse_no_function(loss, "`loss`", "loss=torch.sum, or a function of the output")
+    refuse_other_arguments(module_or_function, *arguments_of(inputs), AS_TUPLE)
     if entries < 1 or directions < 0 or not 0 < tolerance < 1:
         raise FoldwiseError(
             f"entries={entries}, directions={directions}, tolerance={tolerance} cannot be.",

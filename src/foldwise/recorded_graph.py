@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from foldwise.autograd.calling import refuse_no_function, refuse_other_arguments
 from foldwise.autograd.drawing import draw
 from foldwise.autograd.nodes import Book, Edge, GraphNode, Kind, State, in_order_of_use, names_of
 from foldwise.autograd.recording import note_calls, watched
@@ -159,6 +160,8 @@ def graph(
 
     What is stored is read from autograd's nodes (`_saved_…`), so it must be called before `backward()`.
 
+    Raises FoldwiseError when nothing was recorded, or for arguments that the function does not take.
+
     >>> from torch.nn import functional as F
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
@@ -168,6 +171,14 @@ def graph(
     >>> [p.name for p in picture.without_gradient]
     []
     """
+    if not isinstance(loss, Tensor):
+        refuse_no_function(loss, "graph", "graph(loss) of a tensor, or graph(function, x, w)")
+        refuse_other_arguments(loss, inputs, {}, "give them after it: graph(function, x, w)")
+    if module is not None and not isinstance(module, nn.Module):
+        raise FoldwiseError(
+            f"`module` is the module whose parameters are named; got {type(module).__name__}.",
+            hint="graph(loss, module=net)",
+        )
     if isinstance(loss, nn.Module) and module is None:
         module = loss
     if most < 8:

@@ -17,7 +17,7 @@ import torch
 from foldwise import outcome, prediction, recall
 from foldwise.checks.finding import Findings
 from foldwise.checks.series import Looks
-from foldwise.checks.telling import summary
+from foldwise.checks.telling import doubt, hint_of, said_hints, summary
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.folds import Folds
 from foldwise.data.table import Source, Table
@@ -117,13 +117,26 @@ class Study:
 
     @property
     def headline(self) -> str:
-        """The result in one sentence."""
-        return self.headline_result.sentence
+        """The result in one sentence; with the doubt, where a finding says that the score is given away."""
+        return " — ".join(part for part in (self.headline_result.sentence, self.doubt) if part)
+
+    @property
+    def doubt(self) -> str:
+        """Why the score is not to be believed, and which may be; empty unless an alarm says that it is given away."""
+        return doubt(self.findings, float(np.mean(self.results[0].fold_scores)))
 
     @property
     def luck(self) -> Luck | None:
         """How much of the winner's lead is luck; None while training, and in runs written before it was measured."""
         return self.headline_result.luck
+
+    @property
+    def luck_sentence(self) -> str:
+        """How much of the winner's lead is luck, in words; empty where `luck` is None."""
+        if self.luck is None:
+            return ""
+        said = self.luck.sentence(self.metric, self.headline_result.low, self.headline_result.high)
+        return f"{said} This tells of the choice alone, not of what the findings say." if self.doubt else said
 
     def score_weights(self, targets: np.ndarray) -> np.ndarray | None:
         """Say what each row counts in scores, `[rows]`, from the targets of the rows; None when all count alike."""
@@ -435,7 +448,9 @@ class Study:
         notes = [f"search: {self.account.sentence}"] if self.account.sentence else []
         notes += [f"nested: {self.nested.sentence}"] if self.nested is not None else []
         notes += [f"note: {note}" for note in self.plan_summary.notes]
-        found = [*map(str, self.findings), summary(self.findings)] if self.checked else []
+        hints, rest = said_hints(self.findings)
+        said = [*map(str, self.findings.alarms), *map(hint_of, hints), *([rest] if rest else [])]
+        found = [*said, summary(self.findings)] if self.checked else []
         return "\n".join([*lines, *notes, *(f"warning: {w}" for w in self.warnings), *found])
 
     def _repr_html_(self) -> str:

@@ -89,6 +89,12 @@ class TerminalDisplay(Display):
         self._live: Live | None = None
         self._drawn = -math.inf
         self._last: Progress | None = None
+        self._before = (
+            0,
+            0,
+            0,
+            0.0,
+        )  # members done, members, rows and seconds of earlier jobs that are told together
         self._said: Progress | None = None
 
     def __enter__(self) -> TerminalDisplay:
@@ -104,6 +110,7 @@ class TerminalDisplay(Display):
         self._say(columns_table(plan.columns, len(plan.features), self.console.width))
 
     def wait(self, why: str) -> None:
+        self._end_of_training()
         self.console.print(shown(f"{why} …", "dim"), soft_wrap=True)
 
     def plan(self, summary: PlanSummary) -> None:
@@ -112,6 +119,7 @@ class TerminalDisplay(Display):
     def progress(self, now: Progress) -> None:
         if self._last is not None and now.seconds < self._last.seconds:  # another job of the same question
             self._drawn, self._said = -math.inf, None
+            self._before = self._together(self._last)
         self._last = now
         if self.console.is_interactive:
             self._draw(now)
@@ -123,14 +131,31 @@ class TerminalDisplay(Display):
         self.console.print(warning_line(text), soft_wrap=True)
 
     def finished(self, study: Any) -> None:
-        self._take_down()
-        if self._last is not None:
-            self._say(training_line(self._last))
+        if self._end_of_training():
+            self.console.print()
         self._say(result(study, self.console.width))
         if study.folder is not None:
             for place in places(study):
                 self.console.print(place, soft_wrap=True)  # a command that is copied must have no line breaks
             self.console.print()
+
+    def _end_of_training(self) -> bool:
+        """Say what was trained up to now, if anything was, where it stays to be read."""
+        self._take_down()
+        if self._last is None:
+            return False
+        self.console.print(training_line(*self._together(self._last)), soft_wrap=True)
+        self._last, self._said, self._drawn, self._before = None, None, -math.inf, (0, 0, 0, 0.0)
+        return True
+
+    def _together(self, last: Progress) -> tuple[int, int, int, float]:
+        done, members, rows, seconds = self._before
+        return (
+            done + last.members_done,
+            members + last.members,
+            rows + last.rows_done,
+            seconds + last.seconds,
+        )
 
     def _say(self, what: RenderableType) -> None:
         if self.console.is_interactive:
@@ -294,10 +319,10 @@ def progress_line(now: Progress) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def training_line(last: Progress) -> Text:
+def training_line(done: int, members: int, rows: int, seconds: float) -> Text:
     """Say in one line what was trained and how fast."""
-    done = f"trained {last.members_done:,} of {_plural(last.members, 'member')} in {duration(last.seconds)}"
-    return _dim(" · ".join(part for part in (done, _speed(last)) if part))
+    trained = f"trained {done:,} of {_plural(members, 'member')} in {duration(seconds)}"
+    return _dim(" · ".join(part for part in (trained, _speed(rows, seconds)) if part))
 
 
 def _standing(best: Standing | None) -> Text:
@@ -314,16 +339,15 @@ def _standing(best: Standing | None) -> Text:
 def _pace(now: Progress) -> Text:
     left = seconds_left(now)
     parts = [
-        _speed(now),
+        _speed(now.rows_done, now.seconds),
         f"{duration(now.seconds)} gone",
         f"about {duration(left)} left" if left is not None else "",
     ]
     return _dim(" · ".join(part for part in parts if part))
 
 
-def _speed(now: Progress) -> str:
-    started = now.seconds > 1e-3 and now.rows_done
-    return f"{now.rows_done / now.seconds:,.0f} rows/s" if started else ""
+def _speed(rows: int, seconds: float) -> str:
+    return f"{rows / seconds:,.0f} rows/s" if seconds > 1e-3 and rows else ""
 
 
 # The result
@@ -331,7 +355,9 @@ def _speed(now: Progress) -> str:
 
 def result(study: Any, width: int) -> RenderableType:
     """Draw the headline, the leaderboard, the warnings and where everything is."""
-    parts: list[RenderableType] = [_bold(study.headline), Text(), leaderboard_table(study, width)]
+    parts: list[RenderableType] = [_bold(study.headline.removesuffix(f" — {study.doubt}"))]
+    parts += [shown(f"{study.doubt}.", "bold yellow")] if study.doubt else []
+    parts += [Text(), leaderboard_table(study, width)]
     if study.account.sentence:
         parts += [_dim(study.account.sentence)]
     parts += map(_dim, beliefs(study))
@@ -345,24 +371,24 @@ def result(study: Any, width: int) -> RenderableType:
 
 
 def findings_block(findings: Sequence[Any]) -> RenderableType:
-    """Draw what checks found: alarms with all that is known of them, hints in a line each."""
-    from foldwise.checks.telling import heading, sentences, summary
+    """Draw what checks found: alarms with all that is known of them, the first hints in a sentence each."""
+    from foldwise.checks.telling import heading, hint_of, said_hints, sentences, summary
 
     parts: list[RenderableType] = []
     for finding in findings:
-        head, (first, *more) = heading(finding), sentences(finding)
-        line = Text(visible(head), style="bold yellow" if finding.alarm else "dim")
-        line.append(visible(first.removeprefix(head)), style="default not bold" if finding.alarm else "dim")
-        parts.append(line)
         if finding.alarm:
+            head, (first, *more) = heading(finding), sentences(finding)
+            line = Text(visible(head), style="bold yellow")
+            parts.append(line.append(visible(first.removeprefix(head)), style="default not bold"))
             parts += [Padding(shown(text), (0, 0, 0, 2)) for text in more]
-    return Group(*parts, _dim(summary(findings)))
+    hints, rest = said_hints(findings)
+    parts += [_dim(hint_of(finding)) for finding in hints]
+    return Group(*parts, *([_dim(rest)] if rest else []), _dim(summary(findings)))
 
 
 def beliefs(study: Any) -> list[str]:
     """Say how far to believe the result, a line each: what was luck, what to add, how probabilities are corrected."""
-    luck, headline = study.luck, study.headline_result
-    said = [] if luck is None else [luck.sentence(study.metric, headline.low, headline.high)]
+    said = [study.luck_sentence] if study.luck is not None else []
     said += [study.variance.sentence] if study.variance is not None and study.variance.sentence else []
     corrected = study.calibration is not None and study.calibration.method != "none"
     return [*said, *([study.calibration.sentence] if corrected else [])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,6 +44,16 @@ def test_what_was_seen_later_or_elsewhere_or_is_only_a_hint_explains_nothing() -
     hint = [finding("dead-units"), finding("constant-columns", sure="hint")]
     for both in (later, elsewhere, hint):
         assert {f.code for f in in_order(both)} == {"dead-units", "constant-columns"}
+
+
+@pytest.mark.usefixtures("explaining")
+def test_slight_hints_are_kept_under_an_alarm_alone() -> None:
+    slight = replace(finding("dead-units", sure="hint"), slight=True)
+    assert in_order([slight]) == []
+    assert in_order([slight, finding("plateau", sure="hint")])[0].code == "plateau"
+    (found,) = in_order([slight, finding("constant-columns")])
+    assert found.symptoms == ("dead-units",)
+    assert in_order([replace(slight, sure="likely")])  # an alarm is never left out
 
 
 @pytest.mark.parametrize("code", CHECKS)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+from foldwise.checks import CHECKS
 from foldwise.checks.finding import Finding, Findings, Remedy, Tried
-from foldwise.checks.telling import sentences, summary
+from foldwise.checks.telling import GIVEN_AWAY, MOST_HINTS, doubt, hint_of, said_hints, sentences, summary
 
 CLIP = Tried("clip norm 1", {}, 0.52, 0.31, 0.03, 0.02, 5, 5, 0.001, True)
 XAVIER = Tried("Xavier", {}, 0.52, 0.53, 0.03, 0.02, 1, 5, 0.8, False)
@@ -33,10 +35,10 @@ def test_a_remedy_that_diverged_or_cured_is_said_to_have() -> None:
 
 
 def test_an_honest_score_is_the_one_to_believe() -> None:
-    honest = Tried("groups apart", {}, 0.9, 0.6, 0.01, 0.05, 0, 5, 0.99, True, "honest")
-    assert "groups apart → 0.60 ± 0.05 (was 0.900 ± 0.010: the score to believe)" in str(
-        finding(tried=(honest,))
-    )
+    honest = Tried("groups apart", {}, 0.9, 0.6, 0.01, 0.05, 0, 5, None, False, "honest")
+    told = str(finding(tried=(honest,)))
+    assert "Tried: groups apart → 0.60 ± 0.05 (was 0.900 ± 0.010)." in told
+    assert "If it is as it looks, believe 0.60 ± 0.05 (groups apart)." in told
 
 
 def test_what_is_done_by_hand_is_to_do() -> None:
@@ -51,8 +53,31 @@ def test_a_list_of_findings_prints_a_line_each() -> None:
     assert str(Findings()) == "no findings"
 
 
+def test_a_score_that_is_given_away_is_doubted() -> None:
+    honest = Tried("leave out `id`", {}, 0.9, 0.6, 0.01, 0.05, 0, 5, None, False, "honest")
+    leak = Finding("target-leak", "likely", "…", where=("id",), tried=(honest,))
+    copies = Finding("repeated-rows", "likely", "…")
+    assert doubt([finding(), leak, copies], 0.9) == (
+        "do not believe this score: the answer can be read from `id` (target-leak, likely); rather believe "
+        "0.60 ± 0.05 (leave out `id`); copies of the rows scored were learned from (repeated-rows, likely)"
+    )
+    assert doubt([finding(), Finding("target-leak", "hint", "…", where=("id",))], 0.9) == ""
+    assert "rather" not in doubt([leak], 0.8)  # remedies were tried on another trial than the winner
+    assert set(GIVEN_AWAY) <= set(CHECKS)
+
+
+def test_many_hints_are_counted_and_those_tried_in_vain_say_so() -> None:
+    hints = [Finding(f"hint-{n}", "hint", "x") for n in range(MOST_HINTS + 2)]
+    shown, rest = said_hints([finding(), *hints])
+    assert shown == hints[:MOST_HINTS]
+    assert rest == f"and 2 more hints: hint-{MOST_HINTS}, hint-{MOST_HINTS + 1}"
+    assert said_hints(hints[:2]) == (hints[:2], "")
+    told = hint_of(replace(finding(tried=(XAVIER,)), sure="hint"))
+    assert told.endswith("a hint) — the gradient grew 40×. Tried: Xavier; no gain beyond the noise.")
+
+
 def test_the_summary_counts_alarms_and_hints() -> None:
     hint = Finding("constant-columns", "hint", "x")
-    assert summary([finding(), finding(), hint]).startswith("checks: 2 alarms and 1 hint")
-    assert summary([hint]).startswith("checks: 1 hint;")
+    assert summary([finding(), finding(), hint]).startswith("checks: 2 alarms, 1 hint;")
+    assert summary([hint]).startswith("checks: no alarm, 1 hint;")
     assert "nothing found" in summary([])

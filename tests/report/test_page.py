@@ -424,6 +424,26 @@ def test_findings_are_cards_with_what_was_tried_and_what_they_are() -> None:
         assert part in text, part
 
 
+def test_a_doubt_is_said_under_the_headline() -> None:
+    content = regression()
+    assert 'class="doubt"' not in render(content)
+    doubted = content | {
+        "headline": content["headline"] | {"doubt": "do not believe this score: `<id>` tells"}
+    }
+    assert "Do not believe this score: <id> tells. See the findings" in " ".join(
+        Elements(render(doubted)).text.split()
+    )
+
+
+def test_remedies_that_make_no_pairs_have_no_columns_for_them() -> None:
+    honest = {"what": "leave it out", "after": "0.6 ± 0.1", "better": None, "p": None, "helps": "to believe"}
+    found = {"code": "target-leak", "alarm": True, "sure": "likely", "tried": [honest]}
+    page = render(regression() | {"findings": {"summary": "", "found": [found]}})
+    assert "leave it out" in page
+    assert "folds better" not in page
+    assert "corrected test that they" not in page
+
+
 def test_checks_that_found_nothing_are_one_line() -> None:
     quiet = regression() | {"findings": {"summary": "checks: nothing found (41 looked)", "found": []}}
     text = Elements(render(quiet)).text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from foldwise.autograd.calling import arguments_of
 from foldwise.errors import NetworkError
 
 Function = Callable[..., Any]
@@ -49,7 +50,7 @@ class Point:
         self.called = _Called(function)
         self.loss = loss
         self.seed = seed
-        args, kwargs = _arguments(inputs)
+        args, kwargs = arguments_of(inputs)
         paths, self.spec = pytree.tree_flatten_with_path((args, kwargs))
         self.given = [_own(value) for _, value in paths]
         words = _words(function, len(args))
@@ -198,12 +199,6 @@ def _copy_of(module: nn.Module) -> nn.Module:
             f"the module cannot be copied: {str(error).splitlines()[0]}",
             hint="pass a module whose parameters are leaves, or a function that builds what it needs",
         ) from error
-
-
-def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    return (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((inputs,), {})
 
 
 def _own(value: Any) -> Any:

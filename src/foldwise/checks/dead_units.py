@@ -52,8 +52,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "dead-units",
         "likely",
-        f"{worst.dead:.0%} of the {worst.units} units of {worst.name} are 0 for every row after {steps_of(last.step)}, "
-        f"{before.get(worst.name, 0):.0%} at the start",
+        f"{worst.dead:.0%} of the {worst.units} units of {sight.called(worst.name)} are 0 for every row after "
+        f"{steps_of(last.step)}, {before.get(worst.name, 0):.0%} at the start",
         trials=sight.about,
         where=tuple(own.name for own in dead),
         step=since,

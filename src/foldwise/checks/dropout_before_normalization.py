@@ -45,9 +45,9 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "dropout-before-normalization",
         "likely" if shift[worst] > SHIFT else "hint",
-        f"dropout comes right before {joined(list(shift))}: the variance that {worst} takes in is "
-        f"{shift[worst]:.2g} times "
-        "as large with dropout as without it, as in evaluation",
+        f"dropout comes right before {joined(sight.all_called(shift))}: the variance that "
+        f"{sight.called(worst)} takes in is {shift[worst]:.2g} times as large with dropout "
+        "as without it, as in evaluation",
         trials=sight.about,
         where=tuple(shift),
         remedies=_remedies(sight),

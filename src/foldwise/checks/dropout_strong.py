@@ -48,7 +48,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "dropout-strong",
         "likely" if rate >= STRONG else "hint",
-        f"{plural(list(strong), 'drops', 'drop')} {rate:.0%} of {units} units, so that "
+        f"{plural(sight.all_called(strong), 'drops', 'drop')} {rate:.0%} of {units} units, so that "
         f"{units * (1 - rate):.1f} are left; at the start "
         f"masks change the outputs of a row {_noise(network):.1f} times as much as rows differ",
         trials=sight.about,

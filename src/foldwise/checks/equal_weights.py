@@ -47,7 +47,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "equal-weights",
         "sure",
-        f"the {units} units of {widest.name} start with the same weights and still have the same after "
+        f"the {units} units of {sight.called(widest.name)} start with the same weights and still have the same after "
         f"{STEPS} steps: they stay one unit",
         trials=sight.about,
         where=tuple(own.name for own in equal),
@@ -75,7 +75,7 @@ def _alike(units: Tensor, close: float) -> bool:
 
 def _remedies(sight: Sight, names: list[str]) -> tuple[Remedy, ...]:
     if sight.settings is None:
-        return (Remedy(f"random initial weights for {joined(names)}"),)
+        return (Remedy(f"random initial weights for {joined(sight.all_called(names))}"),)
     return (
         Remedy("initialization kaiming", {"initialization": "kaiming"}),
         Remedy("initialization xavier", {"initialization": "xavier"}),

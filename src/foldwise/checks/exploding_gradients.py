@@ -40,7 +40,7 @@ def find(sight: Sight) -> Finding | None:
         return Finding(
             "exploding-gradients",
             "sure",
-            f"the gradient of fold {broke.fold} grew {broke.growth:.2g} times within 20 steps, {where(broke)}",
+            f"the gradient of fold {broke.fold} grew {broke.growth:.2g} times within 20 steps, {where(broke, sight)}",
             trials=sight.about,
             where=(broke.where,) if broke.where else (),
             step=broke.step,
@@ -61,11 +61,11 @@ def find(sight: Sight) -> Finding | None:
     )
 
 
-def where(broke: Breakdown) -> str:
+def where(broke: Breakdown, sight: Sight) -> str:
     """Say what was no number first, and when."""
     if broke.what == "loss":
         return f"and in epoch {broke.epoch} the loss was no number: the squares of outputs are infinite"
-    of = f" of {broke.where}" if broke.where else ""
+    of = f" of {sight.called(broke.where)}" if broke.where else ""
     when = f"after {steps_of(broke.step)} (epoch {broke.epoch})"
     return f"and {when} the {broke.what}{of} were the first to be no numbers"
 

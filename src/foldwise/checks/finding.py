@@ -73,6 +73,7 @@ class Finding:
         remedies: what may cure it, the most promising first.
         tried: what they did, in the same order, for those that could be tried.
         symptoms: codes of findings that this one explains.
+        slight: a hint that is not worth a line of its own: it is kept only under an alarm that explains it.
     """
 
     code: str
@@ -84,6 +85,7 @@ class Finding:
     remedies: tuple[Remedy, ...] = ()
     tried: tuple[Tried, ...] = ()
     symptoms: tuple[str, ...] = ()
+    slight: bool = False
 
     @property
     def alarm(self) -> bool:

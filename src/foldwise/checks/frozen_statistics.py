@@ -51,9 +51,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "frozen-statistics",
         "likely",
-        f"{plural(slow, 'normalizes', 'normalize')} by each batch in training; the running statistics, "
-        "by which evaluation "
-        f"normalizes, hardly move in {batches} batches",
+        f"{plural(sight.all_called(slow), 'normalizes', 'normalize')} by each batch in training; the running "
+        f"statistics, by which evaluation normalizes, hardly move in {batches} batches",
         trials=sight.about,
         where=tuple(slow),
         remedies=(Remedy("momentum 0.1"),),

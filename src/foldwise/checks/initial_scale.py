@@ -60,8 +60,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "initial-scale",
         "likely",
-        f"the initial weights of {joined(names)} are too {'large' if large else 'small'}: {worst} "
-        "multiplies a signal by "
+        f"the initial weights of {joined(sight.all_called(names))} are too {'large' if large else 'small'}: "
+        f"{sight.called(worst)} multiplies a signal by "
         f"{own[worst]:.2g}, where usual initial weights do by 0.3 to 1.5",
         trials=sight.about,
         where=tuple(names),
@@ -98,7 +98,7 @@ def _signal(values: Tensor) -> float:
 
 def _remedies(sight: Sight, names: list[str]) -> tuple[Remedy, ...]:
     if sight.settings is None:
-        return (Remedy(f"Kaiming or Xavier initialization for {joined(names)}"),)
+        return (Remedy(f"Kaiming or Xavier initialization for {joined(sight.all_called(names))}"),)
     return tuple(
         Remedy(f"initialization {name}", {"initialization": name}) for name in ("kaiming", "xavier", "lsuv")
     )

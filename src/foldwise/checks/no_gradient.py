@@ -51,7 +51,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "no-gradient",
         "likely" if felt else "hint",
-        f"{len(cut)} of {trained} parameters get no gradient, though their layers run: {joined(cut)}"
+        f"{len(cut)} of {trained} parameters get no gradient, though their layers run: {joined(sight.all_called(cut))}"
         + ("" if felt else "; the outputs do not depend on them"),
         trials=sight.about,
         where=tuple(cut),

@@ -45,7 +45,7 @@ def find(sight: Sight) -> Finding | None:
         broke = sight.breakdown
         said = "a member diverged, and did not do so again when trained alone for some seconds"
         if broke is not None:
-            said = f"fold {broke.fold} diverged {where(broke)}"
+            said = f"fold {broke.fold} diverged {where(broke, sight)}"
         return Finding(
             "non-finite",
             "sure",
@@ -73,7 +73,8 @@ def _in_a_loop(sight: Sight) -> Finding | None:
             return Finding(
                 "non-finite",
                 "sure",
-                f"{what} {since}" + (f"; the first layer that gives none is {first}" if first else ""),
+                f"{what} {since}"
+                + (f"; the first layer that gives none is {sight.called(first)}" if first else ""),
                 where=(first,) if first else (),
                 step=0 if before is None else before.step,
                 remedies=remedies(None),

@@ -48,7 +48,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "normalization-of-few-rows",
         "likely" if values < LEAST else "hint",
-        f"{plural(list(few), 'takes', 'take')} means and deviations over {values} "
+        f"{plural(sight.all_called(few), 'takes', 'take')} means and deviations over {values} "
         f"value{'s' * (values > 1)} of a unit in each batch",
         trials=sight.about,
         where=tuple(few),

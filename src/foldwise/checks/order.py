@@ -48,6 +48,7 @@ def in_order(findings: Iterable[Finding]) -> Findings:
 
     A finding is a symptom of another when that one's check names it in `EXPLAINS`, it was not seen earlier, and both
     are about the same trials or one is about none. Alarms come before hints, those seen earlier before later ones.
+    Slight hints that no alarm explains are left out.
     """
     rank = {code: number for number, code in enumerate(CHECKS)}
     ordered = sorted(findings, key=lambda f: (not f.alarm, -1 if f.step is None else f.step, rank[f.code]))
@@ -63,7 +64,7 @@ def in_order(findings: Iterable[Finding]) -> Findings:
     return Findings(
         replace(f, symptoms=(*f.symptoms, *gathered.get(place, [])))
         for place, f in enumerate(ordered)
-        if place not in under
+        if place not in under and (f.alarm or not f.slight)
     )
 
 

@@ -7,7 +7,7 @@ Why it hurts: the choice of a class may be good all the same, but whatever weigh
 is misled.
 
 How sure: likely, when they are too high by 15 points or more, beyond chance; a hint for less. Probabilities of new
-rows are corrected afterwards where that helps.
+rows are corrected afterwards where that helps; then less is not mentioned.
 
 What to try: label smoothing; weight decay; a temperature, which is what the correction of new rows uses.
 
@@ -54,6 +54,7 @@ def find(sight: Sight) -> Finding | None:
         f"of them are right; chance alone makes ± {chance:.1%}",
         trials=sight.about,
         remedies=_remedies(sight),
+        slight=sight.corrected,
     )
 
 

@@ -4,8 +4,9 @@ Evidence: the lowest validation loss and that at the end, fold by fold; the trai
 
 Why it hurts: what is learned after the best epoch is true of these rows only.
 
-How sure: a hint when the epoch that is kept comes before the rise, because then the score does not suffer; likely, when
-the linear model is better although the network fits its own rows far better. A small gap is healthy.
+How sure: likely, when the linear model is better although the network fits its own rows far better; a hint, when the
+epoch that is kept, by another score, comes after the rise, and no correction of probabilities mends that. Where it
+comes before the rise the score does not suffer, and nothing is said. A small gap is healthy.
 
 What to try: dropout, weight decay, a narrower network; more rows.
 
@@ -50,6 +51,8 @@ def find(sight: Sight) -> Finding | None:
         f"epoch {curve.kept} is kept",
         trials=sight.about,
         step=(best + 1) * curve.steps,
+        slight=sight.corrected
+        or not curve.validation[curve.kept - 1] - curve.validation[best] > RISES * fell,
         remedies=_remedies(sight),
     )
 

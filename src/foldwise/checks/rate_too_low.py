@@ -32,7 +32,9 @@ from foldwise.checks.progress import (
 from foldwise.checks.sight import Sight
 
 EXPLAINS = ("plateau", "underfitting", "overconfident", "within-noise", "uneven-layers")
-LITTLE = 0.25  # of its size: good trainings move that far at least, or fit the rows at least as well as the linear model
+LITTLE = (
+    0.25  # of its size: good trainings move that far, or fit the rows at least as well as the linear model
+)
 USUAL = 0.3  # of its size is what the matrix that moves most moves in good trainings
 
 

@@ -7,7 +7,8 @@ of them; copies agree with no further row.
 Why it hurts: the network has seen the answer. A score on such rows praises memory, and the settings chosen by it are
 those that memorize best.
 
-How sure: likely, when they are more than a tenth of the validation rows and cannot be chance; fewer are a hint.
+How sure: likely, when they are more than a tenth of the validation rows and cannot be chance; fewer are a hint, and
+fewer than a twentieth not worth one.
 
 What to try: keep copies in one fold. The score becomes honest, often worse. Removing the copies does the same.
 
@@ -29,6 +30,7 @@ from foldwise.data.table import Table
 
 EXPLAINS: tuple[str, ...] = ("overconfident", "shared-groups")
 MANY = 0.1  # of validation rows: with fewer the score can hardly be far off; real tables have a few copies
+FEW = 0.05  # no hint: less than folds differ by
 COARSE = 5  # rows that agree with a row on average: so many do where inputs are too coarse to tell rows apart
 CERTAIN = 0.5  # of the rows that agree with others; where fewer are beyond chance, these may be chance too
 
@@ -56,6 +58,7 @@ def find(sight: Sight) -> Finding | None:
         f"{share:.0%} of the validation rows are in the training rows of their fold too, with the same target "
         f"(rows {rows}{' …' if len(where) > 3 else ''})",
         remedies=(remedy,) if change else (Remedy("remove the copies"),),
+        slight=share < FEW,
     )
 
 
@@ -73,8 +76,9 @@ def unlikely(table: Table, groups: Int[np.ndarray, " rows"]) -> Bool[np.ndarray,
     """Mark rows that agree with others as chance does not let them; none where most rows that agree may do so by it.
 
     Columns are dealt to two halves, once such that those with many values are in both, and once in their order, so that
-    columns that say the same, as one-hot columns do of one another, come to the same half. Copies agree with each other
-    in a half and with no further row; where rows agree by chance, more of them agree in half of the columns than in all.
+    columns that say the same, as one-hot columns do of one another, come to the same half. Copies agree with each
+    other in a half and with no further row; where rows agree by chance, more of them agree in half of the columns than
+    in all.
 
     >>> from foldwise.data.table import open_table, read_source
     >>> import polars as pl

@@ -48,12 +48,17 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "saturated-units",
         "likely" if at_first or behind else "hint",
-        f"{worst.saturated:.0%} of the outputs of {worst.name} ({worst.kind}) are at the flat ends {when}",
+        f"{worst.saturated:.0%} of the outputs of {_called(sight, worst)} are at the flat ends {when}",
         trials=sight.about,
         where=tuple(own.name for own in found),
         step=look.step,
         remedies=_remedies(sight, at_first),
     )
+
+
+def _called(sight: Sight, own: LayerLook) -> str:
+    said = sight.called(own.name)
+    return said if own.kind in said else f"{said} ({own.kind})"
 
 
 def _saturated(look: Look) -> list[LayerLook]:

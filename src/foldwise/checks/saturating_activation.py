@@ -40,7 +40,7 @@ def find(sight: Sight) -> Finding | None:
     if worst.saturated > MOST:
         where, said = (
             worst.name,
-            f"{worst.saturated:.0%} of what {worst.name} takes in is at the ends of its range",
+            f"{worst.saturated:.0%} of what {sight.called(worst.name)} takes in is at the ends of its range",
         )
     elif 2 * len(bounded) >= len(seen.stations) and vanishes(seen):
         where, said = bounded[-1].name, _said(seen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from foldwise.checks.layers import called
 from foldwise.checks.look import Look, undisturbed
 from foldwise.checks.sample import Sample
 from foldwise.data.folds import Folds
@@ -121,6 +122,7 @@ class Sight:
         breakdown: where the examined trial broke, when it diverged and breaks again.
         diverged: numbers of trials of the study that diverged.
         trials: how many trials were searched.
+        corrected: whether probabilities of new rows are corrected, or come from another trial than the examined one.
         optimism: by how much the winner's score is too good for having been chosen, in units of the metric, and the
             width of its interval; None when it was not chosen.
         loop: what was seen of a loop of the user's own.
@@ -139,6 +141,7 @@ class Sight:
     breakdown: Breakdown | None = None
     diverged: tuple[int, ...] = ()
     trials: int = 1
+    corrected: bool = False
     optimism: tuple[float, float] | None = None
     loop: Loop | None = None
 
@@ -151,6 +154,14 @@ class Sight:
     def about(self) -> tuple[int, ...]:
         """Give the number of the examined trial as findings want it."""
         return () if self.trial is None else (self.trial,)
+
+    def called(self, name: str) -> str:
+        """Call a layer of the network in a sentence: `layer 2 (Linear 32→10)` where its name is a bare number."""
+        return called(name, None if self.network is None else self.network.module)
+
+    def all_called(self, names: Iterable[str]) -> list[str]:
+        """Call layers in a sentence."""
+        return [self.called(name) for name in names]
 
     def random(self) -> np.random.Generator:
         """Give a source of chance that is the same at every examination."""

@@ -43,8 +43,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "softmax-hidden",
         "likely",
-        f"what {plural([own.name for own in given], 'takes', 'take')} in sums to 1 in every row, over {units} units: "
-        "a softmax stands before it",
+        f"what {plural(sight.all_called(own.name for own in given), 'takes', 'take')} in sums to 1 in every row, "
+        f"over {units} units: a softmax stands before it",
         trials=sight.about,
         where=tuple(own.name for own in given),
         remedies=(Remedy("ReLU in place of softmax"),),

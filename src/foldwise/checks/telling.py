@@ -6,9 +6,18 @@ import math
 from collections.abc import Sequence
 
 from foldwise.checks.finding import Finding, Tried
+from foldwise.errors import listed
 from foldwise.judge.verdict import decimals
 
 SAID = {"sure": "sure", "likely": "likely", "hint": "a hint"}
+MOST_HINTS = 5  # that are said; more are counted
+GIVEN_AWAY = {
+    "overlapping-folds": "folds learn from rows that they are scored on",
+    "repeated-rows": "copies of the rows scored were learned from",
+    "shared-groups": "rows that belong together are both learned from and scored on",
+    "target-leak": "the answer can be read from {where}",
+}
+"""Alarms by which the score is not what rows of the future will give, and why."""
 
 
 def heading(finding: Finding) -> str:
@@ -38,14 +47,13 @@ def outcome(tried: Tried, known: Tried | None = None) -> str:
     remarks = [] if known is not None and _was(tried) == _was(known) else [_was(tried)]
     remarks += [better(tried)] if better(tried) else []
     said = ", ".join(remarks)
-    note = _verdict(tried)
-    remark = ": ".join(part for part in (said, note) if part)
+    remark = ": ".join(part for part in (said, _verdict(tried)) if part)
     return f"{tried.what} → {score(tried.after, tried.after_deviation)}{f' ({remark})' if remark else ''}"
 
 
 def _verdict(tried: Tried) -> str:
     if tried.aim == "honest" or tried.helps:
-        return "the score to believe" if tried.aim == "honest" else ""
+        return ""
     return "no gain beyond the noise" if tried.folds > 1 else "one fold cannot tell it from chance"
 
 
@@ -81,7 +89,7 @@ def advice(finding: Finding) -> str:
     if (best := finding.suggested) is not None:
         return f"Suggested: {best.what}."
     if (honest := finding.honest) is not None:
-        return f"If it is as it looks, believe the score of: {honest.what}."
+        return f"If it is as it looks, believe {score(honest.after, honest.after_deviation)} ({honest.what})."
     by_hand = [r.what for r in finding.remedies if r.by_hand]
     untried = [
         r.what for r in finding.remedies if not r.by_hand and r.what not in {t.what for t in finding.tried}
@@ -103,15 +111,64 @@ def sentences(finding: Finding) -> list[str]:
     return said
 
 
+def hint_of(finding: Finding) -> str:
+    """Say a hint in a sentence or two: evidence, and which remedies were tried in vain.
+
+    >>> hint_of(Finding("dead-units", "hint", "7 of 9 units are 0"))
+    'dead-units (a hint) — 7 of 9 units are 0.'
+    """
+    tried = ", ".join(t.what for t in finding.tried)
+    in_vain = f" Tried: {tried}; no gain beyond the noise." if tried and finding.suggested is None else ""
+    return f"{heading(finding)} — {finding.evidence}.{in_vain}"
+
+
+def said_hints(findings: Sequence[Finding]) -> tuple[list[Finding], str]:
+    """Give the first hints, which are said, and a line that counts the others; empty when there are none.
+
+    >>> said_hints([Finding("jitter", "hint", "…")] * 7)[1]
+    'and 2 more hints: jitter, jitter'
+    """
+    hints = [f for f in findings if not f.alarm]
+    rest = [f.code for f in hints[MOST_HINTS:]]
+    more = f"and {len(rest)} more hint{'s' * (len(rest) > 1)}: {', '.join(rest)}" if rest else ""
+    return hints[:MOST_HINTS], more
+
+
+def doubt(findings: Sequence[Finding], mean: float) -> str:
+    """Say why a score must not be believed, and which may be, where alarms say that it is given away; else nothing.
+
+    `mean` is that of the scores by fold. What remedies did to another trial than the one that has it is not said.
+
+    >>> apart = Tried("leave out `id`", {}, 0.66, 0.59, 0.02, 0.03, 0, 5, None, False, "honest")
+    >>> print(doubt([Finding("target-leak", "sure", "…", where=("id",), tried=(apart,))], 0.66))  # doctest: +ELLIPSIS
+    do not believe this score: the answer can be read from `id` (target-leak, sure); rather believe 0.590 ± 0.030 ...
+    >>> doubt([Finding("repeated-rows", "hint", "…")], 0.66)
+    ''
+    """
+    reasons = []
+    for finding in findings:
+        if finding.alarm and finding.code in GIVEN_AWAY:
+            why = GIVEN_AWAY[finding.code].format(where=listed(finding.where))
+            said = f"{why} ({finding.code}, {SAID[finding.sure]})"
+            honest = finding.honest
+            if honest is not None and math.isclose(honest.before, mean, rel_tol=1e-6):
+                said += f"; rather believe {score(honest.after, honest.after_deviation)} ({honest.what})"
+            reasons.append(said)
+    return f"do not believe this score: {'; '.join(reasons)}" if reasons else ""
+
+
 def summary(findings: Sequence[Finding]) -> str:
     """Say in one line how many alarms and hints there are.
 
     >>> summary([])
     'checks: nothing found'
+    >>> summary([Finding("jitter", "hint", "…")])
+    'checks: no alarm, 1 hint; `foldwise explain CODE` says more'
     """
     alarms = sum(f.alarm for f in findings)
     if not findings:
         return "checks: nothing found"
     hints = len(findings) - alarms
-    counted = [f"{n} {what}{'s' if n > 1 else ''}" for n, what in ((alarms, "alarm"), (hints, "hint")) if n]
-    return f"checks: {' and '.join(counted)}; `foldwise explain CODE` says more"
+    counted = [f"{alarms or 'no'} alarm{'s' * (alarms > 1)}"]
+    counted += [f"{hints} hint{'s' * (hints > 1)}"] if hints else []
+    return f"checks: {', '.join(counted)}; `foldwise explain CODE` says more"

@@ -41,7 +41,8 @@ def find(sight: Sight) -> Finding | None:
         "uneven-layers",
         "hint",
         f"the weights move {np.median(ratios):.0f} times as fast in some layers as in others: up to step "
-        f"{sight.looks[1].step} {fastest} by {speeds[fastest]:.1%} of its size, {slowest} by {speeds[slowest]:.1g}",
+        f"{sight.looks[1].step} {sight.called(fastest)} by {speeds[fastest]:.1%} of its size, "
+        f"{sight.called(slowest)} by {speeds[slowest]:.1g}",
         trials=sight.about,
         where=(slowest, fastest),
         step=sight.looks[1].step,

@@ -50,7 +50,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "unused-layers",
         "likely" if fits else "hint",
-        f"{joined(names)} {does} by the forward pass{between}",
+        f"{joined(sight.all_called(names))} {does} by the forward pass{between}",
         trials=sight.about,
         where=tuple(names),
         remedies=(Remedy("run it in forward, or remove it"),),

@@ -55,8 +55,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "vanishing-gradients",
         "likely" if behind or len(low) > len(ratios) / 4 else "hint",
-        f"{when} the gradient at {first.name} is {ratio**0.5:.1g} times that at {last.name}, and as small in "
-        f"{len(low)} of {len(ratios)} looks",
+        f"{when} the gradient at {sight.called(first.name)} is {ratio**0.5:.1g} times that at "
+        f"{sight.called(last.name)}, and as small in {len(low)} of {len(ratios)} looks",
         trials=sight.about,
         where=(first.name,),
         step=low[0].step,

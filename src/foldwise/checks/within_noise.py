@@ -5,8 +5,9 @@ Evidence: scores fold by fold beside those of the linear model and of the consta
 Why it hurts: what the network costs buys nothing; and where the linear model beats the constant and the network does
 not, it has not learned what is there.
 
-How sure: likely, when the network is no better than the constant while the linear model is; otherwise a hint: with few
-rows or a linear task this is how things are.
+How sure: likely, when the network is no better than the constant while the linear model is; a hint, when neither is.
+Where only the linear model is as good, the headline says it, and no hint is needed: with few rows or a linear task this
+is how things are.
 
 What to try: the linear model; more rows; repeated folds, which tell smaller differences from chance.
 
@@ -49,5 +50,6 @@ def find(sight: Sight) -> Finding | None:
         "likely" if missed else "hint",
         f"the network is no better than {which} beyond what folds differ by (p = {p:.2f}, one-sided corrected test)",
         trials=sight.about,
+        slight=over_constant < CHANCE,
         remedies=(Remedy("the linear model"), Remedy("more rows"), Remedy("repeated folds")),
     )

@@ -12,9 +12,9 @@ The score suffers twice, for the wrong labels are in the validation rows too.
 
 How sure: likely, when the surest quarter errs more than chance allows for classes that overlap, which is at most 55 %
 of what the middle half errs; or when, of at least four classes, more labels than chance allows are among the less
-probable half of the other classes, which is at most 15 % of errors where classes overlap. Otherwise it is a hint: in
-two classes a tenth of wrong labels can hardly be told from
-overlap. Wrong numbers of a regression are not looked for.
+probable half of the other classes, which is at most 15 % of errors where classes overlap. A hint, when the quarter errs
+more than overlap explains, but perhaps by chance. Less is not mentioned: in two classes a tenth of wrong labels can
+hardly be told from overlap. Wrong numbers of a regression are not looked for.
 
 What to try: label smoothing; and looking at these rows. Not to learn them may help, but cannot be tried on the same
 folds: the labels that make a row suspicious are those by which its neighbors are scored.
@@ -79,6 +79,7 @@ def find(sight: Sight) -> Finding | None:
         f"differently; {suspects.sum()} labels are suspicious (rows {listed(table.row[worst].tolist())} …)",
         trials=sight.about,
         remedies=_remedies(sight),
+        slight=first <= OVERLAP * middle,
     )
 
 

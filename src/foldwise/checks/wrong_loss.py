@@ -1,16 +1,15 @@
 """A loss that does not suit what is learned.
 
-Evidence: a gradient at the outputs that is 0 for every row and target; or, where targets are class numbers, at some
-of the outputs, one for each class; or numbers that are learned by squared error
-though they are few and whole, where a linear model that treats them as classes names them with less than 0.7 of
-the squared error of one that treats them as numbers.
+Evidence: a gradient at the outputs that is 0 for every row and target; or, where targets are class numbers, at all
+outputs but one; or numbers that are learned by squared error though they are few and whole, where a linear model that
+treats them as classes names them with less than 0.7 of the squared error of one that treats them as numbers.
 
 Why it hurts: the cross-entropy of a single output is 0 whatever it is, because a softmax over one entry is 1.
 Squared error on class numbers says that class 9 is farther from class 0 than class 1 is, which means nothing for
 names.
 
-How sure: sure without a gradient; likely for outputs without one and for class numbers. Counts, grades and ratings are in order, are learned
-better as numbers, and are not meant.
+How sure: sure without a gradient; likely for outputs without one and for class numbers. Counts, grades and ratings
+are in order, are learned better as numbers, and are not meant.
 
 What to try: cross-entropy with an output for each class, by `task="multiclass"`; squared error for numbers.
 
@@ -67,7 +66,7 @@ def _without_gradient(sight: Sight) -> Finding | None:
 
 
 def _some_without_gradient(
-    sight: Sight, targets: Tensor, here: Tensor, elsewhere: Tensor | None
+    sight: Sight, targets: Tensor | None, here: Tensor, elsewhere: Tensor | None
 ) -> Finding | None:
     """Look for outputs of classes that the loss does not depend on: it takes the number of a class for a quantity."""
     if (

@@ -83,10 +83,12 @@ def choose_engine(
     whether its steps are compiled; a chunk and "on" ask for it. Raises SettingsError when the resident engine is
     wanted and cannot take these members.
     """
+    if wanted == "stacked":  # asked first: the other one takes a while to import
+        return StackedEngine(cohort, chunk, compile)
     reason = why_not_resident(cohort)
     if wanted == "resident" and reason:
         raise SettingsError(f"the resident engine cannot train this: {reason}.", hint="--engine auto")
-    if wanted == "stacked" or chunk is not None or compile == "on" or reason:
+    if chunk is not None or compile == "on" or reason:
         return StackedEngine(cohort, chunk, compile)
     return resident().ResidentEngine(cohort)
 

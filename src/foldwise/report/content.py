@@ -28,6 +28,7 @@ def content_of(study: Study, live: bool = False) -> dict[str, Any]:
         "title": " and ".join(study.task.targets),
         "headline": {
             "sentence": headline.sentence,
+            "doubt": None if live else study.doubt or None,
             "how": headline.how,
             "metric": metric.label,
             "lower_is_better": not metric.higher_is_better,
@@ -156,7 +157,7 @@ def belief_of(study: Study) -> dict[str, Any]:
     return {
         "luck": luck
         and {
-            "sentence": luck.sentence(study.metric, headline.low, headline.high),
+            "sentence": study.luck_sentence,
             **{n: _known(v) for n, v in (("raw", luck.raw), ("value", luck.value), ("constant", constant))},
             **{n: _known(getattr(headline, n)) for n in ("low", "high")},
         },

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from foldwise.checks import CHECKS
 from foldwise.checks.explain import explain
 from foldwise.checks.finding import Finding, Tried
+from foldwise.checks.layers import called
 from foldwise.checks.telling import SAID, advice, score, summary
 from foldwise.report.numbers import significant
 
@@ -28,7 +29,8 @@ def findings_of(study: Study) -> dict[str, Any] | None:
 
 
 def _card(f: Finding) -> dict[str, Any]:
-    where = [place for place in f.where if place not in f.evidence]
+    named = [called(place) for place in f.where]
+    where = [place for place in named if place not in f.evidence]
     told = explain(f.code) if f.code in CHECKS else None  # a run of another version may know others
     return {
         "code": f.code,
@@ -69,5 +71,6 @@ def known_findings(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "summary": given.get("summary"),
         "alarms": [f for f in found if f.get("alarm")],
+        "paired": any(t.get("better") for f in found for t in f.get("tried") or []),
         "hints": [f for f in found if not f.get("alarm")],
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foldwise.checks.layers import called
 from foldwise.report.numbers import short
 
 Content = Mapping[str, Any]
@@ -88,7 +89,7 @@ def inside_of(looks: Content | None) -> dict[str, Any] | None:
         owners = [own for own in layers if own.get("role") == panel.role] if panel.role else weights
         lines = [
             {
-                "name": str(own["name"]),
+                "name": called(str(own["name"])),
                 "at": places.get(own["name"], 0.0),
                 "values": _shown(own.get(panel.number)),
             }
@@ -109,7 +110,7 @@ def inside_of(looks: Content | None) -> dict[str, Any] | None:
         "epochs": looks["epochs"],
         "steps": looks.get("steps"),
         "panels": panels,
-        "key": _evenly([{"name": name, "at": places[name]} for name in dict.fromkeys(named)]),
+        "key": _evenly([{"name": called(str(name)), "at": places[name]} for name in dict.fromkeys(named)]),
     } if panels else None  # fmt: skip
 
 
