@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 import foldwise
-from benchmarks.faults.case import SETTINGS, Case, Outcome, Task, scored, studied
+from benchmarks.faults.case import SETTINGS, Case, Outcome, Task, scored, show, studied
 
 Run = Callable[[Task, int], Outcome]
 SLOPE = {"optimizer": "sgd", "learning_rate": 0.03, "momentum": 0.9}  # a good rate for these tasks
@@ -25,16 +25,17 @@ def trained(**settings: Any) -> Run:
     return lambda task, seed: studied(task, seed, settings)
 
 
-def chosen_often(task: Task, seed: int) -> Outcome:
+def chosen_often(task: Task, seed: int, rows: int = FEW) -> Outcome:
     """Choose among many settings by few validated rows."""
     rates = foldwise.LogRange(1e-4, 1e-1)
     search = {**SETTINGS, "learning_rate": rates, "weight_decay": foldwise.LogRange(1e-5, 1e-1)}
-    few = task.with_train(task.train.head(FEW))
+    few = task.with_train(task.train.head(rows))
     kind = {"task": "regression"} if task.kind == "regression" else {}
     study = foldwise.fit(
         few.train, target=task.target, search=search, trials=CHOICES, folds=5, seed=seed, remedies=False,
         display=foldwise.terminal.Display(), **kind,
     )  # fmt: skip
+    show(study)
     return Outcome(study.findings, scored(study, task, study.results[0].number))
 
 
