@@ -32,7 +32,6 @@ PICTURES = HERE / "images" / "checks"
 AREAS = ("data", "network", "training", "loops")
 TASKS, SEED = ("digits", "phoneme", "abalone", "spambase", "california"), 0  # the first in which it is found
 BETTER_SEEN = {
-    "repeated-rows": ("phoneme", "california"),
     "target-leak": ("california", "phoneme"),
     "shared-groups": ("california", "phoneme"),
     "shifted-validation": ("california", "abalone"),
@@ -70,11 +69,16 @@ MODES = Drawing(
     each(scenes.modes), "The mode of the network in the turns of the first three epochs of a loop"
 )
 
-CLAIMS = Drawing(each(scenes.claims), "Score (accuracy or R²) as validation has it, and on new rows", "share")
+CLAIMS = Drawing(
+    each(scenes.claims), "Score (accuracy, or R² where above 0) in validation, and on new rows", "share"
+)
 SIDES = Drawing(
     scenes.sides, "Mean of a column among the rows that each fold learns from and is scored on", "near"
 )
-EARLY = Drawing(each(scenes.first_gradients), "Norm of gradients, over the first 40 turns of a loop")
+EARLY = Drawing(
+    each(scenes.first_gradients),
+    "Norm of gradients, over the first 15 turns of a loop, until they are no numbers",
+)
 
 DRAWN = {
     "dead-units": DEAD,
@@ -83,7 +87,9 @@ DRAWN = {
     "vanishing-gradients": BACK,
     "exploding-gradients": EARLY,
     "non-finite": EARLY,
-    "repeated-rows": CLAIMS,
+    "repeated-rows": Drawing(
+        each(scenes.copies), "Share of the rows a fold is scored on that it also learns from", "share"
+    ),
     "shared-groups": CLAIMS,
     "target-leak": CLAIMS,
     "shifted-targets": SIDES,

@@ -24,7 +24,7 @@ from foldwise.study import Study
 MOST_LAYERS = 6
 MOST_POINTS = 140  # of a line
 FIRST_TURNS = 8  # of a loop, in which calls are shown one by one
-EARLY_TURNS = 40  # in which gradients explode
+EARLY_TURNS = 15  # in which gradients explode
 FIRST_EPOCHS = 10  # of a loss at the start
 SHOWN_ROWS = 60
 BINS = 12
@@ -186,6 +186,21 @@ def claims(seen: Seen) -> Panel | None:
     if not math.isfinite(seen.claimed + seen.score):
         return None
     return _bars([seen.claimed, max(seen.score, 0.0)], ["validation", "new rows"], name="score")
+
+
+def copies(seen: Seen) -> Panel | None:
+    """Draw for each fold the share of the rows it is scored on that are also among those it learns from."""
+    if seen.study is None or seen.study.table is None:
+        return None
+    table, folds = seen.study.table, seen.study.folds.outer
+    rows = np.nan_to_num(np.column_stack([table.features, table.targets]))
+    _, which = np.unique(rows, axis=0, return_inverse=True)
+    which = which.reshape(-1)  # some versions of NumPy give a column
+    shares = [
+        float(np.isin(which[own], which[learned]).mean())
+        for learned, own in zip(folds.train, folds.validation, strict=True)
+    ]
+    return _bars(shares, [f"fold {n + 1}" for n in range(len(folds))], name="scored rows that were learned")
 
 
 def sides(ill: Seen, well: Seen, code: str) -> Scene:
