@@ -3,84 +3,161 @@
 from __future__ import annotations
 
 import importlib
-import math
+import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from html import escape
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import check_scenes as scenes
+import numpy as np
 import polars as pl
+import torch
+from check_scenes import Kind, Seen, each
+from check_svg import picture
+from torch import Tensor, nn
 
-from foldwise.checks.series import Looks
+from foldwise.checks.order import findings_of
+from foldwise.data.folds import Folds
 from foldwise.errors import FoldwiseError
-from foldwise.study import Study
+from foldwise.examine import sight_before
+from foldwise.fitting import fit, job_of
+from foldwise.terminal import Display
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "images" / "checks"
-AREAS = ("data", "network", "training")  # whose cases are studies; loops of one's own leave none
+AREAS = ("data", "network", "training", "loops")
 TASKS, SEED = ("digits", "phoneme", "abalone", "spambase", "california"), 0  # the first in which it is found
-MOST_LAYERS = 6
-MOST_LETTERS = 42  # of a head
-DRAWN = {
-    "dead-units": "dead",
-    "saturated-units": "saturated",
-    "saturating-activation": "gradient_variance",
-    "vanishing-gradients": "gradient_variance",
-    "exploding-gradients": "gradient_variance",
-    "vanishing-signal": "variance",
-    "exploding-signal": "variance",
-    "initial-scale": "variance",
-    "softmax-hidden": "variance",
-    "equal-weights": "moved",
-    "no-gradient": "moved",
-    "unused-layers": "moved",
-    "uneven-layers": "moved",
-    "rate-too-low": "moved",
-    "decay-dominates": "moved",
-    "epsilon-dominates": "moved",
-    "clipped-always": "moved",
+BETTER_SEEN = {
+    "target-leak": ("california", "phoneme"),
+    "shared-groups": ("california", "phoneme"),
+    "shifted-validation": ("california", "abalone"),
 }
-"""What is drawn of a check; of those that are not here, the curves of the loss."""
-PLANTED: dict[str, tuple[str, dict[str, object]]] = {
-    "dead-units": ("a rate of 3 with plain descent", {"learning_rate": 3.0, "optimizer": "sgd"}),
-    "non-finite": ("a rate of 1000 with plain descent", {"learning_rate": 1000.0, "optimizer": "sgd"}),
-    "saturated-units": (
-        "tanh with initial deviation 2",
-        {"activation": "tanh", "initialization": "normal", "initial_deviation": 2.0},
-    ),
-    "overfitting": ("512 units, 200 epochs", {"width": 512, "epochs": 200, "learning_rate": 0.01}),
-    "underfitting": ("one unit", {"width": 1, "depth": 1}),
-    "plateau": ("a rate of 1e-4 with plain descent", {"learning_rate": 1e-4, "optimizer": "sgd"}),
-    "jitter": ("a rate of 0.1, 4 rows in a batch", {"learning_rate": 0.1, "batch_size": 4}),
-    "uneven-layers": ("the first layer at a rate of 1e-7", {"hidden1.learning_rate": 1e-7}),
-    "unscaled-inputs": ("inputs as they are", {"scaling": "none"}),
-}
-"""Patients of checks that the fault benchmark has only as a symptom of something else: settings that make them ill."""
-WHAT = {
-    "curves": "Training and validation loss",
-    "dead": "Share of dead units by layer",
-    "saturated": "Share of saturated outputs by layer",
-    "gradient_variance": "Variance of gradients by layer",
-    "variance": "Variance of outputs by layer",
-    "moved": "Distance of weights from their start by layer",
-}
+"""Tasks for checks whose fault is seen there at a glance."""
+Run = Callable[[Any], Seen]  # trains on a task, or only looks at it
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of a picture: its name, its place between the first (0) and the last (1), its points."""
+class Drawing:
+    """A kind of picture: how it is drawn; what it shows, in words; its axis, see `check_svg.picture`."""
+
+    kind: Kind
+    what: str
+    axis: str = ""
+
+
+CURVES = Drawing(each(scenes.curves), "Training and validation loss, over epochs")
+DEAD = Drawing(scenes.by_layer("dead"), "Share of dead units by layer, over epochs", axis="share")
+SATURATED = Drawing(
+    scenes.by_layer("saturated"), "Share of saturated outputs by layer, over epochs", axis="share"
+)
+BACK = Drawing(scenes.by_layer("gradient_variance"), "Variance of gradients by layer, over epochs")
+FORTH = Drawing(scenes.by_layer("variance"), "Variance of outputs by layer, over epochs")
+MOVED = Drawing(scenes.by_layer("moved"), "Distance of weights from their start by layer, over epochs")
+GRADIENTS = Drawing(each(scenes.gradients), "Norm of gradients, over the turns of a loop")
+DISTANCES = Drawing(
+    each(scenes.distances), "Distance of weights from their start by layer, over the turns of a loop"
+)
+CALLS = Drawing(
+    each(scenes.calls),
+    "The first turns of a loop: the network is run, gradients come back, the optimizer steps",
+)
+MODES = Drawing(
+    each(scenes.modes), "The mode of the network in the turns of the first three epochs of a loop"
+)
+
+CLAIMS = Drawing(
+    each(scenes.claims), "Score (accuracy, or R² where above 0) in validation, and on new rows", "share"
+)
+SIDES = Drawing(
+    scenes.sides, "Mean of a column among the rows that each fold learns from and is scored on", "near"
+)
+EARLY = Drawing(
+    each(scenes.first_gradients),
+    "Norm of gradients, over the first 15 turns of a loop, until they are no numbers",
+)
+
+DRAWN = {
+    "dead-units": DEAD,
+    "saturated-units": SATURATED,
+    "saturating-activation": BACK,
+    "vanishing-gradients": BACK,
+    "exploding-gradients": EARLY,
+    "non-finite": EARLY,
+    "repeated-rows": Drawing(
+        each(scenes.copies), "Share of the rows a fold is scored on that it also learns from", "share"
+    ),
+    "shared-groups": CLAIMS,
+    "target-leak": CLAIMS,
+    "shifted-targets": SIDES,
+    "shifted-validation": SIDES,
+    "missing-codes": Drawing(scenes.histogram, "How often values of a column occur"),
+    "vanishing-signal": FORTH,
+    "exploding-signal": FORTH,
+    "initial-scale": FORTH,
+    "softmax-hidden": FORTH,
+    "equal-weights": MOVED,
+    "no-gradient": MOVED,
+    "unused-layers": MOVED,
+    "uneven-layers": MOVED,
+    "rate-too-low": MOVED,
+    "decay-dominates": MOVED,
+    "epsilon-dominates": MOVED,
+    "clipped-always": MOVED,
+    "gradients-not-zeroed": GRADIENTS,
+    "detached-loss": GRADIENTS,
+    "cleared-gradients": GRADIENTS,
+    "missing-step": DISTANCES,
+    "part-without-gradient": DISTANCES,
+    "unheld-parameters": DISTANCES,
+    "stale-parameters": DISTANCES,
+    "double-step": CALLS,
+    "step-without-backward": CALLS,
+    "eval-in-training": MODES,
+    "train-in-evaluation": MODES,
+    "schedule-per-batch": Drawing(
+        each(scenes.rate), "Learning rate as a share of its highest, over the turns of a loop", "share"
+    ),
+    "constant-columns": Drawing(scenes.histogram, "How often values of the column occur"),
+    "overlapping-folds": Drawing(
+        each(scenes.fold_grid), "Which of 60 rows each fold learns from and is scored on"
+    ),
+    "unscaled-inputs": Drawing(each(scenes.input_sizes), "Deviation of each input as the network gets it"),
+    "overfit-one-batch": Drawing(
+        each(scenes.one_batch), "Loss on one batch of 32 rows, over 200 steps on it alone"
+    ),
+    "start-loss": Drawing(
+        each(scenes.from_start),
+        "Validation loss from before the first step on, over epochs, and that of a constant",
+    ),
+    "imbalanced-accuracy": Drawing(
+        each(scenes.right_of_each), "Share of each class that is recognized", axis="share"
+    ),
+    "looked-too-often": Drawing(
+        each(scenes.choices),
+        "Scores of the better half of all trials, the best first, and what is left of its score without luck",
+        "near",
+    ),
+    "within-noise": Drawing(each(scenes.fold_scores), "Scores of the folds, and their means"),
+}
+"""What is drawn of a check; of those that are not here, the curves of the loss."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What is wrong, the run that is ill, its twin; the tasks on which it makes sense, empty: all."""
 
     name: str
-    at: float
-    points: tuple[tuple[float, float], ...]
-    dashed: bool = False
+    ill: Run
+    well: Run
+    tasks: tuple[str, ...] = ()
 
 
 def draw(codes: Sequence[str]) -> None:
     """Draw the pictures of checks whose patient is there; says which have none."""
-    sys.path.insert(0, str(HERE.parent))
     PICTURES.mkdir(parents=True, exist_ok=True)
     for code in codes:
         done = drawn(code)
@@ -96,184 +173,230 @@ def drawn(code: str) -> str | None:
     from benchmarks.faults.case import tasks
 
     known = tasks(SEED)
-    for name, case in patients(code):
-        able = [task for task in TASKS if task in known and (not case.tasks or task in case.tasks)]
-        for task in able:
-            pair = ill_and_well(code, case, known[task])
-            if pair is not None:
-                return side_by_side(code, name, task, *pair)
+    how = DRAWN.get(code, CURVES)
+    for patient in patients(code):
+        for name in [t for t in patient.tasks or BETTER_SEEN.get(code, TASKS) if t in known]:
+            panels = ill_and_well(code, patient, known[name], how.kind)
+            if panels is not None:
+                said = f"Left: {patient.name}; right: the same without it ({name}). {how.what}"
+                return picture(*panels, patient.name, said, axis=how.axis)
     return None
 
 
-def ill_and_well(code: str, case: Any, task: Any) -> tuple[Study, Study] | None:
-    """Train a patient and its twin; None when it is not found to be ill, or they leave no studies."""
-    from benchmarks.faults.case import plain, witnessed
-
-    seen: list[Study] = []
+def ill_and_well(code: str, patient: Patient, task: Any, kind: Kind) -> scenes.Scene:
+    """Run a patient and its twin, and draw them; None when it is not found to be ill, or there is nothing to draw."""
     try:
-        with witnessed(seen.append):
-            found = case.run(task, SEED).findings
-            if code not in {c for f in found for c in (f.code, *f.symptoms)}:
-                return None
-            (case.healthy or plain)(task, SEED)
+        ill = patient.ill(task)
+        return kind(ill, patient.well(task), code) if ill.says(code) else None
     except FoldwiseError:  # it cannot be planted in this task
         return None
-    return (seen[0], seen[1]) if len(seen) == 2 else None
 
 
-def side_by_side(code: str, name: str, task: str, ill: Study, well: Study) -> str:
-    """Draw what tells a patient from its twin."""
-    kind = DRAWN.get(code, "curves")
-    pair = [lines_of(study, kind) for study in (ill, well)]
-    if not all(pair):
-        kind, pair = "curves", [lines_of(study, "curves") for study in (ill, well)]
-    said = f"Left: {name}; right: the same without it ({task}). {WHAT[kind]}, over epochs"
-    return picture(pair[0], pair[1], name, said, share=kind in ("dead", "saturated"))
+def patients(code: str) -> Iterator[Patient]:
+    """List the patients of a check: those planted for it here, then cases of which it is the first cause first."""
+    from benchmarks.faults.case import plain
 
-
-def patients(code: str) -> Iterator[tuple[str, Any]]:
-    """List the cases of a check: what is planted for it here, then those of which it is the first cause first."""
-    from benchmarks.faults.case import Case, studied
-
-    if code in PLANTED:
-        name, settings = PLANTED[code]
-        yield name, Case(name, (code,), lambda task, seed: studied(task, seed, settings, remedies=False))
-    found: list[Case] = []
+    yield from planted().get(code, ())
+    found: list[tuple[int, Patient]] = []
     for area in AREAS:
-        if (HERE.parent / "benchmarks" / "faults" / f"{area}.py").exists():
-            found += importlib.import_module(f"benchmarks.faults.{area}").FAULTS
-    own = [case for case in found if code in case.causes]
-    yield from ((case.name, case) for case in sorted(own, key=lambda case: case.causes.index(code)))
+        module = importlib.import_module(f"benchmarks.faults.{area}")
+        for case in module.FAULTS:
+            if code in case.causes:
+                well = case.healthy or (module.plain if area == "loops" else plain)
+                own = Patient(case.name, partial(seen, case.run), partial(seen, well), case.tasks)
+                found.append((case.causes.index(code), own))
+    yield from (patient for _, patient in sorted(found, key=lambda own: own[0]))
 
 
-def lines_of(study: Study, kind: str) -> list[Line]:
-    """Take the lines of a study out of its history, or of what was measured."""
-    if kind == "curves":
-        return _curves(study)
-    return [] if study.looks is None else _layers(study.looks, kind)
+def seen(run: Callable[[Any, int], Any], task: Any) -> Seen:
+    """Run a case, and keep what is to be drawn of it."""
+    from benchmarks.faults import case, loops
+
+    own = Seen()
+
+    def keep(study: Any) -> None:
+        own.study = study
+
+    with case.witnessed(keep), loops.witnessed(own.turns.see):
+        outcome = run(task, SEED)
+    own.findings, own.score, own.claimed = outcome.findings, outcome.score, outcome.claimed
+    own.turns.close()
+    return own
 
 
-def _curves(study: Study) -> list[Line]:
-    trial = study.looks.trial if study.looks is not None else max(r.number for r in study.results)
-    own = study.outer_history.filter((pl.col("trial") == trial) & (pl.col("epoch") > 0))
-    names = {"training": "training_loss", "validation": "validation_loss"}
-    mean = own.group_by("epoch").agg(pl.col(c).mean() for c in names.values()).sort("epoch")
-    found = []
-    for at, (name, column) in enumerate(names.items()):
-        pairs = zip(mean["epoch"].to_list(), mean[column].to_list(), strict=True)
-        points = tuple((float(e), v) for e, v in pairs if v is not None and math.isfinite(v))
-        found += [Line(name, float(at), points, dashed=at == 0)] if points else []
-    return found
+def broken(study: Any, loop: Any, task: Any) -> Seen:
+    """Find what broke a study, and show the first turns of a loop that trains alike."""
+    return replace(seen(study, task), turns=seen(loop, task).turns)
 
 
-def _layers(looks: Looks, kind: str) -> list[Line]:
-    role = "activation" if kind in ("dead", "saturated") else "weights"
-    owners = looks.weights if kind == "moved" else [own for own in looks.layers if own.role == role]
-    lines = []
-    for own in owners:
-        pairs = zip(looks.epochs, getattr(own, kind), strict=True)
-        points = tuple((float(e), v) for e, v in pairs if v is not None)
-        lines += [Line(own.name, 0.0, points)] if points else []
-    if len(lines) > MOST_LAYERS:
-        lines = [lines[round(i * (len(lines) - 1) / (MOST_LAYERS - 1))] for i in range(MOST_LAYERS)]
-    return [replace(line, at=i / max(1, len(lines) - 1)) for i, line in enumerate(lines)]
+def looked_at(task: Any, **given: Any) -> Seen:
+    """Look at a task before any training, as `foldwise.check` does."""
+    from benchmarks.faults.case import SETTINGS
+
+    search = {k: v for k, v in SETTINGS.items() if "net" not in given or k not in ("width", "depth")}
+    asked = {"data": task.train, "target": task.target, "search": search, "seed": SEED, "folds": 5}
+    if task.kind == "regression":
+        asked["task"] = "regression"
+    sight = sight_before(job_of(SimpleNamespace(**{**defaults(), **asked, **given}), Display()))
+    return Seen(findings_of(sight), sight=sight)
 
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 340, 150, 52, 44, 22, 24
-STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#59626d}.head{font-weight:600;fill:#1c2127}.grid{stroke:#e3e4e1}"
-    "@media(prefers-color-scheme:dark){text{fill:#9ea7b2}.head{fill:#e4e6e9}.grid{stroke:#2c323a}}"
-)
+def overlapping(task: Any) -> Seen:
+    """Look at folds that learn from what they are scored on as well, which `foldwise.fit` would refuse."""
+    sight = looked_at(task).sight
+    assert sight is not None
+    assert sight.folds is not None
+    folds = sight.folds.outer
+    ill = replace(sight, folds=Folds(folds.train | folds.validation, folds.validation, "by hand"))
+    return Seen(findings_of(ill), sight=ill)
 
 
-def picture(ill: list[Line], well: list[Line], name: str, said: str, *, share: bool = False) -> str:
-    """Draw two panels on one scale: the patient on the left, its twin on the right."""
-    values = [y for line in [*ill, *well] for _, y in line.points]
-    scale = _scale(values, share)
-    total = 2 * WIDTH + GAP
-    parts = [_panel(ill, name, 0, scale), _panel(well, "healthy", WIDTH + GAP, scale)]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {TOP + HEIGHT + BOTTOM}" role="img">\n'
-        f"<title>{escape(said)}</title>\n<style>{STYLE}</style>\n{''.join(parts)}</svg>\n"
-    )
+def defaults() -> dict[str, Any]:
+    """Give what `fit` takes where nothing is said."""
+    return {name: p.default for name, p in inspect.signature(fit).parameters.items()}
 
 
-@dataclass(frozen=True)
-class Scale:
-    """A vertical axis."""
+# Patients of checks that the benchmark has only as a symptom of something else, or not at all
 
-    low: float
-    high: float
-    log: bool
-    share: bool
 
-    def place(self, y: float) -> float:
-        """Give the height of a value, from the top."""
-        low, high = (math.log10(v) if self.log else v for v in (self.low, self.high))
-        at = (math.log10(max(y, self.low)) if self.log else y) - low
-        return TOP + HEIGHT * (1 - at / ((high - low) or 1))
+def planted() -> dict[str, tuple[Patient, ...]]:
+    """Give them by check."""
+    from benchmarks.faults import data, loops, nets, network, training
+    from benchmarks.faults.case import plain, studied
 
-    @property
-    def ticks(self) -> list[float]:
-        """Give three to five values on the axis."""
-        if self.log:
-            powers = range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
-            every = max(1, math.ceil(len(powers) / 4))
-            return [10.0**p for p in powers if p % every == 0]
-        step = 10 ** math.floor(math.log10(self.high or 1))
-        step = next(s for s in (step / 5, step / 2, step, 2 * step) if self.high / s <= 5)
-        return [step * n for n in range(math.floor(self.high / step) + 1)]
-
-    def written(self, y: float) -> str:
-        """Write a tick."""
-        return (
-            f"{y:.0%}"
-            if self.share
-            else f"{y:.3g}".replace("e+0", "e").replace("e-0", "e−").replace("e+", "e")
+    def settings(name: str, **changes: object) -> Patient:
+        return Patient(
+            name,
+            partial(seen, lambda task, seed: studied(task, seed, changes)),
+            partial(seen, plain),
         )
 
+    def breaking(name: str, rate: float, momentum: float = 0.0) -> Patient:
+        def of(rate: float) -> Run:
+            how = training.trained(optimizer="sgd", learning_rate=rate, momentum=momentum)
+            descend = loops.loop(optimizer=lambda net: torch.optim.SGD(net.parameters(), rate, momentum))
+            return partial(broken, how, descend)
 
-def _scale(values: Sequence[float], share: bool) -> Scale:
-    above = [v for v in values if v > 0]
-    if share or not above:
-        return Scale(0.0, 1.0, False, share)
-    if min(values) >= 0 and max(above) > 30 * min(above):
-        return Scale(min(above) / 1.3, max(above) * 1.3, True, False)
-    return Scale(0.0, max(above) * 1.05, False, False)
+        return Patient(name, of(rate), of(0.03))
+
+    def coded(task: Any) -> Any:
+        return data.coded_missing(-999.0)(task, np.random.default_rng([SEED, 7]))
+
+    def studied_with(change: Callable[[Any, Any], Any]) -> Run:
+        return partial(seen, data.planted(change))
+
+    choosing = partial(seen, training.chosen_often)
+    among_many = partial(seen, partial(training.chosen_often, rows=600))
+
+    def rare(class_weights: str | None = None) -> Any:
+        short = {"epochs": 3}
+        return lambda task, seed: studied(
+            data.rare_class(task), seed, short, metric="accuracy", class_weights=class_weights
+        )
+
+    return {
+        "dead-units": (settings("a rate of 3 with plain descent", learning_rate=3.0, optimizer="sgd"),),
+        "non-finite": (breaking("a rate of 1000 with plain descent", 1000.0),),
+        "exploding-gradients": (
+            breaking("a rate of 3 with momentum", 3.0, 0.9),
+            breaking("a rate of 1 with plain descent", 1.0),
+        ),
+        "saturated-units": (
+            Patient(
+                "tanh with initial deviation 2",
+                partial(
+                    seen, training.trained(activation="tanh", initialization="normal", initial_deviation=2.0)
+                ),
+                partial(seen, training.trained(activation="tanh")),
+            ),
+        ),
+        "no-activation": (
+            Patient(
+                "no activation",
+                partial(seen, network.with_net(nets.no_activation)),
+                partial(seen, network.with_net(nets.plain)),
+                ("phoneme", "california"),
+            ),
+        ),
+        "missing-codes": (
+            Patient(
+                "missing cells coded as −999",
+                lambda task: looked_at(coded(task)),
+                looked_at,
+                loops.REGRESSION[::-1],
+            ),
+        ),
+        "overfitting": (settings("512 units, 200 epochs", width=512, epochs=200, learning_rate=0.01),),
+        "underfitting": (settings("one unit", width=1, depth=1),),
+        "plateau": (settings("a rate of 1e-4 with plain descent", learning_rate=1e-4, optimizer="sgd"),),
+        "jitter": (settings("a rate of 0.1, 4 rows in a batch", learning_rate=0.1, batch_size=4),),
+        "uneven-layers": (
+            settings("the first layer at a rate of 1e-7", **{"hidden1.learning_rate": 1e-7}),
+            settings("the first layer at 1e-5 of the rate", **{"hidden1.rate_factor": 1e-5}),
+        ),
+        "start-loss": (settings("initial deviation × 10", initialization="normal", initial_deviation=2.5),),
+        "constant-columns": (
+            Patient(
+                "a column read wrongly",
+                lambda task: looked_at(one_value(task)),
+                looked_at,
+                loops.REGRESSION[::-1],
+            ),
+        ),
+        "schedule-per-batch": (
+            Patient(
+                "step schedule stepped for each batch",
+                partial(seen, loops.loop(schedule=loops.step_per_epoch, per_batch=True)),
+                partial(seen, loops.loop(schedule=loops.step_per_epoch)),
+            ),
+        ),
+        "unscaled-inputs": (
+            Patient(
+                "inputs in their own units",
+                partial(seen, loops.loop(scaled=False)),
+                partial(seen, loops.plain),
+                loops.REGRESSION[::-1],
+            ),
+        ),
+        "overlapping-folds": (Patient("folds that learn from all rows", overlapping, looked_at),),
+        "overfit-one-batch": (
+            Patient(
+                "inputs that are lost on the way",
+                partial(looked_at, net=Cut),
+                looked_at,
+                ("california", "abalone", "digits"),
+            ),
+        ),
+        "looked-too-often": (Patient("chosen among 200 by 60 rows", choosing, among_many, training.ROOMY),),
+        "within-noise": (
+            Patient("60 rows", studied_with(data.few), partial(seen, plain), ("phoneme", "california")),
+        ),
+        "imbalanced-accuracy": (
+            Patient(
+                "accuracy on 95 % one class",
+                partial(seen, rare()),
+                partial(seen, rare("balanced")),
+                data.BINARY,
+            ),
+        ),
+    }
 
 
-def _panel(lines: list[Line], title: str, left: float, scale: Scale) -> str:
-    x0, width = left + LEFT, WIDTH - LEFT - 8
-    last = max((x for line in lines for x, _ in line.points), default=1.0) or 1.0
-    short = title if len(title) <= MOST_LETTERS else f"{title[: MOST_LETTERS - 1]}…"
-    parts = [f'<text class="head" x="{x0}" y="14">{escape(short)}</text>\n', _key(lines, x0)]
-    for tick in scale.ticks:
-        y = scale.place(tick)
-        parts.append(f'<line class="grid" x1="{x0}" x2="{x0 + width}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{x0 - 6}" y="{y + 4:.1f}" text-anchor="end">{scale.written(tick)}</text>\n')
-    for x in (0.0, last):
-        at = x0 + width * x / last
-        parts.append(f'<text x="{at:.0f}" y="{TOP + HEIGHT + 16}" text-anchor="middle">{x:.0f}</text>\n')
-    for line in lines:
-        path = " ".join(f"{x0 + width * x / last:.1f},{scale.place(y):.1f}" for x, y in line.points)
-        dash = ' stroke-dasharray="6 4"' if line.dashed else ""
-        stroke = f'fill="none" stroke="{_color(line.at)}" stroke-width="2"{dash}'
-        parts.append(f'<polyline points="{path}" {stroke}/>\n')
-    return "".join(parts)
+def one_value(task: Any) -> Any:
+    """Read the most varied column wrongly: its median everywhere."""
+    from benchmarks.faults.data import varied
+
+    name = varied(task)[0]
+    return replace(task, train=task.train.with_columns(pl.lit(task.train[name].median()).alias(name)))
 
 
-def _key(lines: list[Line], left: float) -> str:
-    """Name the lines in their colors; where there is no room for all, the first and the last."""
-    room = sum(6.6 * len(line.name) + 12 for line in lines)
-    named = lines if room < WIDTH - LEFT else [lines[0], replace(lines[-1], name=f"… {lines[-1].name}")]
-    parts, at = [], left
-    for line in named:
-        parts.append(f'<text x="{at:.0f}" y="32" style="fill:{_color(line.at)}">{escape(line.name)}</text>\n')
-        at += 6.6 * len(line.name) + 12
-    return "".join(parts)
+class Cut(nn.Module):
+    """A network into which no input gets."""
 
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.body, self.output = nn.Linear(inputs, 32), nn.Linear(32, outputs)
 
-def _color(at: float) -> str:
-    """Blend from orange, the first layer, to blue, the last; both can be read on white and on black."""
-    first, last = (0xC9, 0x6A, 0x2B), (0x3B, 0x7D, 0xD8)
-    return "#" + "".join(f"{round(a + at * (b - a)):02x}" for a, b in zip(first, last, strict=True))
+    def forward(self, x: Tensor) -> Tensor:
+        """Lose them."""
+        return self.output(torch.relu(self.body(x * 0)))

@@ -183,14 +183,29 @@ def test_the_pages_of_checks_are_up_to_date() -> None:
     assert module.main(["--check"]) == 0, "run python docs/generate_checks.py"
 
 
-@pytest.mark.parametrize("picture", sorted((ROOT / "docs/images/checks").glob("*.svg")), ids=lambda p: p.stem)
-def test_pictures_of_checks_are_of_a_check_and_have_two_panels(picture: Path) -> None:
-    assert picture.stem in CHECKS
-    drawn = ElementTree.parse(picture).getroot()
+@pytest.mark.parametrize("code", CHECKS)
+def test_every_check_has_a_page_with_a_picture_of_two_panels(code: str) -> None:
+    page = (ROOT / f"docs/checks/{code}.md").read_text(encoding="utf-8")
+    assert f"](../images/checks/{code}.svg)" in page
+    drawn = ElementTree.parse(ROOT / f"docs/images/checks/{code}.svg").getroot()
     svg = "{http://www.w3.org/2000/svg}"
     assert len(drawn.findall(f"{svg}text[@class='head']")) == 2
-    assert drawn.findall(f"{svg}polyline")
     assert drawn.findtext(f"{svg}title", "").startswith("Left: ")
+    panels = _marked(drawn, svg)
+    assert panels == {"left", "right"}, "a panel is empty"
+
+
+def _marked(drawn: ElementTree.Element, svg: str) -> set[str]:
+    """Tell in which panels something is drawn: a line, a dot or a box."""
+    middle = float(drawn.get("viewBox", "0 0 704 0").split()[2]) / 2
+    xs = [float(line.get("points", "").split(",")[0]) for line in drawn.iter(f"{svg}polyline")]
+    xs += [float(dot.get("cx", "")) for dot in drawn.iter(f"{svg}circle")]
+    xs += [float(box.get("x", "")) for box in drawn.iter(f"{svg}rect")]
+    return {"left" if x < middle else "right" for x in xs}
+
+
+def test_pictures_are_of_checks() -> None:
+    assert {p.stem for p in (ROOT / "docs/images/checks").glob("*.svg")} <= set(CHECKS)
 
 
 def test_the_listing_of_the_package_is_complete() -> None:

@@ -115,12 +115,19 @@ _witness: ContextVar[Callable[[foldwise.Study], None] | None] = ContextVar("witn
 
 @contextmanager
 def witnessed(see: Callable[[foldwise.Study], None]) -> Iterator[None]:
-    """Show every study that `studied` trains meanwhile, for instance to draw it."""
+    """Show every study that `studied` trains meanwhile, for instance to draw it; remedies are not tried for that."""
     token = _witness.set(see)
     try:
         yield
     finally:
         _witness.reset(token)
+
+
+def show(study: foldwise.Study) -> None:
+    """Show a study to who is a witness."""
+    see = _witness.get()
+    if see is not None:
+        see(study)
 
 
 def checking() -> bool:
@@ -133,15 +140,14 @@ def studied(
 ) -> Outcome:
     """Fit a study of one trial on a task, with settings other than `SETTINGS` and arguments of `foldwise.fit`."""
     given: dict[str, Any] = {"target": task.target, "folds": 5, "seed": seed}
-    given |= {"checks": checking(), "remedies": remedies and checking()}
+    given |= {"checks": checking(), "remedies": remedies and checking() and _witness.get() is None}
     if task.kind == "regression":
         given["task"] = "regression"
     base = {**SETTINGS, **settings}
     if "net" in arguments:
         base = {k: v for k, v in base.items() if k not in ("width", "depth") or k in settings}
     study = foldwise.fit(task.train, search=base, **{**given, **arguments}, display=Display())
-    if (see := _witness.get()) is not None:
-        see(study)
+    show(study)
     trial = max(r.number for r in study.results)
     steps = max((f.step or 0 for f in study.findings), default=0)
     return Outcome(study.findings, scored(study, task, trial), claimed(study, task, trial), steps)

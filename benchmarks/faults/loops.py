@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +50,7 @@ class Loop:
         None  # what is done to the network once the optimizer is made
     )
     tell: bool = True  # whether watch is told the optimizer and the loss
+    scaled: bool = True  # whether inputs are
     scored: Callable[[nn.Module], nn.Module] = nn.Module.eval  # the mode in which it is used in the end
 
 
@@ -94,10 +97,23 @@ def validate(net: nn.Module, x: Tensor) -> None:
 USUAL: dict[str, Any] = {"net": mlp, "optimizer": adam, "turn": turn, "validate": validate}
 
 
+_witness: ContextVar[Callable[[Turn], None] | None] = ContextVar("witness", default=None)
+
+
+@contextmanager
+def witnessed(see: Callable[[Turn], None]) -> Iterator[None]:
+    """Show what loops work with before their first turn and after each, for instance to draw it."""
+    token = _witness.set(see)
+    try:
+        yield
+    finally:
+        _witness.reset(token)
+
+
 def looped(task: Task, seed: int, **changes: Any) -> Outcome:
     """Train with a loop in which something is changed, and score the network on the clean rows: accuracy, or R²."""
     how = Loop(**{**USUAL, **changes})
-    (x, y), (clean, truth) = encoded(task)
+    (x, y), (clean, truth) = encoded(task, scaled=how.scaled)
     outputs = 1 if task.kind == "regression" else int(y.max()) + 1
     torch.manual_seed(seed)
     torch.set_num_threads(1)
@@ -108,12 +124,15 @@ def looped(task: Task, seed: int, **changes: Any) -> Outcome:
     schedule = how.schedule(optimizer, -(-len(x) // BATCH)) if how.schedule else None
     own = Turn(net, optimizer, how.loss or (F.mse_loss if task.kind == "regression" else F.cross_entropy))
     told: tuple[Any, ...] = (optimizer, own.loss) if how.tell else ()
+    see = _witness.get() or (lambda own: None)
     with foldwise.watch(net, *told) as watch:
+        see(own)
         for _ in range(EPOCHS):
             order = torch.randperm(len(x))
             for rows in order.split(BATCH):
                 own.number += 1
                 how.turn(own, x[rows], y[rows])
+                see(own)
                 if schedule and how.per_batch:
                     schedule.step()
             if schedule and not how.per_batch:
@@ -134,21 +153,22 @@ def score(net: nn.Module, x: Tensor, truth: Tensor) -> float:
     return float(1 - (said - truth.float().reshape(-1, 1)).square().mean() / truth.float().var())
 
 
-def encoded(task: Task) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Turn the rows of a task into inputs and targets, scaled by what the rows to learn from have."""
+def encoded(task: Task, *, scaled: bool = True) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Turn the rows of a task into inputs and targets, scaled by what the rows to learn from have, or not inputs."""
     both = pl.concat([task.train, task.test])
     features = both.drop(task.target).to_dummies(
         [c for c, t in both.schema.items() if t == pl.String and c != task.target]
     )
     x = features.cast(pl.Float64).fill_null(0).to_numpy()
     rows = task.train.height
-    x = (x - x[:rows].mean(0)) / np.maximum(x[:rows].std(0), 1e-9)
+    if scaled:
+        x = np.clip((x - x[:rows].mean(0)) / np.maximum(x[:rows].std(0), 1e-9), -20, 20)
     if task.kind == "regression":
         y = both[task.target].to_numpy().astype(np.float64)[:, None]
         targets = torch.tensor((y - y[:rows].mean()) / y[:rows].std()).float()
     else:
         targets = torch.tensor(np.unique(both[task.target].to_numpy(), return_inverse=True)[1]).long()
-    inputs = torch.tensor(np.clip(x, -20, 20)).float()
+    inputs = torch.tensor(x).float()
     return (inputs[:rows], targets[:rows]), (inputs[rows:], targets[rows:])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 import foldwise
-from benchmarks.faults.case import SETTINGS, Case, Outcome, Task, checking, scored, studied
+from benchmarks.faults.case import SETTINGS, Case, Outcome, Task, checking, scored, show, studied
 
 Run = Callable[[Task, int], Outcome]
 SLOPE = {"optimizer": "sgd", "learning_rate": 0.03, "momentum": 0.9}  # a good rate for these tasks
@@ -25,23 +25,24 @@ def trained(**settings: Any) -> Run:
     return lambda task, seed: studied(task, seed, settings)
 
 
-def few_rows(task: Task) -> tuple[Task, dict[str, str]]:
+def few_rows(task: Task, rows: int = FEW) -> tuple[Task, dict[str, str]]:
     """Give a task with few rows, and how it is asked for so that scores compare with those on clean rows."""
-    few = task.with_train(task.train.head(FEW))
-    return few, {"task": "regression", "metric": "rmse"} if task.kind == "regression" else {
-        "metric": "accuracy"
-    }
+    few = task.with_train(task.train.head(rows))
+    if task.kind == "regression":
+        return few, {"task": "regression", "metric": "rmse"}
+    return few, {"metric": "accuracy"}
 
 
-def chosen_often(task: Task, seed: int) -> Outcome:
+def chosen_often(task: Task, seed: int, rows: int = FEW) -> Outcome:
     """Choose among many settings by few validated rows; what is claimed is the headline."""
     rates = foldwise.LogRange(1e-4, 1e-1)
     search = {**SETTINGS, "learning_rate": rates, "weight_decay": foldwise.LogRange(1e-5, 1e-1)}
-    few, kind = few_rows(task)
+    few, kind = few_rows(task, rows)
     study = foldwise.fit(
         few.train, target=task.target, search=search, trials=CHOICES, folds=5, seed=seed, remedies=False,
         checks=checking(), display=foldwise.terminal.Display(), **kind,
     )  # fmt: skip
+    show(study)
     value = study.headline_result.value
     if task.kind == "regression":
         value = 1 - value**2 / float(few.train[task.target].var(ddof=0))  # type: ignore[arg-type]
