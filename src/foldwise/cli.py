@@ -10,6 +10,7 @@ import ast
 import errno
 import os
 import shlex
+import shutil
 import sys
 import traceback
 import warnings
@@ -857,7 +858,8 @@ def explain(
     foldwise explain
     foldwise explain dead-units
     """
-    write_data(cli_checks.listing() if code is None else cli_checks.told(code))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    write_data(cli_checks.listing(width) if code is None else cli_checks.told(code))
 
 
 def check(context: typer.Context, **typed: Any) -> None:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from foldwise.checks import CHECKS
-from foldwise.checks.explain import Explanation, explain
+from foldwise.checks import CHECKS, GROUPS
+from foldwise.checks.explain import TITLES, Explanation, explain
 
 WIDTH: Final = 100
 
 
-def listing() -> str:
-    """List all checks with what each looks for."""
+def listing(width: int | None = None) -> str:
+    """List all checks by group with what each looks for: a line each, or as many as it takes in a terminal so wide."""
+    groups = (f"{TITLES[name]}\n{''.join(map(partial(_line, width), GROUPS[name]))}" for name in GROUPS)
+    return "\n".join(groups)
+
+
+def _line(width: int | None, code: str) -> str:
     widest = max(map(len, CHECKS))
-    return "".join(f"{code:{widest}}  {explain(code).what}\n" for code in CHECKS)
+    line = f"  {code:{widest}}  {explain(code).what}"
+    if width is None or width < 2 * widest:
+        return f"{line}\n"
+    return textwrap.fill(line, width, subsequent_indent=" " * (widest + 4), break_on_hyphens=False) + "\n"
 
 
 def told(code: str) -> str:
