@@ -191,6 +191,15 @@ def fit(
         list[str] | None,
         option("--drop", metavar="NAME", says="Set a column aside; repeat for several.", panel=TABLE),
     ] = None,
+    missing: Annotated[
+        list[str] | None,
+        option(
+            "--missing",
+            metavar="[COLUMN=]VALUE",
+            says="Read a value as a missing cell, in one column or in all; repeat for several.",
+            panel=TABLE,
+        ),
+    ] = None,
     drop_missing_targets: Annotated[
         bool | None,
         option(
@@ -470,6 +479,7 @@ def fit(
     foldwise fit hourly.csv --target rented --time hour --drop registered
     foldwise fit visits.csv --target ill --groups patient --column code=category
     foldwise fit visits.csv --target ill --class-weights balanced
+    foldwise fit visits.csv --target ill --missing income=-999 --missing unknown
     foldwise fit visits.csv --target ill --search settings.json --nested
     foldwise fit --example digits --search settings.json --trials 64 --halving 3
     foldwise fit --example digits --search settings.json --sampler tpe --budget '10 minutes'

@@ -48,9 +48,9 @@ def explained(told: Explanation) -> str:
 
 
 OPTIONS: Final = (
-    "target", "example", "columns", "drop", "drop_missing_targets", "separator", "encoding", "header", "folds",
-    "repeats", "holdout", "groups", "time", "fold_column", "weights", "class_weights", "metric", "task", "log_target",
-    "search", "loss", "seed",
+    "target", "example", "columns", "drop", "missing", "drop_missing_targets", "separator", "encoding", "header",
+    "folds", "repeats", "holdout", "groups", "time", "fold_column", "weights", "class_weights", "metric", "task",
+    "log_target", "search", "loss", "seed",
 )  # fmt: skip
 """Options of `fit` that say what would be trained."""
 
