@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from foldwise.checks import CHECKS
-from foldwise.checks.explain import Explanation, explain
+from foldwise.checks import CHECKS, GROUPS
+from foldwise.checks.explain import TITLES, Explanation, explain
 
 HERE = Path(__file__).parent
 INDEX, PAGES, PICTURES = HERE / "checks.md", HERE / "checks", HERE / "images" / "checks"
@@ -28,7 +28,7 @@ def pages() -> dict[Path, str]:
 
 def index() -> str:
     """Put the list of all checks together."""
-    rows = [f"| [{code}](checks/{code}.md) | {cell(explain(code).what)} |" for code in CHECKS]
+    groups = [line for name, codes in GROUPS.items() for line in table(TITLES[name], codes)]
     return "\n".join(
         [
             "# Checks",
@@ -40,13 +40,16 @@ def index() -> str:
             "came of it. Causes stand before what they explain. The [guide](guide.md#findings) says how findings are "
             "shown, and",
             "`foldwise explain CODE` prints the text of a check.",
-            "",
-            "| check | what it finds |",
-            "| --- | --- |",
-            *rows,
+            *groups,
             "",
         ]
     )
+
+
+def table(title: str, codes: Sequence[str]) -> list[str]:
+    """Write a group of checks under its heading."""
+    rows = [f"| [{code}](checks/{code}.md) | {cell(explain(code).what)} |" for code in codes]
+    return ["", f"## {title}", "", "| check | what it finds |", "| --- | --- |", *rows]
 
 
 def page(told: Explanation) -> str:

@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 
 import foldwise
-from foldwise import cli
-from foldwise.checks import CHECKS
-from foldwise.checks.explain import explain
+from foldwise import cli, cli_checks
+from foldwise.checks import CHECKS, GROUPS
+from foldwise.checks.explain import TITLES, explain
 from foldwise.terminal import Display
 
 Ran = tuple[int, str, str]
@@ -56,7 +56,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_explain_lists_every_check_and_tells_of_one(run: Callable[..., Ran]) -> None:
     code, listed, _ = run("explain")
     assert code == 0
-    assert [line.split(maxsplit=1) for line in listed.splitlines()] == [[c, explain(c).what] for c in CHECKS]
+    lines = [line for line in listed.splitlines() if line.startswith("  ")]
+    assert [line.split(maxsplit=1) for line in lines] == [[c, explain(c).what] for c in CHECKS]
+    assert [line for line in listed.splitlines() if line and line not in lines] == [TITLES[g] for g in GROUPS]
     code, told, _ = run("explain", "dead-units")
     assert code == 0
     assert told.startswith("dead-units\n")
@@ -65,6 +67,12 @@ def test_explain_lists_every_check_and_tells_of_one(run: Callable[..., Ran]) -> 
     ]
     code, _, said = run("explain", "dead-unit")
     assert (code, "did you mean" in said.lower()) == (2, True)
+
+
+def test_the_list_of_checks_fits_into_a_terminal() -> None:
+    lines = cli_checks.listing(80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines).split()) == " ".join(cli_checks.listing().split())
 
 
 def test_explain_starts_without_torch() -> None:

@@ -75,6 +75,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> P
     ill = rng.integers(0, 2, rows)
     fever = (ill + rng.normal(0, 0.5, rows)).round(2)
     pl.DataFrame({"patient": np.arange(rows) // 4, "fever": fever, "ill": ill}).write_csv("visits.csv")
+    age = np.select(
+        [np.arange(rows) % 9 == 0, np.arange(rows) % 9 == 4], [-999, -1], rng.integers(20, 80, rows)
+    )
+    pl.DataFrame({"age": age, "fever": fever, "ill": ill}).write_csv("survey.csv")
     return tmp_path
 
 

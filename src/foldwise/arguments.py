@@ -91,6 +91,28 @@ def read_kinds(pairs: Sequence[str]) -> dict[str, str]:
     return kinds
 
 
+def read_missing(given: Sequence[str]) -> list[Any]:
+    """Read values that stand for missing cells: of every column, or of one; a column may contain `=`, a value does not.
+
+    >>> read_missing(["unknown", "income=-999", "income=-9"])
+    ['unknown', {'income': ['-999', '-9']}]
+    """
+    everywhere: list[Any] = []
+    named: dict[str, list[str]] = {}
+    for typed in given:
+        column, equals, value = typed.rpartition("=")
+        if not value.strip() or (equals and not column):
+            raise SettingsError(
+                f"`--missing` takes VALUE or COLUMN=VALUE; got `{typed}`.",
+                hint="--missing -999, or --missing income=-999; empty cells are missing as they are",
+            )
+        if equals:
+            named.setdefault(column, []).append(value)
+        else:
+            everywhere.append(value)
+    return [*everywhere, named] if named else everywhere
+
+
 def read_class_weights(given: Sequence[str]) -> str | dict[str, float]:
     """Read class weights: `balanced`, or a weight for each class; a class may contain `=`, a weight does not.
 
@@ -241,6 +263,7 @@ READ: Final[dict[str, Callable[[Any], Any]]] = {
     "nested": read_nested,
     "separator": read_separator,
     "columns": read_kinds,
+    "missing": read_missing,
     "class_weights": read_class_weights,
     "search": read_search,
     "checks": read_on_off,

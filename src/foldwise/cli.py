@@ -10,6 +10,7 @@ import ast
 import errno
 import os
 import shlex
+import shutil
 import sys
 import traceback
 import warnings
@@ -189,6 +190,15 @@ def fit(
     drop: Annotated[
         list[str] | None,
         option("--drop", metavar="NAME", says="Set a column aside; repeat for several.", panel=TABLE),
+    ] = None,
+    missing: Annotated[
+        list[str] | None,
+        option(
+            "--missing",
+            metavar="[COLUMN=]VALUE",
+            says="Read a value as a missing cell, in one column or in all; repeat for several.",
+            panel=TABLE,
+        ),
     ] = None,
     drop_missing_targets: Annotated[
         bool | None,
@@ -469,6 +479,7 @@ def fit(
     foldwise fit hourly.csv --target rented --time hour --drop registered
     foldwise fit visits.csv --target ill --groups patient --column code=category
     foldwise fit visits.csv --target ill --class-weights balanced
+    foldwise fit visits.csv --target ill --missing income=-999 --missing unknown
     foldwise fit visits.csv --target ill --search settings.json --nested
     foldwise fit --example digits --search settings.json --trials 64 --halving 3
     foldwise fit --example digits --search settings.json --sampler tpe --budget '10 minutes'
@@ -857,7 +868,8 @@ def explain(
     foldwise explain
     foldwise explain dead-units
     """
-    write_data(cli_checks.listing() if code is None else cli_checks.told(code))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    write_data(cli_checks.listing(width) if code is None else cli_checks.told(code))
 
 
 def check(context: typer.Context, **typed: Any) -> None:

@@ -7,25 +7,30 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from foldwise.checks import CHECKS
-from foldwise.checks.explain import Explanation, explain
+from foldwise.checks import CHECKS, GROUPS
+from foldwise.checks.explain import TITLES, Explanation, explain
 
 WIDTH: Final = 100
 
 
-def listing() -> str:
-    """List all checks with what each looks for: a line each, or as many as a terminal needs."""
+def listing(width: int | None = None) -> str:
+    """List all checks by group with what each looks for: a line each, or as many as it takes in a terminal so wide."""
+    groups = (f"{TITLES[name]}\n{''.join(map(partial(_line, width), GROUPS[name]))}" for name in GROUPS)
+    return "\n".join(groups)
+
+
+def _line(width: int | None, code: str) -> str:
     widest = max(map(len, CHECKS))
-    lines = (f"{code:{widest}}  {explain(code).what}" for code in CHECKS)
-    if not sys.stdout.isatty():
-        return "".join(f"{line}\n" for line in lines)
-    indent = " " * (widest + 2)
-    return "".join(f"{textwrap.fill(line, _width(), subsequent_indent=indent)}\n" for line in lines)
+    line = f"  {code:{widest}}  {explain(code).what}"
+    if width is None or width < 2 * widest:
+        return f"{line}\n"
+    return textwrap.fill(line, width, subsequent_indent=" " * (widest + 4), break_on_hyphens=False) + "\n"
 
 
 def _width() -> int:
@@ -50,9 +55,9 @@ def explained(told: Explanation) -> str:
 
 
 OPTIONS: Final = (
-    "target", "example", "columns", "drop", "drop_missing_targets", "separator", "encoding", "header", "folds",
-    "repeats", "holdout", "groups", "time", "fold_column", "weights", "class_weights", "metric", "task", "log_target",
-    "search", "loss", "seed",
+    "target", "example", "columns", "drop", "missing", "drop_missing_targets", "separator", "encoding", "header",
+    "folds", "repeats", "holdout", "groups", "time", "fold_column", "weights", "class_weights", "metric", "task",
+    "log_target", "search", "loss", "seed",
 )  # fmt: skip
 """Options of `fit` that say what would be trained."""
 

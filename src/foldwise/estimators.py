@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
+from foldwise.data.missing import Codes, read_codes
 from foldwise.data.read import read_table
 from foldwise.data.table import Source, Table, open_table
 from foldwise.data.target import Task
@@ -59,6 +60,7 @@ OTHERS: dict[str, Any] = {
     "links": (),
     "seeds": 1,
     "columns": None,
+    "missing": None,
     "random_state": 0,
     "engine": "auto",
     "device": "auto",
@@ -232,7 +234,8 @@ class _NetEstimator(BaseEstimator):
         study = fit_study(
             frame, target=targets, search=search, net=self.net, loss=None if self.loss == "auto" else self.loss,
             links=self.links, seeds=self.seeds, seed=self._seed(), weights=weights, columns=self.kinds(frame),
-            engine=self.engine, device=self.device, dtype=self.dtype, display=Display(), command=f"{self!r}.fit",
+            missing=self.codes(frame), engine=self.engine, device=self.device, dtype=self.dtype, display=Display(),
+            command=f"{self!r}.fit",
             remedies=False, **asked, **named, **self.learnt(),
         )  # fmt: skip
         self.refit_ = None
@@ -283,6 +286,7 @@ class _NetEstimator(BaseEstimator):
             Source(None, None, "", {}),
             weights=weights,
             columns=self.kinds(frame),
+            missing=self.codes(frame),
             **self.learnt(),
         )
 
@@ -291,6 +295,10 @@ class _NetEstimator(BaseEstimator):
         features = frame.columns[: self.n_features_in_]
         numbers = {name: "number" for name in features if frame.schema[name].is_numeric()}
         return {**numbers, **(self.columns or {})}
+
+    def codes(self, frame: pl.DataFrame) -> Codes:
+        """Say what is read as missing in columns of X; rows to fit may be a part that lacks it, so that is no error."""
+        return read_codes(frame[:, : self.n_features_in_], self.missing, lenient=True)
 
     def learnt(self) -> dict[str, Any]:
         """Say what the targets are."""
@@ -387,6 +395,7 @@ class NetClassifier(ClassifierMixin, _NetEstimator):
         seeds: networks of each setting.
         class_weight: "balanced", or what the rows of each class count, 1 where a class is not named.
         columns: kinds of columns by name (number, category, date, drop), where the guess for a frame is wrong.
+        missing: what is read as a missing cell of X: values for every column, or a mapping from columns to them.
         random_state: seed of everything random; a whole number gives the same networks each time.
         engine, device, dtype: as in `foldwise.fit`.
 

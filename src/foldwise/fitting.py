@@ -70,6 +70,7 @@ def fit(
     log_target: bool | None = None,
     columns: Mapping[str, Any] | None = None,
     drop: str | Sequence[str] = (),
+    missing: Any = None,
     drop_missing_targets: bool = False,
     separator: str | None = None,
     encoding: str | None = None,
@@ -128,6 +129,8 @@ def fit(
         log_target: learn the logarithm of a positive target; by default when that makes it less skewed.
         columns: kinds of columns by name (number, category, date, drop), where the plan's guess is wrong.
         drop: a column to leave out, or several.
+        missing: what is to be read as a missing cell: a value or several for every column, `[-9, "unknown"]`, or a
+            mapping from columns to them, `{"income": -999}`; a list may hold both. New tables are read alike.
         drop_missing_targets: set rows without a target aside instead of refusing them.
         separator, encoding, header: how to read a text file, where it is not found out; for files only.
         device: "auto", "cpu", "cuda" …
@@ -182,8 +185,9 @@ def job_of(given: SimpleNamespace, display: Display) -> Job:
     frame, targets, source = read_source(given.data, given.y, given.target, given.example, reading)
     table = open_table(
         frame, targets, source, task=given.task, log_target=given.log_target, columns=given.columns, drop=given.drop,
-        test=given.test, seed=given.seed, drop_missing_targets=given.drop_missing_targets, groups=given.groups,
-        time=given.time, fold_column=given.fold_column, weights=given.weights, class_weights=given.class_weights,
+        missing=given.missing, test=given.test, seed=given.seed, drop_missing_targets=given.drop_missing_targets,
+        groups=given.groups, time=given.time, fold_column=given.fold_column, weights=given.weights,
+        class_weights=given.class_weights,
     )  # fmt: skip
     display.columns(table.columns)
     divided = folds_of(table, given.folds, given.repeats, given.holdout, given.seed, given.nested)

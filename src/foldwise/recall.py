@@ -234,7 +234,7 @@ def _find(study: Study, trial: int, fold: int, seed: int) -> tuple[Member, Model
 
 
 def _rows_again(study: Study, data: Any) -> tuple[np.ndarray, np.ndarray]:
-    frame = frame_again(study.source, study.task.targets, data)
+    frame = study.columns.read(frame_again(study.source, study.task.targets, data))
     frame = frame.with_row_index(ROW).filter(pl.col(ROW).is_in(study.row.tolist())).drop(ROW)
     return study.columns.encode(frame), study.task.encode(frame)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
+import foldwise.checks
 from foldwise.checks import CHECKS
 from foldwise.checks.finding import Finding, Findings, Remedy, Tried
 from foldwise.checks.telling import GIVEN_AWAY, MOST_HINTS, doubt, hint_of, said_hints, sentences, summary
+from foldwise.fitting import fit
+from foldwise.store.findings import findings_as_plain, findings_from_plain
 
 CLIP = Tried("clip norm 1", {}, 0.52, 0.31, 0.03, 0.02, 5, 5, 0.001, True)
 XAVIER = Tried("Xavier", {}, 0.52, 0.53, 0.03, 0.02, 1, 5, 0.8, False)
@@ -38,11 +45,35 @@ def test_an_honest_score_is_the_one_to_believe() -> None:
     honest = Tried("groups apart", {}, 0.9, 0.6, 0.01, 0.05, 0, 5, None, False, "honest")
     told = str(finding(tried=(honest,)))
     assert "Tried: groups apart → 0.60 ± 0.05 (was 0.900 ± 0.010)." in told
-    assert "If it is as it looks, believe 0.60 ± 0.05 (groups apart)." in told
+    assert "If it is as it looks, believe 0.60 ± 0.05: groups apart." in told
 
 
 def test_what_is_done_by_hand_is_to_do() -> None:
     assert str(finding(remedies=(Remedy("look at it"),))).endswith("To do: look at it.")
+
+
+def test_a_remedy_names_the_option_that_does_it() -> None:
+    remedy = Remedy("leave out `tax`", aim="honest", options={"drop": ["tax"]})
+    honest = Tried(remedy.what, {}, 0.9, 0.6, 0.01, 0.05, 0, 5, 0.99, False, "honest")
+    named = 'leave out `tax` (--drop tax, drop=["tax"]).'
+    assert str(finding(remedies=(remedy,))).endswith(f"To do: {named}")
+    assert str(finding(remedies=(remedy,), tried=(honest,))).endswith(f": {named}")
+    stored = json.loads(json.dumps(findings_as_plain([finding(remedies=(remedy,), tried=(honest,))])))
+    assert str(findings_from_plain(stored)[0]).endswith(f": {named}")
+    del stored[0]["remedies"][0]["options"]  # as in runs made before there were any
+    assert str(findings_from_plain(stored)[0]).endswith(": leave out `tax`.")
+    many = finding(remedies=(Remedy("read", options={"missing": dict.fromkeys("abcd", -9)}),))
+    assert str(many).endswith("read (--missing a=-9 --missing b=-9 --missing c=-9 …).")
+
+
+def test_options_of_remedies_are_those_of_fit() -> None:
+    sources = Path(foldwise.checks.__file__).parent.glob("*.py")
+    named = {
+        name
+        for file in sources
+        for name in re.findall(r'options=\{"(\w+)"', file.read_text(encoding="utf-8"))
+    }
+    assert {"drop", "missing", "class_weights", "metric"} < named <= {*inspect.signature(fit).parameters}
 
 
 def test_a_list_of_findings_prints_a_line_each() -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from foldwise.data.columns import ColumnPlan
 from foldwise.data.encode import Column
 from foldwise.data.folds import Folds, make_folds
+from foldwise.data.missing import emptied, written
 from foldwise.data.table import Table
 from foldwise.data.weights import Weighting
 
@@ -33,10 +34,9 @@ def without_columns(names: set[str]) -> ChangeTable:
 def as_missing(codes: Mapping[str, float]) -> ChangeTable:
     """Read a value of each of some number columns as missing."""
 
-    def emptied(table: Table) -> Table:
+    def changed(table: Table) -> Table:
         frame = table.frame.with_columns(
-            pl.when(pl.col(name).cast(pl.Float64) == code).then(None).otherwise(pl.col(name)).alias(name)
-            for name, code in codes.items()
+            emptied(table.frame[name], [written(code)]) for name, code in codes.items()
         )
 
         def counted(column: Column) -> Column:
@@ -44,12 +44,15 @@ def as_missing(codes: Mapping[str, float]) -> ChangeTable:
                 return column
             cells = frame[column.name]
             return dataclasses.replace(
-                column, missing=cells.null_count(), distinct=cells.drop_nulls().n_unique()
+                column,
+                missing=cells.null_count(),
+                distinct=cells.drop_nulls().n_unique(),
+                codes=(*column.codes, written(codes[column.name])),
             )
 
         return _planned_anew(table, frame, counted)
 
-    return emptied
+    return changed
 
 
 def _planned_anew(table: Table, frame: pl.DataFrame, change: Callable[[Column], Column]) -> Table:

@@ -10,6 +10,16 @@ from pathlib import Path
 from foldwise.checks import CHECKS
 from foldwise.errors import SettingsError, did_you_mean
 
+TITLES = {
+    "data": "Data and folds",
+    "network": "Network, at its start",
+    "loss": "Loss",
+    "optimizer": "Optimizer and schedule",
+    "loop": "A training loop of your own",
+    "training": "Training",
+    "evaluation": "What came of it",
+}
+"""Headings of the groups of checks."""
 SECTIONS = ("Evidence", "Why it hurts", "How sure", "What to try", "References")
 
 

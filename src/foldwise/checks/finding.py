@@ -22,7 +22,8 @@ Aim = Literal["better", "honest"]
 class Remedy:
     """A change that may cure a fault: of settings, of the table, of the folds; none of them: to be done by hand.
 
-    `what` names it in a few words: `learning rate ÷ 10`. A change of the table may leave rows out, or columns; then
+    `what` names it in a few words: `learning rate ÷ 10`. `options` are arguments of `fit` that do the same in the next
+    study: `{"drop": ["tax"]}`. A change of the table may leave rows out, or columns; then
     `folds` must fit the new rows: it is given the new table and the old folds.
     """
 
@@ -31,6 +32,7 @@ class Remedy:
     table: Callable[[Table], Table] | None = None
     folds: Callable[[Table, Folds], Folds] | None = None
     aim: Aim = "better"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def by_hand(self) -> bool:
@@ -112,7 +114,8 @@ class Finding:
 
 def without_functions(finding: Finding) -> Finding:
     """Give a finding whose remedies are in words and settings only, as it is stored: functions need its table."""
-    return replace(finding, remedies=tuple(Remedy(r.what, r.settings, aim=r.aim) for r in finding.remedies))
+    plain = (Remedy(r.what, r.settings, aim=r.aim, options=r.options) for r in finding.remedies)
+    return replace(finding, remedies=tuple(plain))
 
 
 class Findings(list[Finding]):

@@ -1,16 +1,16 @@
 """An accuracy that is that of saying the most frequent class always.
 
-Evidence: the share of the most frequent class, the accuracy on rows not learned from, and how well predictions of
-the network or of a linear model order such rows: the share of pairs of a row of that class and another in which they
-are the right way round.
+Evidence: the share of the most frequent class; on rows not learned from the accuracy, for which all rows count alike,
+beside the balanced accuracy, for which all classes do; and how well predictions of the network or of a linear model
+order such rows: the share of pairs of a row of that class and another in which they are the right way round.
 
 Why it hurts: 95 % sounds good, and is nothing where 95 % of the rows are of one class. The rows that matter are the
 rest, which are never found, though the network can tell them: training or choice by accuracy does not ask for it.
 
 How sure: likely, when accuracy is hardly better than the share of that class and the order is far from chance.
 
-What to try: balanced class weights, which count every class alike, in training and in the score; or scores by
-cross-entropy, which sees probabilities.
+What to try: balanced class weights, which count every class alike, in training and in the score, which then is the
+balanced accuracy; or scores by cross-entropy, which sees probabilities.
 
 References: Brodersen, Ong, Stephan & Buhmann 2010, *The balanced accuracy and its posterior distribution*; He &
 Garcia 2009, *Learning from imbalanced data*.
@@ -54,16 +54,25 @@ def find(sight: Sight) -> Finding | None:
     if order < 0.5 + FAR * spread:
         return None
     name = table.task.classes[0][most]
+    there = np.flatnonzero(counts)
+    by_class = np.mean([(found.said[truth == c].argmax(1) == c).mean() for c in there])
     return Finding(
         "imbalanced-accuracy",
         "likely",
-        f"{share:.1%} of the rows are of class {name}, and accuracy is {accuracy:.1%}, hardly better than saying so "
-        f"always; yet {order:.0%} of the pairs of such a row and another can be told apart",
+        f"{share:.1%} of the rows are of class {name}, and accuracy, for which all rows count alike, is "
+        f"{accuracy:.1%}, hardly better than saying so always; balanced accuracy, for which all classes do, is "
+        f"{by_class:.1%} (saying so always: {1 / len(there):.1%}); yet {order:.0%} of the pairs of such a row and "
+        "another can be told apart",
         trials=sight.about,
         where=table.task.targets,
         remedies=(
-            Remedy("balanced class weights", table=balanced, aim="honest"),
-            Remedy("score by cross-entropy: metric=log_loss"),
+            Remedy(
+                "balanced class weights, and balanced accuracy instead of accuracy",
+                table=balanced,
+                aim="honest",
+                options={"class_weights": "balanced"},
+            ),
+            Remedy("score by cross-entropy", options={"metric": "log_loss"}),
         ),
     )
 

@@ -37,5 +37,9 @@ def find(sight: Sight) -> Finding | None:
         f"the best of {sight.trials} trials looks better by {luck:.2g} than it is, because it was chosen; its interval "
         f"is {width:.2g} wide",
         trials=sight.about,
-        remedies=(Remedy("nested validation"), Remedy("repeated folds"), Remedy("fewer trials")),
+        remedies=(
+            Remedy("nested validation", options={"nested": 5}),
+            Remedy("repeated folds", options={"repeats": 5}),
+            Remedy("fewer trials"),
+        ),
     )

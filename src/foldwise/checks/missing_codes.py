@@ -47,6 +47,7 @@ def find(sight: Sight) -> Finding | None:
     shown = sure or found
     if not shown:
         return None
+    codes = {n: int(code) if code.is_integer() else code for n, (code, _, _) in shown.items()}
     says = ", ".join(
         f"`{name}` is {code:g} in {count} rows" for name, (code, count, _) in list(shown.items())[:3]
     )
@@ -58,8 +59,9 @@ def find(sight: Sight) -> Finding | None:
         remedies=(
             Remedy(
                 "read them as missing",
-                table=as_missing({n: code for n, (code, _, _) in shown.items()}),
+                table=as_missing(codes),
                 aim="honest",
+                options={"missing": codes},
             ),
         ),
     )

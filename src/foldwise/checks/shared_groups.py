@@ -90,9 +90,12 @@ def _by_column(sight: Sight, table: Table, sample: Sample) -> Finding | None:
         f"variance of the target with them, {max(kept, 0):.0%} without",
         where=(column.name,),
         remedies=(
-            Remedy(f"groups = {column.name}", folds=change, aim="honest")
-            if change
-            else Remedy(f"groups = {column.name}"),
+            Remedy(
+                f"rows of one `{column.name}` in one fold",
+                folds=change,
+                aim="honest" if change else "better",
+                options={"groups": column.name},
+            ),
         ),
     )
 
@@ -180,7 +183,9 @@ def _nearly_alike(sight: Sight, sample: Sample) -> Finding | None:
         f"{marked.mean():.0%} of the rows have others far nearer than the rest, whose targets differ by "
         f"{np.sqrt(agree / differ):.0%} of what those of the next rows do: they may be of one group",
         remedies=(
-            Remedy(what, folds=change, aim="honest") if change else Remedy("name the group: groups=COLUMN"),
+            Remedy(what, folds=change, aim="honest")
+            if change
+            else Remedy('name the group: --groups COLUMN, groups="COLUMN"'),
         ),
     )
 

@@ -59,15 +59,14 @@ def find(sight: Sight) -> Finding | None:
         )
     else:
         return None
+    weighted = Remedy("class weights, where rows are as they are", options={"class_weights": "balanced"})
+    drawn = at_random(sight, "folds drawn at random, stratified")
     return Finding(
         "shifted-targets",
         sureness(sight),
         evidence + on_purpose(sight),
         where=table.task.targets,
-        remedies=(
-            at_random(sight, "folds drawn at random, stratified"),
-            Remedy("class weights, where rows are as they are"),
-        ),
+        remedies=(drawn,) if table.task.kind == "regression" else (drawn, weighted),
     )
 
 

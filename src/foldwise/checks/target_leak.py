@@ -65,7 +65,14 @@ def find(sight: Sight) -> Finding | None:
         f"{listed(names)} alone explains {max(leaks.values()):.1%} of the variance of the target, all other columns "
         f"together explain {max(others, 0):.0%}",
         where=names,
-        remedies=(Remedy(f"leave out {listed(names)}", table=without_columns(set(names)), aim="honest"),),
+        remedies=(
+            Remedy(
+                f"leave out {listed(names)}",
+                table=without_columns(set(names)),
+                aim="honest",
+                options={"drop": [*names]},
+            ),
+        ),
     )
 
 

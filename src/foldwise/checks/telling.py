@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from foldwise.checks.finding import Finding, Tried
 from foldwise.errors import listed
 from foldwise.judge.verdict import decimals
 
+MOST_TYPED = 3  # columns named in an option
 SAID = {"sure": "sure", "likely": "likely", "hint": "a hint"}
 MOST_HINTS = 5  # that are said; more are counted
 GIVEN_AWAY = {
@@ -86,18 +90,43 @@ def score(mean: float, deviation: float) -> str:
 
 def advice(finding: Finding) -> str:
     """Say what is suggested: the remedy that helped most; without one, what is left to do by hand."""
+    named = {r.what: f"{r.what}{in_parentheses(r.options)}" for r in finding.remedies}
     if (best := finding.suggested) is not None:
-        return f"Suggested: {best.what}."
+        return f"Suggested: {named.get(best.what, best.what)}."
     if (honest := finding.honest) is not None:
-        return f"If it is as it looks, believe {score(honest.after, honest.after_deviation)} ({honest.what})."
-    by_hand = [r.what for r in finding.remedies if r.by_hand]
-    untried = [
-        r.what for r in finding.remedies if not r.by_hand and r.what not in {t.what for t in finding.tried}
-    ]
+        what = named.get(honest.what, honest.what)
+        return f"If it is as it looks, believe {score(honest.after, honest.after_deviation)}: {what}."
+    by_hand = [named[r.what] for r in finding.remedies if r.by_hand]
+    done = {t.what for t in finding.tried}
+    untried = [named[r.what] for r in finding.remedies if not r.by_hand and r.what not in done]
     left = " or ".join([*untried, *by_hand])
     if finding.tried:
         return f"None of them helped{f'; not tried: {left}' if left else ''}."
     return f"To do: {left}." if left else ""
+
+
+def in_parentheses(options: Mapping[str, Any]) -> str:
+    """Write options of `fit` as they are typed in a shell, and in Python; empty when there are none.
+
+    >>> in_parentheses({"drop": ["tax"]})
+    ' (--drop tax, drop=["tax"])'
+    >>> print(in_parentheses({"missing": {"net income": -999}}))
+     (--missing 'net income=-999', missing={"net income": -999})
+    """
+    typed = [word for name, value in options.items() for word in _typed(f"--{name.replace('_', '-')}", value)]
+    if len(typed) > MOST_TYPED:
+        return f" ({' '.join(typed[:MOST_TYPED])} …)"
+    called = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
+    return f" ({' '.join(typed)}, {', '.join(called)})" if options else ""
+
+
+def _typed(flag: str, value: Any) -> list[str]:
+    values = [value]
+    if isinstance(value, Mapping):
+        values = [f"{name}={one}" for name, one in value.items()]
+    elif isinstance(value, list | tuple):
+        values = list(value)
+    return [f"{flag} {shlex.quote(str(one))}" for one in values]
 
 
 def sentences(finding: Finding) -> list[str]:

@@ -109,7 +109,7 @@ def _class_numbers(sight: Sight) -> Finding | None:
         f"model that takes them as classes has a squared error of {as_classes:.2g}, one that takes them as numbers "
         f"{as_numbers:.2g}",
         where=(str(table.task.targets[0]),),
-        remedies=(Remedy('learn classes: task="multiclass"'),),
+        remedies=(Remedy("learn classes", options={"task": "multiclass"}),),
     )
 
 

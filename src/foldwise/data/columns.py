@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from foldwise.data import dates, encode
 from foldwise.data.cells import nearly_numbers, number_form, rows_named, short
 from foldwise.data.encode import Column, Feature, Kind
+from foldwise.data.missing import NO_CODES, Codes, emptied
 from foldwise.data.read import find_columns
 from foldwise.errors import DataError, did_you_mean, listed
 
@@ -73,10 +74,16 @@ class ColumnPlan:
         """
         used = [column for column in self.columns if column.role == "feature"]
         _refuse_missing_columns([column.name for column in used], frame.columns)
-        return np.concatenate(
-            _all_or_every_problem(lambda column: encode.encode_column(column, frame[column.name]), used),
-            axis=1,
-        )
+
+        def encoded(column: Column) -> Float[np.ndarray, "rows inputs"]:
+            return encode.encode_column(column, emptied(frame[column.name], column.codes))
+
+        return np.concatenate(_all_or_every_problem(encoded, used), axis=1)
+
+    def read(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Empty the cells of a table that hold what is read as missing, also in columns that are no features."""
+        named = [column for column in self.columns if column.codes and column.name in frame.columns]
+        return frame.with_columns(emptied(frame[column.name], column.codes) for column in named)
 
     def to_dict(self) -> dict[str, Any]:
         """Write the plan as plain lists, texts and numbers."""
@@ -95,13 +102,14 @@ def plan_columns(
     roles: Mapping[str, str] = {},
     overrides: Mapping[str, str] = {},
     places: Int[np.ndarray, " rows"] | None = None,
+    codes: Codes = NO_CODES,
 ) -> ColumnPlan:
     """Decide what each column holds and what is done with it.
 
     `roles` names columns that are no features (group, time, fold, weight); `overrides` gives kinds that win
     over what is found here. Constants, identifiers and free text are set aside and say so in `use`; a column that
     would be numbers but for some cells says so in `remark`. `places` are the rows' numbers, where the frame is a part
-    of a table.
+    of a table. `codes` were read as missing in it, and will be in other tables.
 
     Raises DataError for unknown names and kinds, and for cells that cannot be used.
 
@@ -124,7 +132,12 @@ def plan_columns(
         column = _plan_column(frame[name], overrides.get(name))
         return column if name in overrides else _remarked(column, frame[name], places)
 
-    planned = ColumnPlan(tuple(_all_or_every_problem(plan, frame.columns)))
+    def coded(name: str) -> Column:
+        column = plan(name)
+        own = codes.of.get(name, ())
+        return dataclasses.replace(column, use=column.use + codes.note(name), codes=own) if own else column
+
+    planned = ColumnPlan(tuple(_all_or_every_problem(coded, frame.columns)))
     _refuse_nothing(planned)
     return planned
 
@@ -368,5 +381,5 @@ def _missing_note(cells: pl.Series, what: str) -> str:
 
 
 def _read_column(written: Mapping[str, Any]) -> Column:
-    tuples = {name: tuple(written.get(name, ())) for name in ("levels", "parts")}
+    tuples = {name: tuple(written.get(name, ())) for name in ("levels", "parts", "codes")}
     return Column(**{**written, **tuples})

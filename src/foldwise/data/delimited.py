@@ -46,7 +46,7 @@ def parse_text(
             hint="give rows below it; if it is a row: --no-header (header=False)",
         )
     _refuse_single_column(cells, separator, name)
-    return body.select([_typed(column) for column in body])
+    return body.select([typed(column) for column in body])
 
 
 def _decode(data: bytes, name: str, encoding: str | None) -> str:
@@ -278,7 +278,7 @@ def refuse_repeated(names: Sequence[str], where: str = "") -> None:
         raise DataError(f"column name {listed(repeated)} is there more than once{where}.", hint=cure)
 
 
-def _typed(column: pl.Series) -> pl.Series:
+def typed(column: pl.Series) -> pl.Series:
     """Give text cells the narrowest type that holds all of them: integer, float, truth value, text."""
     cells = cleaned(column)
     missing = cells.null_count()

@@ -39,6 +39,8 @@ class Column:
     """Parts of a date that vary."""
     remark: str = ""
     """What should be looked at, in one sentence."""
+    codes: tuple[str, ...] = ()
+    """Values that are read as missing, because the user says so."""
 
 
 @dataclass(frozen=True)

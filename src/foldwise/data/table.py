@@ -16,6 +16,7 @@ from foldwise.data.columns import ColumnPlan, plan_columns
 from foldwise.data.dates import find_form, parse
 from foldwise.data.examples import load_example
 from foldwise.data.folds import seal
+from foldwise.data.missing import Codes, read_codes
 from foldwise.data.read import FRAME_ENDINGS, find_columns, fingerprint, from_arrays, read_table
 from foldwise.data.target import Task, complete_targets, plan_target
 from foldwise.data.weights import (
@@ -174,6 +175,7 @@ def open_table(
     log_target: bool | None = None,
     columns: Mapping[str, Any] | None = None,
     drop: str | Sequence[str] = (),
+    missing: Any = None,
     drop_missing_targets: bool = False,
     groups: str | None = None,
     time: str | None = None,
@@ -183,9 +185,15 @@ def open_table(
     test: float | None = None,
     seed: int = 0,
 ) -> Table:
-    """Take out rows of weight 0, set test rows apart, then plan and encode the development rows alone."""
+    """Take out rows of weight 0, set test rows apart, then plan and encode the development rows alone.
+
+    Before all this, cells that hold a value of `missing` are emptied.
+    """
     roles = _roles(frame, groups, time, fold_column, weights if is_column(weights) else None)
     overrides = _overrides(frame, columns or {}, _names(drop))
+    aside = [name for name, kind in overrides.items() if kind == "drop"]
+    codes = missing if isinstance(missing, Codes) else read_codes(frame, missing, aside=aside)
+    frame = codes.emptied(frame)
     every = frame.height
     frame = _weighted(frame, weights)
     absent = every - frame.height
@@ -207,7 +215,7 @@ def open_table(
     )
     row, own = frame[ROW].to_numpy().astype(np.int64), even(frame[WEIGHT].to_numpy(writable=True))
     frame = frame.drop(ROW, WEIGHT)
-    plan = plan_columns(frame, targets=targets, roles=roles, overrides=overrides, places=row)
+    plan = plan_columns(frame, targets=targets, roles=roles, overrides=overrides, places=row, codes=codes)
     if sealed is not None:
         _refuse_unfit(sealed, found, plan)
     by_role = {role: _cells(frame, name) for name, role in roles.items() if role != "weight"}
@@ -243,6 +251,7 @@ def open_again(
     sealed_weights: Float[np.ndarray, " sealed_rows"] | None,
 ) -> Table:
     """Make the table of a study again from the same cells, by what was decided then; nothing is decided anew."""
+    frame = columns.read(frame)
     sealed, frame = None if sealed_row is None else frame[sealed_row], frame[row]
     roles = {column.name: column.role for column in columns.columns}
     by_role = {role: _cells(frame, name) for name, role in roles.items() if role in ("group", "fold")}

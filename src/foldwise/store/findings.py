@@ -12,12 +12,15 @@ from foldwise.store.plain import as_record
 
 
 def findings_as_plain(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Write findings down; of remedies their names and settings."""
+    """Write findings down; of remedies their names, settings and options."""
     return [
         {
             **{name: getattr(f, name) for name in ("code", "sure", "evidence", "step")},
             **{name: list(getattr(f, name)) for name in ("trials", "where", "symptoms")},
-            "remedies": [{"what": r.what, "settings": dict(r.settings), "aim": r.aim} for r in f.remedies],
+            "remedies": [
+                {"what": r.what, "settings": dict(r.settings), "aim": r.aim, "options": dict(r.options)}
+                for r in f.remedies
+            ],
             "tried": [asdict(t) for t in f.tried],
         }
         for f in findings
