@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
+    LambdaLR,
+    LRScheduler,
+    StepLR,
+)
 
 import foldwise
 from benchmarks.faults.case import Case, Outcome, Task
@@ -347,6 +355,20 @@ def clipped(own: Turn, x: Tensor, y: Tensor) -> None:
     own.optimizer.step()
 
 
+def clipped_short(own: Turn, x: Tensor, y: Tensor) -> None:
+    own.optimizer.zero_grad()
+    own.loss(own.net(x), y).backward()
+    nn.utils.clip_grad_norm_(own.net.parameters(), 1e-4)
+    own.optimizer.step()
+
+
+def clipped_often(own: Turn, x: Tensor, y: Tensor) -> None:
+    own.optimizer.zero_grad()
+    own.loss(own.net(x), y).backward()
+    nn.utils.clip_grad_norm_(own.net.parameters(), 0.05)
+    own.optimizer.step()
+
+
 def old_zero(own: Turn, x: Tensor, y: Tensor) -> None:
     for p in own.net.parameters():
         if p.grad is not None:
@@ -532,6 +554,37 @@ FAULTS: list[Case] = [
     fault("squared error on class numbers", ("wrong-loss",), ("digits",), loss=on_numbers),
 ]  # fmt: skip
 
+FAULTS += [
+    fault(
+        "rate ÷ 1000", "rate-too-low",
+        optimizer=lambda net: torch.optim.Adam(net.parameters(), RATE / 1000),
+    ),
+    fault("rate ÷ 1000, SGD", "rate-too-low", optimizer=sgd(0.03 / 1000), usual=SGD),
+    fault(
+        "weight decay dominates", "decay-dominates",
+        optimizer=lambda net: torch.optim.Adam(net.parameters(), RATE, weight_decay=1.0),
+    ),
+    fault(
+        "decoupled weight decay dominates", "decay-dominates",
+        optimizer=lambda net: torch.optim.AdamW(net.parameters(), RATE, weight_decay=30.0),
+        usual={"optimizer": lambda net: torch.optim.AdamW(net.parameters(), RATE)},
+    ),
+    fault(
+        "cosine for each batch", "schedule-per-batch", per_batch=True,
+        schedule=lambda optimizer, batches: CosineAnnealingLR(optimizer, EPOCHS),
+    ),
+    fault(
+        "rate gone after a third", "schedule-ends-early", per_batch=True,
+        schedule=lambda optimizer, batches: LambdaLR(optimizer, lambda s: 1 if s < 10 * batches else 1e-4),
+        usual={"optimizer": lambda net: torch.optim.Adam(net.parameters(), RATE / 10)},
+    ),
+    fault(
+        "Adam's ε at 1", "epsilon-dominates",
+        optimizer=lambda net: torch.optim.Adam(net.parameters(), RATE, eps=1.0),
+    ),
+    fault("clip norm 1e-4", "clipped-always", turn=clipped_short, usual=SGD),
+]  # fmt: skip
+
 ODD: dict[str, dict[str, Any]] = {
     "plain": {},
     "dropout and batch normalization": {"net": modal},
@@ -558,6 +611,27 @@ ODD: dict[str, dict[str, Any]] = {
     "parameter groups": {"optimizer": of_groups},
     "steps by hand": {"turn": by_hand, "tell": False},
     "compiled": {"afterwards": compiled},
+    "rate ÷ 10": {"optimizer": lambda net: torch.optim.Adam(net.parameters(), RATE / 10)},
+    "mild decoupled weight decay": {
+        "optimizer": lambda net: torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.1)
+    },
+    "exponential decay for each epoch": {"schedule": lambda optimizer, batches: ExponentialLR(optimizer, 0.85)},
+    "rate gone in the last third": {
+        "per_batch": True,
+        "schedule": lambda optimizer, batches: LambdaLR(optimizer, lambda s: 1 if s < 20 * batches else 1e-4),
+    },
+    "cycles of two epochs": {
+        "per_batch": True,
+        "schedule": lambda optimizer, batches: CyclicLR(optimizer, RATE / 10, RATE, batches, cycle_momentum=False),
+    },
+    "cosine with warm restarts": {
+        "per_batch": True,
+        "schedule": lambda optimizer, batches: CosineAnnealingWarmRestarts(optimizer, 6 * batches),
+    },
+    "SGD": {"optimizer": sgd(0.03)},
+    "SGD, clipped often": {"turn": clipped_often, "optimizer": sgd(0.03)},
+    "ε of 1e-3": {"optimizer": lambda net: torch.optim.Adam(net.parameters(), RATE, eps=1e-3)},
+    "gradient accumulation with a schedule": {"turn": accumulating, "schedule": step_per_epoch},
 }  # fmt: skip
 
 CONTROLS: list[Case] = [
