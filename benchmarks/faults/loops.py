@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import (
 )
 
 import foldwise
+from benchmarks.faults import nets
 from benchmarks.faults.case import Case, Outcome, Task
 
 EPOCHS, BATCH, RATE, WIDTH = 30, 32, 0.003, 32
@@ -453,6 +454,22 @@ def twice_log(prediction: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(F.log_softmax(prediction, 1), y)
 
 
+def of_shares(prediction: Tensor, y: Tensor) -> Tensor:
+    return F.mse_loss(prediction, torch.sigmoid(y))
+
+
+def of_quantities(prediction: Tensor, y: Tensor) -> Tensor:
+    return F.mse_loss(prediction, (y + 2).clamp_min(0))
+
+
+def of_probabilities(prediction: Tensor, y: Tensor) -> Tensor:
+    return F.nll_loss(prediction.clamp_min(1e-9).log(), y)
+
+
+def brier(prediction: Tensor, y: Tensor) -> Tensor:
+    return (F.one_hot(y, prediction.shape[1]) - prediction).square().sum(1).mean()
+
+
 def of_groups(net: nn.Module) -> Optimizer:
     groups = [
         {"params": [p for p in net.parameters() if p.ndim == d], "weight_decay": w}
@@ -583,6 +600,15 @@ FAULTS += [
         optimizer=lambda net: torch.optim.Adam(net.parameters(), RATE, eps=1.0),
     ),
     fault("clip norm 1e-4", "clipped-always", turn=clipped_short, usual=SGD),
+    fault("softmax over the rows", "mixed-rows", net=nets.Gated, usual={"net": lambda f, o: nets.Gated(f, o, -1)}),
+    fault("reshape that mixes rows", "mixed-rows", net=nets.Reshaped),
+    fault(
+        "attention over the rows", "mixed-rows",
+        net=lambda f, o: nets.Tokens(f, o, batch_first=False), usual={"net": nets.Tokens},
+    ),
+    fault("sigmoid before squared errors", "unreachable-targets", REGRESSION, net=nets.sigmoid_end),
+    fault("ReLU before squared errors", "unreachable-targets", REGRESSION, net=nets.relu_end),
+    fault("tanh before squared errors", "unreachable-targets", REGRESSION, net=ending_in(nn.Tanh())),
 ]  # fmt: skip
 
 ODD: dict[str, dict[str, Any]] = {
@@ -611,6 +637,17 @@ ODD: dict[str, dict[str, Any]] = {
     "parameter groups": {"optimizer": of_groups},
     "steps by hand": {"turn": by_hand, "tell": False},
     "compiled": {"afterwards": compiled},
+    "softmax over units": {"net": lambda f, o: nets.Gated(f, o, -1)},
+    "attention within a row": {"net": nets.Tokens},
+    "normalization of rows": {"net": lambda f, o: mlp(f, o, nn.LayerNorm(WIDTH))},
+    "batch normalization without running statistics": {
+        "net": lambda f, o: mlp(f, o, nn.BatchNorm1d(WIDTH, track_running_stats=False))
+    },
+    "sigmoid for shares": {"net": nets.sigmoid_end, "loss": of_shares, "tasks": REGRESSION},
+    "ReLU for quantities": {"net": nets.relu_end, "loss": of_quantities, "tasks": REGRESSION},
+    "softmax and the logarithm of it": {"net": ending_in(nn.Softmax(1)), "loss": of_probabilities, "tasks": CLASSES},
+    "softmax and Brier's score": {"net": ending_in(nn.Softmax(1)), "loss": brier, "tasks": CLASSES},
+    "ReLU before cross-entropy": {"net": nets.relu_end, "tasks": CLASSES},
     "rate ÷ 10": {"optimizer": lambda net: torch.optim.Adam(net.parameters(), RATE / 10)},
     "mild decoupled weight decay": {
         "optimizer": lambda net: torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.1)

@@ -161,7 +161,7 @@ def best_constant(network: Network) -> float:
 
     try:
         with torch.enable_grad():
-            search.step(loss)  # type: ignore[arg-type]
+            search.step(loss)
         with torch.no_grad():
             return float(mean_loss(network, same.expand(outputs.shape)))
     except (RuntimeError, ValueError, IndexError):  # a loss refuses outputs, or has no gradient

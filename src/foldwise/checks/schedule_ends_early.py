@@ -6,10 +6,9 @@ how fast the training loss was falling until then.
 Why it hurts: the epochs that are left change nothing.
 
 How sure: likely, when at least a quarter of the epochs are left and the last one at a working rate brought more than a
-twentieth of all that was learned. In a loop of the user's own it is the loss of one batch that is looked at: the second
-half of the time until then must have brought more than a tenth. A cosine that ends at 0 is healthy: it is that low for
-a few epochs only. So is a rate that is lowered when there is nothing more to gain, and a warm-up, which comes before
-the highest rate.
+twentieth of all that was learned. In a loop of the user's own the second half of the time until then must have brought
+more than an eighth. A cosine that ends at 0 is healthy: it is that low for a few epochs only. So is a rate that is
+lowered when there is nothing more to gain, and a warm-up, which comes before the highest rate.
 
 What to try: a constant rate; a cosine over all epochs.
 
@@ -37,9 +36,7 @@ EXPLAINS = (
 NEARLY_ZERO = 0.01  # of the highest rate
 LEFT = 0.25  # of the epochs
 FALLING = 0.05  # of all that was learned, in one epoch
-HALF = (
-    0.1  # the same of a loop's loss on one batch, in half of its time until then: when learned, 0.02 and less
-)
+HALF = 0.125  # the same of a loop's loss, in half of its time until then; when all is learned, mostly 0.02
 
 
 def find(sight: Sight) -> Finding | None:
@@ -55,7 +52,7 @@ def find(sight: Sight) -> Finding | None:
         share, enough = _last_gain(curve, gone), FALLING
         still = f"though that epoch still brought {share:.0%} of all that the training loss fell"
     else:
-        share, enough = fell_between(sight, gone * curve.steps / 2, gone * curve.steps), HALF
+        share, enough = _half_gain(sight, curve, gone), HALF
         still = f"though the second half of the time until then still brought {share:.0%} of all that the loss fell"
     if total - gone < LEFT * total or not share > enough:
         return None
@@ -89,6 +86,18 @@ def _last_gain(curve: Curve, gone: int) -> float:
     until = min(gone + 1, len(losses) - 1)
     since = max(0, gone - 1)
     return float((losses[since] - losses[until]) / fell / (until - since)) if fell > 0 else 0.0
+
+
+def _half_gain(sight: Sight, curve: Curve, gone: int) -> float:
+    """Give the share of the fall that the second half of a loop's time at a working rate brought.
+
+    Measured on the batch that is looked at, and from all batches that were heard: the lesser of both.
+    """
+    of_batch = fell_between(sight, gone * curve.steps / 2, gone * curve.steps)
+    middle = curve.training[int(0.375 * gone) : max(1, int(0.625 * gone))].mean()
+    last = curve.training[int(0.75 * gone) : gone].mean()
+    fell = curve.start - np.nanmin(curve.training)
+    return min(of_batch, float((middle - last) / fell)) if fell > 0 else 0.0
 
 
 def _remedies(sight: Sight) -> tuple[Remedy, ...]:

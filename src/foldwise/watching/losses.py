@@ -19,7 +19,7 @@ EVERY = 4
 THIN = 1024  # of so many steps in all, at most, one more is left out between two
 BLOCK = 64  # values are read from the device at once
 FEWEST, MOST = 10, 20  # points of a curve
-EACH = 3  # losses that a point needs, on average
+EACH, EACH_EPOCH = 3, 2  # losses that a point needs, on average
 SCALES = (Tensor.mul, Tensor.div)  # what gradient accumulation and scaling do to a loss
 
 
@@ -28,7 +28,7 @@ class Ear(overrides.TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.listening = False
+        self.listening, self.since = False, 0
         self._forget()
 
     def _forget(self) -> None:
@@ -38,9 +38,9 @@ class Ear(overrides.TorchFunctionMode):
             int, tuple[Tensor, Tensor]
         ] = {}  # by the number of the result: it, and what was scaled
 
-    def begin(self) -> None:
-        """Listen from now on."""
-        self.listening = True
+    def begin(self, step: int) -> None:
+        """Listen from now on, after so many steps."""
+        self.listening, self.since = True, step
         self.__enter__()
 
     def end(self) -> Tensor | None:
@@ -122,7 +122,7 @@ class Losses:
         at, values = np.array(self.steps), np.array(self.values)
         epoch = epoch_of(steps, validations)
         whole = 0 if epoch is None else steps // epoch
-        epochs = epoch is not None and whole >= FEWEST and len(values) >= EACH * whole
+        epochs = epoch is not None and whole >= FEWEST and len(values) >= EACH_EPOCH * whole
         count = whole if epochs else min(MOST, len(values) // EACH)
         size = epoch if epochs and epoch is not None else steps // count
         # where steps cannot be divided evenly, the first point has those that are left

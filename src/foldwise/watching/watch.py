@@ -264,7 +264,7 @@ class Watch:
         if self.likeness.curious:
             self.likeness.listen(given, named, out)
         if free:
-            self.ear.begin()
+            self.ear.begin(self.clock)
 
     def _stop_listening(self) -> None:
         if self.lingering is not None:  # the pass ended in an exception
@@ -276,7 +276,7 @@ class Watch:
     def _stop_listening_to_loss(self) -> None:
         """Keep the loss that was heard, if a backward pass began from it."""
         if self.ear.listening and (loss := self.ear.end()) is not None and loss.numel() == 1:
-            self.losses.note(self.clock, loss)
+            self.losses.note(self.ear.since, loss)
 
     def _call_witnesses(self) -> None:
         self.witnesses = [
