@@ -16,9 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
+    LambdaLR,
+    LRScheduler,
+    StepLR,
+)
 
 import foldwise
+from benchmarks.faults import nets
 from benchmarks.faults.case import Case, Outcome, Task
 
 EPOCHS, BATCH, RATE, WIDTH = 30, 32, 0.003, 32
@@ -367,6 +376,20 @@ def clipped(own: Turn, x: Tensor, y: Tensor) -> None:
     own.optimizer.step()
 
 
+def clipped_short(own: Turn, x: Tensor, y: Tensor) -> None:
+    own.optimizer.zero_grad()
+    own.loss(own.net(x), y).backward()
+    nn.utils.clip_grad_norm_(own.net.parameters(), 1e-4)
+    own.optimizer.step()
+
+
+def clipped_often(own: Turn, x: Tensor, y: Tensor) -> None:
+    own.optimizer.zero_grad()
+    own.loss(own.net(x), y).backward()
+    nn.utils.clip_grad_norm_(own.net.parameters(), 0.05)
+    own.optimizer.step()
+
+
 def old_zero(own: Turn, x: Tensor, y: Tensor) -> None:
     for p in own.net.parameters():
         if p.grad is not None:
@@ -449,6 +472,22 @@ def smoothed(prediction: Tensor, y: Tensor) -> Tensor:
 
 def twice_log(prediction: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(F.log_softmax(prediction, 1), y)
+
+
+def of_shares(prediction: Tensor, y: Tensor) -> Tensor:
+    return F.mse_loss(prediction, torch.sigmoid(y))
+
+
+def of_quantities(prediction: Tensor, y: Tensor) -> Tensor:
+    return F.mse_loss(prediction, (y + 2).clamp_min(0))
+
+
+def of_probabilities(prediction: Tensor, y: Tensor) -> Tensor:
+    return F.nll_loss(prediction.clamp_min(1e-9).log(), y)
+
+
+def brier(prediction: Tensor, y: Tensor) -> Tensor:
+    return (F.one_hot(y, prediction.shape[1]) - prediction).square().sum(1).mean()
 
 
 def of_groups(net: nn.Module) -> Optimizer:
@@ -552,6 +591,46 @@ FAULTS: list[Case] = [
     fault("squared error on class numbers", ("wrong-loss",), ("digits",), loss=on_numbers),
 ]  # fmt: skip
 
+FAULTS += [
+    fault(
+        "rate ÷ 1000", "rate-too-low",
+        optimizer=lambda net: torch.optim.Adam(net.parameters(), RATE / 1000),
+    ),
+    fault("rate ÷ 1000, SGD", "rate-too-low", optimizer=sgd(0.03 / 1000), usual=SGD),
+    fault(
+        "weight decay dominates", "decay-dominates",
+        optimizer=lambda net: torch.optim.Adam(net.parameters(), RATE, weight_decay=1.0),
+    ),
+    fault(
+        "decoupled weight decay dominates", "decay-dominates",
+        optimizer=lambda net: torch.optim.AdamW(net.parameters(), RATE, weight_decay=30.0),
+        usual={"optimizer": lambda net: torch.optim.AdamW(net.parameters(), RATE)},
+    ),
+    fault(
+        "cosine for each batch", "schedule-per-batch", per_batch=True,
+        schedule=lambda optimizer, batches: CosineAnnealingLR(optimizer, EPOCHS),
+    ),
+    fault(
+        "rate gone after a third", "schedule-ends-early", per_batch=True,
+        schedule=lambda optimizer, batches: LambdaLR(optimizer, lambda s: 1 if s < 10 * batches else 1e-4),
+        usual={"optimizer": lambda net: torch.optim.Adam(net.parameters(), RATE / 10)},
+    ),
+    fault(
+        "Adam's ε at 1", "epsilon-dominates",
+        optimizer=lambda net: torch.optim.Adam(net.parameters(), RATE, eps=1.0),
+    ),
+    fault("clip norm 1e-4", "clipped-always", turn=clipped_short, usual=SGD),
+    fault("softmax over the rows", "mixed-rows", net=nets.Gated, usual={"net": lambda f, o: nets.Gated(f, o, -1)}),
+    fault("reshape that mixes rows", "mixed-rows", net=nets.Reshaped),
+    fault(
+        "attention over the rows", "mixed-rows",
+        net=lambda f, o: nets.Tokens(f, o, batch_first=False), usual={"net": nets.Tokens},
+    ),
+    fault("sigmoid before squared errors", "unreachable-targets", REGRESSION, net=nets.sigmoid_end),
+    fault("ReLU before squared errors", "unreachable-targets", REGRESSION, net=nets.relu_end),
+    fault("tanh before squared errors", "unreachable-targets", REGRESSION, net=ending_in(nn.Tanh())),
+]  # fmt: skip
+
 ODD: dict[str, dict[str, Any]] = {
     "plain": {},
     "dropout and batch normalization": {"net": modal},
@@ -578,6 +657,38 @@ ODD: dict[str, dict[str, Any]] = {
     "parameter groups": {"optimizer": of_groups},
     "steps by hand": {"turn": by_hand, "tell": False},
     "compiled": {"afterwards": compiled},
+    "softmax over units": {"net": lambda f, o: nets.Gated(f, o, -1)},
+    "attention within a row": {"net": nets.Tokens},
+    "normalization of rows": {"net": lambda f, o: mlp(f, o, nn.LayerNorm(WIDTH))},
+    "batch normalization without running statistics": {
+        "net": lambda f, o: mlp(f, o, nn.BatchNorm1d(WIDTH, track_running_stats=False))
+    },
+    "sigmoid for shares": {"net": nets.sigmoid_end, "loss": of_shares, "tasks": REGRESSION},
+    "ReLU for quantities": {"net": nets.relu_end, "loss": of_quantities, "tasks": REGRESSION},
+    "softmax and the logarithm of it": {"net": ending_in(nn.Softmax(1)), "loss": of_probabilities, "tasks": CLASSES},
+    "softmax and Brier's score": {"net": ending_in(nn.Softmax(1)), "loss": brier, "tasks": CLASSES},
+    "ReLU before cross-entropy": {"net": nets.relu_end, "tasks": CLASSES},
+    "rate ÷ 10": {"optimizer": lambda net: torch.optim.Adam(net.parameters(), RATE / 10)},
+    "mild decoupled weight decay": {
+        "optimizer": lambda net: torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.1)
+    },
+    "exponential decay for each epoch": {"schedule": lambda optimizer, batches: ExponentialLR(optimizer, 0.85)},
+    "rate gone in the last third": {
+        "per_batch": True,
+        "schedule": lambda optimizer, batches: LambdaLR(optimizer, lambda s: 1 if s < 20 * batches else 1e-4),
+    },
+    "cycles of two epochs": {
+        "per_batch": True,
+        "schedule": lambda optimizer, batches: CyclicLR(optimizer, RATE / 10, RATE, batches, cycle_momentum=False),
+    },
+    "cosine with warm restarts": {
+        "per_batch": True,
+        "schedule": lambda optimizer, batches: CosineAnnealingWarmRestarts(optimizer, 6 * batches),
+    },
+    "SGD": {"optimizer": sgd(0.03)},
+    "SGD, clipped often": {"turn": clipped_often, "optimizer": sgd(0.03)},
+    "ε of 1e-3": {"optimizer": lambda net: torch.optim.Adam(net.parameters(), RATE, eps=1e-3)},
+    "gradient accumulation with a schedule": {"turn": accumulating, "schedule": step_per_epoch},
 }  # fmt: skip
 
 CONTROLS: list[Case] = [

@@ -225,6 +225,63 @@ class Embedded(nn.Module):
         return self.rest(torch.cat([x[:, : self.numbers], self.table(category)], dim=-1))
 
 
+class Gated(nn.Module):
+    """Weight hidden units by a softmax over an axis, which should be that of the units."""
+
+    def __init__(self, inputs: int, outputs: int, axis: int = 0) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, WIDTH)
+        self.gate = nn.Linear(WIDTH, WIDTH)
+        self.output = nn.Linear(WIDTH, outputs)
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weight them."""
+        h = F.relu(self.first(x))
+        return self.output(h * 4 * torch.softmax(self.gate(h), self.axis))
+
+
+class Reshaped(nn.Module):
+    """Cut hidden units in pieces by a reshape that should have kept the rows."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, WIDTH)
+        self.second = nn.Linear(WIDTH, WIDTH)
+        self.output = nn.Linear(WIDTH, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lay the units of all rows side by side, and cut them anew."""
+        h = F.relu(self.first(x))
+        return self.output(F.relu(self.second(h.transpose(-1, -2).reshape(h.shape))))
+
+
+class Tokens(nn.Module):
+    """Attend over the columns of a row; `batch_first` tells attention that rows come first."""
+
+    def __init__(self, inputs: int, outputs: int, batch_first: bool = True) -> None:
+        super().__init__()
+        self.names = nn.Parameter(torch.randn(inputs, 8))
+        self.values = nn.Parameter(torch.randn(inputs, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+        self.rest = nn.Sequential(nn.Linear(8, WIDTH), nn.ReLU(), nn.Linear(WIDTH, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Make a token of each column, let them attend, and average them."""
+        tokens = self.names + x[..., None] * self.values
+        return self.rest((tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]).mean(-2))
+
+
+def sigmoid_end(inputs: int, outputs: int) -> nn.Module:
+    """End in a sigmoid."""
+    return nn.Sequential(*plain(inputs, outputs), nn.Sigmoid())
+
+
+def relu_end(inputs: int, outputs: int) -> nn.Module:
+    """End in a ReLU."""
+    return nn.Sequential(*plain(inputs, outputs), nn.ReLU())
+
+
 def prior_bias(inputs: int, outputs: int) -> nn.Module:
     """Begin the output's bias far from 0, as the shares of rare classes want it."""
     network = plain(inputs, outputs)

@@ -91,6 +91,11 @@ def one_hot(task: Task, seed: int) -> Outcome:
     return studied(replace(task, train=given(task.train), test=given(task.test)), seed)
 
 
+def gated_units(inputs: int, outputs: int) -> nn.Module:
+    """Weight units by a softmax over them."""
+    return nets.Gated(inputs, outputs, axis=-1)
+
+
 LONGER: Mapping[str, Any] = {
     "learning_rate": 0.01,
     "epochs": 80,
@@ -176,6 +181,22 @@ FAULTS: list[Case] = [
     ),
     Case("sign flipped", ("loss-sign",), with_loss(nets.flipped)),
     Case("hinge without its end", ("unbounded-loss",), with_loss(nets.endless_hinge), tasks=CLASSES),
+    Case("softmax over the rows", ("mixed-rows",), with_net(nets.Gated), with_net(gated_units)),
+    Case("reshape that mixes rows", ("mixed-rows",), with_net(nets.Reshaped), with_net(nets.plain)),
+    Case(
+        "sigmoid before squared errors",
+        ("unreachable-targets",),
+        with_net(nets.sigmoid_end),
+        with_net(nets.plain),
+        NUMBERS,
+    ),
+    Case(
+        "ReLU before squared errors",
+        ("unreachable-targets",),
+        with_net(nets.relu_end),
+        with_net(nets.plain),
+        NUMBERS,
+    ),
 ]
 
 CONTROLS: list[Case] = [
@@ -202,6 +223,8 @@ CONTROLS: list[Case] = [
     Case("tanh", (), with_settings(activation="tanh")),
     Case("two layers of sigmoid", (), with_settings(activation="sigmoid", **LONGER)),
     Case("dropout behind normalization", (), with_net(nets.dropout_behind_normalization)),
+    Case("softmax over units", (), with_net(gated_units)),
+    Case("attention within a row", (), with_net(nets.Tokens)),
     Case("LSUV", (), with_settings(initialization="lsuv")),
     Case("Huber's loss", (), with_settings(loss="huber"), tasks=NUMBERS),
     Case("a quantile", (), with_settings(loss="quantile", quantile=0.9), tasks=NUMBERS),

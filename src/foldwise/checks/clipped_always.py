@@ -1,7 +1,8 @@
 """A clip norm so small that every step is clipped, and training crawls.
 
-Evidence: the share of steps that were clipped, from training itself; and whether the network fell behind the linear
-model, or hardly moved from its start.
+Evidence: the share of steps that were clipped, from training itself (in a loop of the user's own: steps before which
+the gradient has one and the same norm); and whether the network fell behind the linear model, or hardly moved from its
+start.
 
 Why it hurts: plain gradient descent then takes steps of one and the same small length, whatever the slope. Rules that
 divide by the size of gradients, such as Adam, undo the clipping, and are not hurt by it.
@@ -32,12 +33,16 @@ EXPLAINS = (
     "within-noise",
 )
 ALWAYS = 0.95  # of the steps
+SAME = 1e-3  # of a norm: clipping leaves rounding, batches differ by far more
+SEEN = 8  # steps of a loop that were watched closely
 
 
 def find(sight: Sight) -> Finding | None:
     """Look for steps that were all clipped, in a training that is slow."""
     if sight.curve is None or sight.curve.diverged:
         return None
+    if sight.loop is not None:
+        return _in_a_loop(sight, sight.loop.norms)
     known = sight.curve.clipped[np.isfinite(sight.curve.clipped)]
     if not len(known) or known.mean() < ALWAYS or not slow(sight):
         return None
@@ -58,6 +63,25 @@ def find(sight: Sight) -> Finding | None:
             Remedy("clip norm 1", {"clip_norm": 1.0}),
             Remedy("clip norm × 100", {"clip_norm": s.clip_norm * 100}),
         ),
+    )
+
+
+def _in_a_loop(sight: Sight, norms: np.ndarray) -> Finding | None:
+    if len(norms) < SEEN or not np.isfinite(norms).all():
+        return None
+    clip = float(np.median(norms))
+    share = float((np.abs(norms - clip) < SAME * clip).mean())
+    if share < ALWAYS or not slow(sight):
+        return None
+    before = _norm(sight)
+    return Finding(
+        "clipped-always",
+        "likely",
+        f"before {share:.0%} of {len(norms)} steps watched closely the gradient has a norm of {clip:.3g}, as clipping "
+        "leaves it"
+        + ("" if before is None else f"; it is {before:.2g} at the start")
+        + ", and training is slow",
+        remedies=(Remedy("a larger clip norm"),),
     )
 
 

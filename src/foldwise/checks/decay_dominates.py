@@ -7,7 +7,8 @@ Why it hurts: what is taken off the weights in each step is more than the loss a
 more than a constant.
 
 How sure: likely, when the matrices shrink to less than half and the network falls behind the linear model, or to less
-than a tenth and it fits worse. A decay that shrinks weights a little is what it is for.
+than a tenth and it fits worse. A decay that shrinks weights a little is what it is for. In a loop of the user's own the
+network must say no more than a constant in the end.
 
 What to try: a hundredth of the decay; none.
 
@@ -17,12 +18,19 @@ weight decay regularization*.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import alike, fits_worse_than_linear, is_baseline, worse_than_linear
+from foldwise.checks.progress import (
+    alike,
+    best_constant,
+    fits_worse_than_linear,
+    is_baseline,
+    worse_than_linear,
+)
 from foldwise.checks.sight import Sight
 from foldwise.settings import Settings
 
@@ -32,19 +40,21 @@ EXPLAINS = (
 )  # fmt: skip
 SHRUNK = 0.5  # of their size at the start is what weights have that shrank; in good trainings they grow
 GONE = 0.1  # of their size: what is left says nothing, whether scores show it or not
+SAYS = 0.95  # of the loss of the best constant, or more, has a network that says no more than that
 STRENGTHS = ("weight_decay", "l1", "l2")
 
 
 def find(sight: Sight) -> Finding | None:
     """Look for weights that shrank, under a decay, in a network that fits badly."""
-    s = sight.settings
-    if s is None or is_baseline(sight) or sight.start is None or len(sight.looks) < 2:
+    if is_baseline(sight) or sight.start is None or len(sight.looks) < 2:
         return None
-    own = {name: getattr(s, name) for name in STRENGTHS if getattr(s, name)}
+    own = _strengths(sight)
     first = {w.name: w.norm for w in sight.start.weights if len(w.shape) >= 2 and w.norm > 0}
     shares = [w.norm / first[w.name] for w in sight.looks[-1].weights if w.name in first]
     if not own or not shares or not np.median(shares) < SHRUNK:
         return None
+    if sight.settings is None:
+        return _in_a_loop(sight, own, float(np.median(shares)))
     fits = fits_worse_than_linear(sight) or not alike(sight)
     if not (fits and (worse_than_linear(sight) or np.median(shares) < GONE)):
         return None
@@ -57,8 +67,30 @@ def find(sight: Sight) -> Finding | None:
         trials=sight.about,
         remedies=(
             Remedy("decay ÷ 100", {name: value / 100 for name, value in own.items()}),
-            Remedy("no decay", _none(s, own)),
+            Remedy("no decay", _none(sight.settings, own)),
         ),
+    )
+
+
+def _strengths(sight: Sight) -> dict[str, Any]:
+    """Name the decays and penalties that are set; in a loop of the user's own the strongest of its optimizers."""
+    if sight.settings is not None:
+        return {name: getattr(sight.settings, name) for name in STRENGTHS if getattr(sight.settings, name)}
+    groups: tuple[Mapping[str, Any], ...] = () if sight.loop is None else sight.loop.options
+    strongest = max((float(o.get("weight_decay", 0)) for o in groups), default=0.0)
+    return {"weight_decay": strongest} if strongest > 0 else {}
+
+
+def _in_a_loop(sight: Sight, own: dict[str, Any], share: float) -> Finding | None:
+    last = sight.looks[-1]
+    if sight.network is None or not last.loss >= SAYS * best_constant(sight.network):
+        return None
+    return Finding(
+        "decay-dominates",
+        "likely",
+        f"the weight matrices shrank to {share:.1%} of their size at the start under `weight_decay` "
+        f"{own['weight_decay']:.3g}, and the network says no more than a constant",
+        remedies=(Remedy("decay ÷ 100"), Remedy("no decay")),
     )
 
 

@@ -15,11 +15,14 @@ References: Smith, Kindermans, Ying & Le 2018, *Don't decay the learning rate, i
 
 from __future__ import annotations
 
+import numpy as np
+
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import is_baseline, jumps, worse_than_linear
-from foldwise.checks.sight import Sight
+from foldwise.checks.progress import is_baseline, jumps, least, worse_than_linear
+from foldwise.checks.sight import Curve, Sight
 
 EXPLAINS = ("overfitting", "overconfident", "within-noise", "underfitting")
+NOISE = 3.0  # standard errors of a point, where losses are of some batches only
 JUMPS = 0.05  # of all that was learned; good trainings have 0.02 and less
 
 
@@ -32,15 +35,27 @@ def find(sight: Sight) -> Finding | None:
         "validation": jumps(sight.curve.validation, sight.curve),
     }
     name, size = max(of.items(), key=lambda own: own[1] if own[1] == own[1] else -1.0)
-    if not size > JUMPS:
+    if not size > JUMPS + _doubt(sight.curve):
         return None
+    half = "of the epochs" if sight.curve.epochs else "of the steps"
     return Finding(
         "jitter",
         "likely" if worse_than_linear(sight) else "hint",
-        f"in the second half of the epochs the {name} loss jumps by {size:.0%} of all that it fell",
+        f"in the second half {half} the {name} loss jumps by {size:.0%} of all that it fell",
         trials=sight.about,
         step=sight.looks[-1].step if sight.looks else None,
         remedies=_remedies(sight),
+    )
+
+
+def _doubt(curve: Curve) -> float:
+    """Give how much points jump that are means of few batches; 0 where losses are those of all rows."""
+    if not curve.noise:
+        return 0.0
+    return (
+        NOISE
+        * curve.noise
+        / max(max(curve.start, float(np.nanmax(curve.training))) - least(curve.training), 1e-30)
     )
 
 

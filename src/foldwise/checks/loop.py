@@ -58,6 +58,9 @@ class Loop:
         parameters: those of the network.
         foreign: shapes of what the optimizers hold that is not the network's.
         rates: the learning rate of every step, the highest of the parameter groups.
+        norms: of the gradient before each step that was watched closely, in order; for this those count in which one
+            came and was still there.
+        epoch: the steps of an epoch, where validation after every so many tells.
         options: what the parameter groups say otherwise: betas, eps, weight decay …
         reduction: `mean` or `sum` where the loss says so, otherwise empty.
     """
@@ -83,6 +86,8 @@ class Loop:
     parameters: tuple[Parameter, ...] = ()
     foreign: tuple[tuple[int, ...], ...] = ()
     rates: Float[np.ndarray, " steps"] = field(default_factory=lambda: np.zeros(0))
+    norms: Float[np.ndarray, " steps"] = field(default_factory=lambda: np.zeros(0))
+    epoch: int | None = None
     options: tuple[Mapping[str, Any], ...] = ()
     reduction: str = ""
 

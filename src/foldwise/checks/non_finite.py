@@ -37,7 +37,7 @@ EXPLAINS = (
 
 def find(sight: Sight) -> Finding | None:
     """Look for the examined trial, or others, among those that diverged."""
-    if sight.curve is None:
+    if sight.curve is None or sight.loop is not None:
         return _in_a_loop(sight)
     examined = sight.curve.diverged
     others = tuple(number for number in sight.diverged if number not in sight.about)

@@ -31,6 +31,7 @@ from foldwise.checks.softmax_hidden import are_shares
 EXPLAINS = (
     "saturated-units", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
     "vanishing-gradients", "dead-units", "overfit-one-batch",
+    "unreachable-targets",
 )  # fmt: skip
 FLOOR = 0.03  # a loss that gets lower than this within the bounds has none to speak of
 PUSHED = 1000.0

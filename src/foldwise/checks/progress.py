@@ -6,16 +6,19 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from scipy import special
 
 from foldwise.checks.finding import Remedy
 from foldwise.checks.look import Look
-from foldwise.checks.sight import Curve, Sight
+from foldwise.checks.probe import mean_loss
+from foldwise.checks.sight import Curve, Network, Sight, run
 from foldwise.judge.selection import corrected_p_value
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.settings import Settings
 
 CHANCE = 0.05  # how often a difference between folds may be taken for one where there is none
+LITTLE = 0.3  # the same in a loop of which it is known, too, that little was learned
 HARDLY = 0.1  # of its norm at the start has a weight matrix moved that hardly has: in good trainings it is 0.2 and more
 LATE = 0.25  # of what was learned came in the second half: a loss that falls evenly has 0.5, good trainings up to 0.15
 
@@ -107,6 +110,64 @@ def learned_late(curve: Curve) -> float:
     return float((middle - last) / (first - last)) if first > last else math.nan
 
 
+def fell_late(sight: Sight) -> float:
+    """Give `learned_late`; in a loop of the user's own that of one batch, which was looked at again and again."""
+    if sight.curve is None:
+        return math.nan
+    if sight.loop is None:
+        return learned_late(sight.curve)
+    return fell_between(sight, sight.looks[-1].step / 2, sight.looks[-1].step) if sight.looks else math.nan
+
+
+def fell_between(sight: Sight, since: float, until: float) -> float:
+    """Give the share of the fall of the looked-at batch's loss that came between two steps; NaN: no fall."""
+    losses = np.array([look.loss for look in sight.looks])
+    if len(losses) < 4 or not np.isfinite(losses).all() or not losses[0] > losses[-1]:
+        return math.nan
+    before, after = np.interp([since, until], [look.step for look in sight.looks], losses)
+    return float((before - after) / (losses[0] - losses[-1]))
+
+
+def knows_little(sight: Sight) -> bool:
+    """Tell whether a loop began knowing no more than a constant, and ends with most of the constant's loss left.
+
+    Measured on the batch that is looked at. So little is no wonder where training began from nothing and went on for
+    few steps, or slowly; a network that had been trained before knows more.
+    """
+    if sight.network is None or not sight.looks:
+        return False
+    constant = best_constant(sight.network)
+    first, last = sight.looks[0].loss, sight.looks[-1].loss
+    return constant > 0 and first > BEGINS * constant and last > LEAVES * constant
+
+
+BEGINS, LEAVES = 0.9, 0.5  # times the loss of the best constant
+
+
+def best_constant(network: Network) -> float:
+    """Give the loss of the best outputs that are the same for all rows; NaN where they cannot be found."""
+    if network.loss is None or network.targets is None:
+        return math.nan
+    targets, outputs = network.targets, run(network.module, network.inputs)
+    near = targets if targets.is_floating_point() and targets.shape == outputs.shape else outputs
+    same = near.mean(0, keepdim=True).detach().requires_grad_()
+    search = torch.optim.LBFGS([same], max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        search.zero_grad()
+        value = mean_loss(network, same.expand(outputs.shape))
+        value.backward()
+        return float(value.detach())
+
+    try:
+        with torch.enable_grad():
+            search.step(loss)
+        with torch.no_grad():
+            return float(mean_loss(network, same.expand(outputs.shape)))
+    except (RuntimeError, ValueError, IndexError):  # a loss refuses outputs, or has no gradient
+        return math.nan
+
+
 def slow(sight: Sight) -> bool:
     """Tell whether training was not finished: weights hardly moved or much was learned late, and linear learned more.
 
@@ -114,7 +175,9 @@ def slow(sight: Sight) -> bool:
     """
     if sight.curve is None:
         return False
-    late, far = learned_late(sight.curve), moved(sight)
+    late, far = fell_late(sight), moved(sight)
+    if sight.loop is not None:
+        return far < LITTLE and late > LATE and knows_little(sight)
     if far < HARDLY and (late > LATE or fits_worse_than_linear(sight)):
         return True
     return lags(sight) and not late <= 0

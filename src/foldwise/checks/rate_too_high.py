@@ -56,7 +56,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "rate-too-high",
         "likely",
-        f"the training loss rose to {times:.3g} times its start in epoch {epoch}, and the weights moved "
+        f"the training loss rose to {times:.3g} times its start in {sight.curve.named(epoch)}, and the weights moved "
         f"{percent_or_times(far)} their own size in {steps_of(when)}{_at(sight)}",
         trials=sight.about,
         step=when,

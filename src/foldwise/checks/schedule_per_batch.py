@@ -1,12 +1,15 @@
-"""A learning rate that is almost 0 early in the loop: a schedule meant for epochs is stepped for each batch.
+"""A schedule meant for epochs is stepped for each batch: its rate is almost 0 early, or comes and goes.
 
-Evidence: the learning rate of every step; from which step on it stays below a hundredth of its highest value.
+Evidence: the learning rate of every step; from which step on it stays below a hundredth of its highest value; or
+whether it goes down and up evenly, one way in as many steps as the loop has epochs.
 
 Why it hurts: from there on nothing is learned any more, however long the loop goes on. A schedule counts calls of
-`scheduler.step()`, not epochs: thirty epochs of its decay are over after thirty batches.
+`scheduler.step()`, not epochs: thirty epochs of its decay are over after thirty batches. A cosine goes up again behind
+its end, and the loop ends wherever it is by then.
 
-How sure: likely, when the rate is gone before a quarter of the loop. A cosine that ends at 0, steps and exponential
-decay over the length of the loop, and warm-up do not do that.
+How sure: likely, when the rate is gone before a quarter of the loop, or a way takes as many steps as there are epochs,
+which validation tells. A cosine that ends at 0, steps and exponential decay over the length of the loop, cycles of
+some epochs, and warm-up do not do that.
 
 What to try: call `scheduler.step()` once for each epoch, or give the schedule its length in batches.
 
@@ -19,11 +22,13 @@ from __future__ import annotations
 import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.loop import Loop
 from foldwise.checks.sight import Sight
 
 EXPLAINS = ("rate-too-low", "underfitting", "plateau")
 GONE = 0.01  # of the highest rate
 EARLY = 0.25  # of the loop; of 100 epochs, two falls to a tenth are not earlier than in the second third
+WAYS = 3  # down, up and down again, at least
 FEWEST = 40  # steps: a shorter loop may be part of a longer one
 
 
@@ -32,6 +37,10 @@ def find(sight: Sight) -> Finding | None:
     loop = sight.loop
     if loop is None or len(loop.rates) < FEWEST or not np.isfinite(loop.rates).all():
         return None
+    return _gone(loop) or _swings(loop)
+
+
+def _gone(loop: Loop) -> Finding | None:
     highest = float(loop.rates.max())
     alive = np.flatnonzero(loop.rates >= GONE * highest)
     if highest <= 0 or not len(alive):
@@ -45,5 +54,26 @@ def find(sight: Sight) -> Finding | None:
         f"the learning rate fell from {highest:.2g} to {loop.rates[since]:.2g} in {since} steps and to "
         f"{loop.rates[-1]:.2g} at the end: {1 - since / len(loop.rates):.0%} of the steps hardly changed anything",
         step=since,
+        remedies=(Remedy("call `scheduler.step()` once for each epoch, or give its length in batches"),),
+    )
+
+
+def _swings(loop: Loop) -> Finding | None:
+    """Look for a rate that goes down and up, each in as many steps as there are epochs."""
+    if not loop.epoch:
+        return None
+    epochs = len(loop.rates) // loop.epoch
+    ways = np.sign(np.diff(loop.rates))
+    turns = np.flatnonzero(np.diff(ways[ways != 0])) + 1
+    # steps between turns, the first of which comes after a way that began with the loop
+    between = np.diff(np.concatenate([[0], turns]))
+    if len(turns) < WAYS or epochs < 2 or (np.abs(between - epochs) > 1).any():
+        return None
+    return Finding(
+        "schedule-per-batch",
+        "likely",
+        f"the learning rate goes from {loop.rates.max():.2g} to {loop.rates.min():.2g} and back again and again, each "
+        f"way in {round(float(between.mean()))} steps, as many as the loop has epochs; it ends at {loop.rates[-1]:.2g}",
+        step=int(turns[0]),
         remedies=(Remedy("call `scheduler.step()` once for each epoch, or give its length in batches"),),
     )

@@ -49,6 +49,9 @@ class Curve:
     targets are learned; scores are in units of the metric. `steps` are those of an epoch, `kept` the epoch that the
     trial kept, counted from 1; `diverged` tells whether a member did. `rate`, `clipped` and `skipped` are the learning
     rate, and the shares of steps that were clipped or skipped. `fold_scores` are those of each fold at the kept epoch.
+
+    In a loop of the user's own only the training loss and the rate are known, from some of the batches: `noise` is the
+    standard error that this leaves in a point. Points are stretches of steps where `epochs` is false.
     """
 
     training: Float[np.ndarray, " epochs"]
@@ -63,6 +66,16 @@ class Curve:
     kept: int
     diverged: bool = False
     fold_scores: tuple[float, ...] = ()
+    noise: float = 0.0
+    epochs: bool = True
+
+    def named(self, point: int) -> str:
+        """Say which point of the curve is meant, counted from 1: an epoch, or steps."""
+        return (
+            f"epoch {point}"
+            if self.epochs
+            else f"steps {(point - 1) * self.steps + 1} to {point * self.steps}"
+        )
 
 
 @dataclass(frozen=True)

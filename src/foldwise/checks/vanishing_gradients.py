@@ -48,7 +48,7 @@ def find(sight: Sight) -> Finding | None:
     at_first = ratios[0] < ACROSS
     if not at_first and len(low) <= len(ratios) / 2:
         return None
-    behind = worse_than_linear(sight) or fits_worse_than_linear(sight) or sight.curve is None
+    behind = worse_than_linear(sight) or fits_worse_than_linear(sight) or not sight.others
     first, last = low[0].activations[0], low[0].activations[-1]
     ratio = ratios[sight.looks.index(low[0])]
     when = "at the start" if low[0].step == 0 else f"after {steps_of(low[0].step)}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -49,6 +51,8 @@ class Tally:
     dark_training: int = 0
     dark_evaluation: int = 0
     rates: array[float] = field(default_factory=lambda: array("d"))
+    norms: array[float] = field(default_factory=lambda: array("d"))
+    validations: array[int] = field(default_factory=lambda: array("q"))  # steps taken before each
     in_training: int = 0  # passes in training mode since the last step
     in_evaluation: int = 0
     dark: bool | None = None  # the mode of passes without gradients that are going on
@@ -71,6 +75,8 @@ class Tally:
         if self.dark is not training and self.steps:
             self.dark_training += training
             self.dark_evaluation += not training
+            if not self.validations or self.validations[-1] != self.steps:
+                self.validations.append(self.steps)
         self.dark = training
 
     def came_back(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
@@ -122,6 +128,12 @@ class Tally:
             changes[name] += getattr(own, "passes" if name == "heard" else name)
         changes["watched"] += 1
         return Tally(**changes)
+
+
+def norm_of(gradients: Sequence[Tensor]) -> float:
+    """Give the norm of all gradients together."""
+    norms = [(g.coalesce().values() if g.is_sparse else g).detach().norm() for g in gradients]
+    return float(torch.stack([n.to(norms[0]) for n in norms]).norm())
 
 
 def not_zero(gradient: Tensor) -> bool:

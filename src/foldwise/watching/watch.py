@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, overrides
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -24,7 +24,8 @@ from foldwise.checks.order import findings_of, warn_of
 from foldwise.checks.sight import Sight
 from foldwise.errors import NetworkError
 from foldwise.watching.likeness import Likeness, chance
-from foldwise.watching.tally import EVERY, Tally, Window, not_zero
+from foldwise.watching.losses import Ear, Losses, epoch_of
+from foldwise.watching.tally import EVERY, Tally, Window, norm_of, not_zero
 
 MODES = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
@@ -98,6 +99,8 @@ class Watch:
         self.found: list[Finding] | None = None
         self.witnesses: list[Any] = []
         self.lingering: Any = None
+        self.losses, self.ear = Losses(), Ear()
+        self.modes = overrides._len_torch_function_stack()
         self.open = True
         self.handles = [
             *self._hooks_for_passes(),
@@ -151,6 +154,7 @@ class Watch:
         return Sight(
             network=likeness.as_network(),
             looks=likeness.looks(),
+            curve=self.losses.curve(self.clock, self.tally.rates, self.tally.validations),
             loop=self.loop() if self.open else self.record,
         )
 
@@ -163,7 +167,7 @@ class Watch:
         counted = {
             name: value
             for name, value in vars(tally).items()
-            if name in Loop.__dataclass_fields__ and name != "rates"
+            if name in Loop.__dataclass_fields__ and name not in ("rates", "norms")
         }
         return Loop(
             **counted,
@@ -176,6 +180,8 @@ class Watch:
             ),
             foreign=tuple(tuple(p.shape) for p in held if id(p) not in names),
             rates=np.array(tally.rates),
+            norms=np.array(tally.norms),
+            epoch=epoch_of(tally.steps, tally.validations),
             options=tuple(
                 {key: value for key, value in group.items() if key != "params"}
                 for own in self._own()
@@ -233,9 +239,13 @@ class Watch:
             self.tally.passed_in_the_dark(training=module.training)
             return
         self.tally.passed(training=module.training)
+        if self.ear.listening and (self.ear.root is not None or self.model is not self.network):
+            self._stop_listening_to_loss()
         if module in self.parts and len(self.parts) == 1 and not self.clock:
             self._turn_to(module)
-        if self.likeness.curious and self.lingering is None and module in (self.model, self.likeness.network):
+        if self.lingering is not None or module not in (self.model, self.likeness.network):
+            return
+        if self.likeness.curious or (self.clock >= self.losses.next and not self.ear.listening):
             self.lingering = module.register_forward_hook(Eye(self, Watch._listens), with_kwargs=True)
 
     def _turn_to(self, part: nn.Module) -> None:
@@ -249,13 +259,24 @@ class Watch:
     def _listens(self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         self.lingering.remove()
         self.lingering = None
-        self.likeness.listen(given, named, out)
+        # a mode that the user entered for this pass would take ours for its own when it is left
+        free = not self.ear.listening and overrides._len_torch_function_stack() <= self.modes
+        if self.likeness.curious:
+            self.likeness.listen(given, named, out)
+        if free:
+            self.ear.begin(self.clock)
 
     def _stop_listening(self) -> None:
         if self.lingering is not None:  # the pass ended in an exception
             self.lingering.remove()
             self.lingering = None
+        self._stop_listening_to_loss()
         self.likeness.understand()
+
+    def _stop_listening_to_loss(self) -> None:
+        """Keep the loss that was heard, if a backward pass began from it."""
+        if self.ear.listening and (loss := self.ear.end()) is not None and loss.numel() == 1:
+            self.losses.note(self.ear.since, loss)
 
     def _call_witnesses(self) -> None:
         self.witnesses = [
@@ -275,16 +296,20 @@ class Watch:
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self.stepping += 1
         own = self.tally.window
-        if self.stepping > 1 or own is None:
+        if self.stepping > 1:
+            return
+        self._stop_listening_to_loss()
+        if own is None:
             return
         self._stop_listening()
         if own.arrived and self._about(optimizer) and own.optimizer in (None, optimizer):
             own.felt = True
-            own.cleared = not any(
-                p.grad is not None and not_zero(p.grad)
-                for _, p in self._watched_parameters()
-                if p.requires_grad
-            )
+            gradients = [
+                p.grad for _, p in self._watched_parameters() if p.requires_grad and p.grad is not None
+            ]
+            own.cleared = not any(map(not_zero, gradients))
+            if not own.cleared:
+                self.tally.norms.append(norm_of(gradients))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self.stepping -= 1
