@@ -24,12 +24,10 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import alike, fits_worse_than_linear, is_baseline, worse_than_linear
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW, UNSURE
 from foldwise.settings import Settings
 
-EXPLAINS = (
-    "dead-units", "vanishing-gradients", "rate-too-low", "few-steps", "plateau", "underfitting", "uneven-layers",
-    "overconfident", "within-noise",
-)  # fmt: skip
+EXPLAINS = ("dead-units", "vanishing-gradients", *SLOW, *UNSURE)
 SHRUNK = 0.5  # of their size at the start is what weights have that shrank; in good trainings they grow
 GONE = 0.1  # of their size: what is left says nothing, whether scores show it or not
 STRENGTHS = ("weight_decay", "l1", "l2")

@@ -24,16 +24,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import Look
 from foldwise.checks.progress import fits_worse_than_linear, is_baseline, slow, steps_of
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW, UNSURE
 
-EXPLAINS = (
-    "rate-too-low",
-    "few-steps",
-    "plateau",
-    "underfitting",
-    "uneven-layers",
-    "overconfident",
-    "within-noise",
-)
+EXPLAINS = (*SLOW, *UNSURE)
 DIVIDES = ("adam", "adamw", "nadam", "rmsprop", "adagrad")
 ABOVE = 3.0  # single batches have larger gradients than the batch looked at, by the root of their ratio
 USUAL = 1e-8

@@ -27,13 +27,9 @@ from torch import Tensor
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import NORMALIZES, Pass, Ran, fewer, forward, joined, redrawn
 from foldwise.checks.sight import Network, Sight
+from foldwise.checks.symptoms import BLOCKED, BREAKS
 
-EXPLAINS = (
-    "saturating-activation", "vanishing-signal", "exploding-signal", "rate-too-high", "exploding-gradients",
-    "non-finite", "jitter", "overfitting", "overconfident", "saturated-units", "clipped-always",
-    "half-overflow", "start-loss", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
-    "vanishing-gradients", "dead-units", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("saturating-activation", "vanishing-signal", "exploding-signal", *BREAKS, *BLOCKED)
 # √(variance·fan-in) is 0.58 for PyTorch's linear layers, 1.41 by Kaiming, between 0.2 and 1.4 by Xavier, 1 by LSUV; ten
 # times as much is above 4, a hundredth of it below 0.03
 LARGE, SMALL = 4.0, 0.03

@@ -18,8 +18,9 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import is_baseline, jumps, worse_than_linear
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL, UNSURE
 
-EXPLAINS = ("overfitting", "overconfident", "within-noise", "underfitting")
+EXPLAINS = ("underfitting", *FITS_TOO_WELL, *UNSURE)
 JUMPS = 0.05  # of all that was learned; good trainings have 0.02 and less
 
 

@@ -30,8 +30,9 @@ from foldwise.checks.progress import (
     worse_than_linear,
 )
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import POOR, UNSURE
 
-EXPLAINS = ("plateau", "underfitting", "overconfident", "within-noise", "uneven-layers")
+EXPLAINS = ("uneven-layers", *POOR, *UNSURE)
 USUAL = 0.3  # of its size is what the matrix that moves most moves in good trainings
 
 

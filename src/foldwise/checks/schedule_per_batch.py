@@ -20,8 +20,9 @@ import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW
 
-EXPLAINS = ("rate-too-low", "underfitting", "plateau")
+EXPLAINS = SLOW
 GONE = 0.01  # of the highest rate
 EARLY = 0.25  # of the loop; of 100 epochs, two falls to a tenth are not earlier than in the second third
 FEWEST = 40  # steps: a shorter loop may be part of a longer one

@@ -26,12 +26,12 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.losses import usual_loss
 from foldwise.checks.probe import fewer, gradient_if_taken, output_gradient
 from foldwise.checks.sight import Sight, run
+from foldwise.checks.symptoms import BLOCKED
 from foldwise.data.target import MOST_INTEGER_CLASSES
 
 EXPLAINS = (
     "no-gradient", "unbounded-loss", "start-loss", "overconfident", "exploding-gradients", "non-finite",
-    "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers", "vanishing-gradients",
-    "dead-units", "overfit-one-batch",
+    *BLOCKED,
 )  # fmt: skip
 ROWS = 600
 LESS = 0.7  # rings of abalone, which are a number, give 1.3 to 1.6
