@@ -17,7 +17,7 @@ from foldwise.engine.loop import Progress
 from foldwise.errors import SettingsError
 from foldwise.job import Job
 from foldwise.judge.metrics import Metric
-from foldwise.judge.selection import corrected_p_value
+from foldwise.judge.selection import one_sided_p_value
 from foldwise.judge.verdict import TrialResult
 from foldwise.plans.plan import Plan
 from foldwise.settings import Settings, make_settings
@@ -187,16 +187,11 @@ def p_better(after: np.ndarray, before: np.ndarray, job: Job) -> float | None:
     Errors, which are sizes, are compared by their logarithms: a run that failed has some that are beyond all measure,
     and differences would drown in how far beyond.
     """
-    sign = 1.0 if job.metric.higher_is_better else -1.0
     if not job.metric.higher_is_better and min(after.min(), before.min()) > 0:
         after, before = np.log(after), np.log(before)
-    gain = sign * (after - before)
-    if not np.isfinite(gain).all():
+    if not np.isfinite(after - before).all():
         return None
-    two_sided = corrected_p_value(
-        after, before, float(job.outer.train.sum(1).mean()), float(job.outer.validation.sum(1).mean())
-    )
-    return two_sided / 2 if gain.mean() > 0 else 1 - two_sided / 2
+    return one_sided_p_value(after, before, job.outer, higher_is_better=job.metric.higher_is_better)
 
 
 def _mean(scores: np.ndarray) -> float:

@@ -87,8 +87,7 @@ def test_a_look_measures_what_a_layer_gives() -> None:
     assert look.layers[1].saturated == pytest.approx(float((hidden.tanh().abs() >= 0.96).double().mean()))
     loss = (net(x) - y).square().mean(1).mean()
     gradient = torch.autograd.grad(loss, net[2].weight)[0]
-    weights = look.weight_of("2")
-    assert weights is not None
+    weights = next(w for w in look.weights if w.name == "2.weight")
     assert weights.gradient_norm == pytest.approx(float(gradient.norm()))
     assert look.loss == pytest.approx(float(loss.detach()))
 
