@@ -60,7 +60,7 @@ def _problems(finding: Finding, trials: int | None) -> Iterator[str]:
         yield f"names more than {MOST:,} things"
     if any(len(text) > LONGEST for text in _texts(finding)):
         yield f"has a text of more than {LONGEST:,} characters"
-    for own in (*finding.remedies, *finding.tried):
+    for own in _changes(finding):
         if not all(isinstance(v, str | bool | int | float | None) for v in own.settings.values()):
             yield "has a remedy with settings that are not plain values"
     if any(t < 1 or (trials is not None and t > trials) for t in finding.trials):
@@ -85,10 +85,14 @@ def _impossible(tried: Tried) -> Iterator[str]:
 
 def _texts(finding: Finding) -> Iterator[str]:
     yield from (finding.evidence, *finding.where)
-    for own in (*finding.remedies, *finding.tried):
+    for own in _changes(finding):
         yield own.what
         yield from own.settings
         yield from (value for value in own.settings.values() if isinstance(value, str))
+
+
+def _changes(finding: Finding) -> tuple[Remedy | Tried, ...]:
+    return (*finding.remedies, *finding.tried)
 
 
 def _written_out(value: Any) -> Any:
