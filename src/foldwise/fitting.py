@@ -167,12 +167,17 @@ def fit(
     with claimed(out, overwrite) as folder:
         job = job_of(given, display)
         summary = job.summary(display.wait)
-        display.plan(replace(summary, notes=(*scale_of(job.metric, job.task), *summary.notes)))
+        display.plan(with_scale(summary, job))
         command = command or f"foldwise.fit({data if is_path(data) else example or '…'})"
         origin = origin_of(job, summary, command, checks, remedies)
         keeper = Keeper(job, origin, folder, display.warn, wanted=checkpoint)
         keeper.begin()
         return carry_out(job, keeper, folder, display)
+
+
+def with_scale(summary: PlanSummary, job: Job) -> PlanSummary:
+    """Note in a plan on which scale numbers are learned, and in which units the score is."""
+    return replace(summary, notes=(*scale_of(job.metric, job.task), *summary.notes))
 
 
 def job_of(given: SimpleNamespace, display: Display) -> Job:

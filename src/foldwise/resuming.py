@@ -13,7 +13,7 @@ from foldwise.engine.links import Link
 from foldwise.engine.losses import OwnLoss
 from foldwise.engine.snapshot import restore
 from foldwise.errors import NetworkError, SettingsError, StoreError
-from foldwise.fitting import carry_out
+from foldwise.fitting import carry_out, with_scale
 from foldwise.job import Job
 from foldwise.judge.metrics import metric_called
 from foldwise.keeping import Keeper, changed
@@ -62,7 +62,7 @@ def resume(
         found, job = _newest(folder, data, net, loss, links, display)
         asked = found.origin.asked
         display.columns(asked.columns)
-        display.plan(asked.summary)
+        display.plan(with_scale(asked.summary, job))
         now = environment(str(job.device))
         asked = replace(
             asked,

@@ -17,7 +17,7 @@ from foldwise.engine.loop import Progress
 from foldwise.errors import SettingsError
 from foldwise.job import Job
 from foldwise.judge.metrics import Metric
-from foldwise.judge.selection import corrected_p_value
+from foldwise.judge.selection import one_sided_p_value
 from foldwise.judge.verdict import TrialResult
 from foldwise.plans.plan import Plan
 from foldwise.settings import Settings, make_settings
@@ -91,8 +91,23 @@ def try_remedies(
                 (own, compared(own, _scores(job, table, folds, [own.settings], watch)[0], job, folds))
             )
     tried = [[outcome for trial, outcome in done if trial.finding == place] for place in range(len(findings))]
-    told = [confirmed(replace(f, tried=tuple(own))) for f, own in zip(findings, tried, strict=True)]
+    told = [confirmed(replace(f, tried=holm(own))) for f, own in zip(findings, tried, strict=True)]
     return Findings(sorted(told, key=lambda f: not f.alarm))
+
+
+def holm(tried: Sequence[Tried]) -> tuple[Tried, ...]:
+    """Correct the p-values of the remedies of one finding for their number, and say anew which of them help.
+
+    Holm 1979, *A simple sequentially rejective multiple test procedure*: the k-th smallest of m is multiplied by
+    m − k + 1, and is no smaller than those before it. So one without effect is said to help for 5 % of findings at
+    most, however many are tried. What was not tested stays as it is, and counts for none.
+    """
+    tested = [i for i, t in enumerate(tried) if t.aim == "better" and t.p is not None]
+    found, least = list(tried), 0.0
+    for done, i in enumerate(sorted(tested, key=lambda i: tried[i].p or 0.0)):
+        least = max(least, min(1.0, (len(tested) - done) * (tried[i].p or 0.0)))
+        found[i] = replace(tried[i], p=least, helps=tried[i].helps and least < HELPS_BELOW)
+    return tuple(found)
 
 
 def confirmed(finding: Finding) -> Finding:
@@ -148,10 +163,10 @@ def compared(
 ) -> Tried:
     """Compare scores by fold with those that a trial had without the remedy.
 
-    The test is one-sided and of each remedy by itself: it allows for the rows that folds share (Nadeau & Bengio 2003),
-    which makes it so careful that the best of three remedies without effect hardly ever passes. With a single fold
-    there is no test. A remedy that makes the score honest is not said to help: it says which score to believe. Nor is
-    one that leaves the trial no better than the constant predictor, whose scores by fold are `constant`.
+    The test is one-sided and of each remedy by itself, which `holm` corrects; it allows for the rows that folds share
+    (Nadeau & Bengio 2003). With a single fold there is no test. A remedy that makes the score honest is not said to
+    help: it says which score to believe. Nor is one that leaves the trial no better than the constant predictor, whose
+    scores by fold are `constant`.
     """
     before, metric, remedy = np.array(trial.base.fold_scores, dtype=np.float64), job.metric, trial.remedy
     paired = folds is None or np.array_equal(folds.validation, job.outer.validation)
@@ -187,16 +202,11 @@ def p_better(after: np.ndarray, before: np.ndarray, job: Job) -> float | None:
     Errors, which are sizes, are compared by their logarithms: a run that failed has some that are beyond all measure,
     and differences would drown in how far beyond.
     """
-    sign = 1.0 if job.metric.higher_is_better else -1.0
     if not job.metric.higher_is_better and min(after.min(), before.min()) > 0:
         after, before = np.log(after), np.log(before)
-    gain = sign * (after - before)
-    if not np.isfinite(gain).all():
+    if not np.isfinite(after - before).all():
         return None
-    two_sided = corrected_p_value(
-        after, before, float(job.outer.train.sum(1).mean()), float(job.outer.validation.sum(1).mean())
-    )
-    return two_sided / 2 if gain.mean() > 0 else 1 - two_sided / 2
+    return one_sided_p_value(after, before, job.outer, higher_is_better=job.metric.higher_is_better)
 
 
 def _mean(scores: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from foldwise.checks import CHECKS
+from foldwise.checks import CHECKS, GROUPS, symptoms
 from foldwise.checks.explain import SECTIONS, explain
 from foldwise.checks.finding import Finding
 from foldwise.checks.order import check_module, in_order
@@ -65,6 +65,19 @@ def test_every_check_is_explained(code: str) -> None:
     assert {*check_module(code).EXPLAINS} <= {*CHECKS}
 
 
+def test_a_symptom_in_a_group_is_explained_by_every_cause_of_the_group() -> None:
+    for group in (v for name, v in vars(symptoms).items() if name.isupper()):
+        assert set(group) <= {*CHECKS}
+    (found,) = in_order([finding(code) for code in ("initial-scale", *symptoms.BREAKS)])
+    assert {found.code, *found.symptoms} == {"initial-scale", *symptoms.BREAKS}
+
+
+def test_what_a_training_looks_like_explains_no_fault_of_data_network_loss_or_loop() -> None:
+    causes = [c for name in ("data", "network", "loss", "loop") for c in GROUPS[name]]
+    for symptom in GROUPS["training"]:
+        assert not set(check_module(symptom).EXPLAINS) & set(causes)
+
+
 def test_no_check_of_that_name() -> None:
     with pytest.raises(SettingsError, match="no check `dead-unit`") as raised:
         explain("dead-unit")
@@ -86,8 +99,7 @@ def test_a_look_measures_what_a_layer_gives() -> None:
     assert look.layers[1].saturated == pytest.approx(float((hidden.tanh().abs() >= 0.96).double().mean()))
     loss = (net(x) - y).square().mean(1).mean()
     gradient = torch.autograd.grad(loss, net[2].weight)[0]
-    weights = look.weight_of("2")
-    assert weights is not None
+    weights = next(w for w in look.weights if w.name == "2.weight")
     assert weights.gradient_norm == pytest.approx(float(gradient.norm()))
     assert look.loss == pytest.approx(float(loss.detach()))
 

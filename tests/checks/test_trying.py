@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import foldwise
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, Tried
 from foldwise.engine.album import WANTED, Album, Picture, wanted
 from foldwise.store.findings import findings_as_plain, findings_from_plain
 from foldwise.terminal import Display
+from foldwise.trying import holm
 
 BROKEN = {"width": 8, "depth": 1, "epochs": 6, "learning_rate": 30.0, "optimizer": "sgd", "network": "mlp"}
 
@@ -59,6 +61,26 @@ def test_findings_come_back_from_plain_values(study: foldwise.Study) -> None:
             tried["after"] = None
         (back,) = findings_from_plain([one])
         assert all(np.isnan(t.after) for t in back.tried)
+
+
+def test_several_remedies_of_a_finding_share_the_chance_of_a_wrong_one() -> None:
+    def tried(p: float | None, aim: str = "better") -> Tried:
+        return Tried("x", {}, 0.5, 0.6, 0.1, 0.1, 5, 5, p, p is not None and p < 0.05, aim)  # type: ignore[arg-type]
+
+    found = holm([tried(0.04), tried(0.01), tried(None, "honest"), tried(0.03)])
+    assert [t.p for t in found] == [pytest.approx(0.06), pytest.approx(0.03), None, pytest.approx(0.06)]
+    assert [t.helps for t in found] == [False, True, False, False]
+    (alone,) = holm([tried(0.04)])
+    assert (alone.p, alone.helps) == (0.04, True)
+
+
+def test_remedies_of_nothing_but_chance_help_for_one_finding_in_twenty() -> None:
+    chance, findings = np.random.default_rng(0), 4000
+    gains = chance.normal(size=(findings, 3, 10))
+    p = stats.ttest_1samp(gains, 0, axis=2, alternative="greater").pvalue
+    told = [holm([Tried("x", {}, 0, 1, 1, 1, 5, 5, q, q < 0.05) for q in own]) for own in p]
+    assert np.mean([any(t.helps for t in own) for own in told]) < 0.06
+    assert np.mean((p < 0.05).any(1)) > 0.12
 
 
 def test_what_can_be_done_by_hand_only_is_not_tried() -> None:

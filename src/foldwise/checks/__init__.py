@@ -1,7 +1,8 @@
 """Checks: one fault each, one file each. A file's docstring is what `foldwise explain` prints; `find` looks for it.
 
 `GROUPS` names them in order of causes: what stands earlier explains what stands later, where both are found at the same
-time. A check is added by its file, a line here, and a patient with a healthy twin in `benchmarks/faults/`.
+time. A check is added by its file, a line here, its place in the groups of `symptoms.py` if causes explain it, and a
+patient with a healthy twin in `benchmarks/faults/`.
 """
 
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -24,11 +24,9 @@ from foldwise.checks.finding import Finding
 from foldwise.checks.losses import usual_loss
 from foldwise.checks.probe import fewer, gradient_if_taken, output_gradient
 from foldwise.checks.sight import Sight, run
+from foldwise.checks.symptoms import BLOCKED
 
-EXPLAINS = (
-    "wrong-loss", "start-loss", "overfitting", "underfitting", "plateau", "few-steps", "rate-too-low",
-    "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("wrong-loss", "start-loss", "overfitting", *BLOCKED)
 FAR = 10  # times the largest target
 SAME = 1e-3  # of the largest gradient; rounding stays below
 

@@ -22,16 +22,9 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import slow
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW, UNSURE
 
-EXPLAINS = (
-    "rate-too-low",
-    "few-steps",
-    "plateau",
-    "underfitting",
-    "uneven-layers",
-    "overconfident",
-    "within-noise",
-)
+EXPLAINS = (*SLOW, *UNSURE)
 ALWAYS = 0.95  # of the steps
 SAME = 1e-3  # of a norm: clipping leaves rounding, batches differ by far more
 SEEN = 8  # steps of a loop that were watched closely

@@ -25,10 +25,11 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.repeated_rows import unlikely
 from foldwise.checks.sample import copies, numbers_of
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import POOR
 from foldwise.data.table import Table
 from foldwise.errors import listed
 
-EXPLAINS: tuple[str, ...] = ("wrong-labels", "repeated-rows", "shared-groups", "underfitting", "plateau")
+EXPLAINS = ("wrong-labels", "repeated-rows", "shared-groups", *POOR)
 MANY = 0.05  # of the rows
 FEW = 0.01
 DIFFER = 0.1  # of a deviation: numbers measured twice are never quite the same

@@ -20,17 +20,9 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import steps_of
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW, UNSURE
 
-EXPLAINS = (
-    "few-steps",
-    "rate-too-low",
-    "plateau",
-    "vanishing-gradients",
-    "uneven-layers",
-    "underfitting",
-    "overconfident",
-    "within-noise",
-)
+EXPLAINS = ("vanishing-gradients", *SLOW, *UNSURE)
 MOST = 0.5  # of a layer's units may be dead
 
 

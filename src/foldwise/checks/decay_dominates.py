@@ -32,12 +32,10 @@ from foldwise.checks.progress import (
     worse_than_linear,
 )
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW, UNSURE
 from foldwise.settings import Settings
 
-EXPLAINS = (
-    "dead-units", "vanishing-gradients", "rate-too-low", "few-steps", "plateau", "underfitting", "uneven-layers",
-    "overconfident", "within-noise",
-)  # fmt: skip
+EXPLAINS = ("dead-units", "vanishing-gradients", *SLOW, *UNSURE)
 SHRUNK = 0.5  # of their size at the start is what weights have that shrank; in good trainings they grow
 GONE = 0.1  # of their size: what is left says nothing, whether scores show it or not
 SAYS = 0.95  # of the loss of the best constant, or more, has a network that says no more than that

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW
 
-EXPLAINS = ("wrong-loss", "step-without-backward", "missing-step", "underfitting", "plateau", "rate-too-low")
+EXPLAINS = ("wrong-loss", "step-without-backward", "missing-step", *SLOW)
 FEWEST = 3  # steps, or passes where there are no steps
 
 

@@ -21,10 +21,9 @@ from torch import nn
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import Pass, Ran, forward, is_weighted, joined, rate_of
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL, POOR
 
-EXPLAINS = (
-    "underfitting", "overfitting", "overconfident", "jitter", "plateau",
-)  # fmt: skip
+EXPLAINS = ("jitter", *POOR, *FITS_TOO_WELL)
 SHIFT = 4 / 3
 
 

@@ -22,11 +22,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import undisturbed
 from foldwise.checks.probe import fewer, forward, plural, rate_of
 from foldwise.checks.sight import Network, Sight
+from foldwise.checks.symptoms import BLOCKED
 
-EXPLAINS = (
-    "dropout-before-normalization", "jitter", "rate-too-high", "underfitting", "plateau", "few-steps",
-    "rate-too-low", "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("dropout-before-normalization", "jitter", "rate-too-high", *BLOCKED)
 STRONG, MUCH = 0.9, 0.8
 MASKS = 4
 

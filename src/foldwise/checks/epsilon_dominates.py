@@ -34,16 +34,9 @@ from foldwise.checks.progress import (
     steps_of,
 )
 from foldwise.checks.sight import Network, Sight
+from foldwise.checks.symptoms import SLOW, UNSURE
 
-EXPLAINS = (
-    "rate-too-low",
-    "few-steps",
-    "plateau",
-    "underfitting",
-    "uneven-layers",
-    "overconfident",
-    "within-noise",
-)
+EXPLAINS = (*SLOW, *UNSURE)
 DIVIDES = ("adam", "adamw", "nadam", "rmsprop", "adagrad")
 ABOVE = 3.0  # single batches have larger gradients than the batch looked at, by the root of their ratio
 USUAL = 1e-8

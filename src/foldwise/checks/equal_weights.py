@@ -24,11 +24,11 @@ from torch import Tensor
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import Ran, fewer, forward, joined, take_steps
 from foldwise.checks.sight import Network, Sight
+from foldwise.checks.symptoms import BLOCKED
 
 EXPLAINS = (
     "initial-scale", "saturating-activation", "vanishing-signal", "exploding-signal", "no-gradient",
-    "start-loss", "saturated-units", "underfitting", "plateau", "few-steps", "rate-too-low",
-    "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
+    "start-loss", "saturated-units", *BLOCKED,
 )  # fmt: skip
 
 STEPS = 3

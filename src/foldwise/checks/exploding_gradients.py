@@ -21,11 +21,11 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import gradient_ratio, is_baseline, steps_of
 from foldwise.checks.sight import Breakdown, Sight
+from foldwise.checks.symptoms import POOR, UNSURE
 from foldwise.settings import Settings
 
-EXPLAINS = ("few-steps",
-    "non-finite", "dead-units", "saturated-units", "uneven-layers", "jitter", "plateau", "underfitting",
-    "overconfident", "within-noise",
+EXPLAINS = (
+    "few-steps", "non-finite", "dead-units", "saturated-units", "uneven-layers", "jitter", *POOR, *UNSURE,
 )  # fmt: skip
 GREW = 10.0  # times, over 20 steps: the gradients of batches differ by less in trainings that go on
 ACROSS = (

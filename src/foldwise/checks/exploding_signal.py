@@ -22,12 +22,9 @@ import math
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 from foldwise.checks.signals import Stations, remedies_of, stations
+from foldwise.checks.symptoms import BREAKS
 
-EXPLAINS = (
-    "rate-too-high", "exploding-gradients", "non-finite", "jitter", "overfitting", "overconfident",
-    "saturated-units", "clipped-always", "half-overflow", "start-loss", "underfitting", "plateau",
-    "overfit-one-batch", "dead-units", "uneven-layers",
-)  # fmt: skip
+EXPLAINS = ("uneven-layers", *BREAKS)
 GROWN, STEEP = 100.0, 3000.0  # signal, gradient
 
 

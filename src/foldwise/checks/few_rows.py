@@ -23,9 +23,10 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sample import VOTES, Sample
 from foldwise.checks.shared_groups import without_pairs
 from foldwise.checks.sight import Curve, Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL
 from foldwise.data.folds import Folds
 
-EXPLAINS: tuple[str, ...] = ("overfitting", "overconfident")
+EXPLAINS = FITS_TOO_WELL
 USED = 0.5  # of the rows that a fold could learn from
 APART = 1.5  # times the training loss, where it was kept
 FALLS = 1.05  # times the error with all rows is that with half of them

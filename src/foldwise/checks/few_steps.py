@@ -25,8 +25,9 @@ from foldwise.checks.progress import (
     worse_than_linear,
 )
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import POOR, UNSURE
 
-EXPLAINS = ("rate-too-low", "plateau", "underfitting", "overconfident", "within-noise")
+EXPLAINS = ("rate-too-low", *POOR, *UNSURE)
 FEW = 100  # steps; fewer than nearly every network needs
 MOST_OF = 0.5  # of the training rows in one batch
 EVEN = 0.15  # of the fall in the second half is more than trainings have that are done

@@ -26,10 +26,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import undisturbed
 from foldwise.checks.probe import plural
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL, POOR
 
-EXPLAINS = (
-    "underfitting", "overfitting", "overconfident", "jitter", "plateau", "start-loss", "rate-too-high",
-)  # fmt: skip
+EXPLAINS = ("jitter", "start-loss", "rate-too-high", *POOR, *FITS_TOO_WELL)
 ARRIVED = 0.5  # of the way from their start to the data is the least that running statistics should go
 APART = 0.1  # how far, in units of what arrives, before training and evaluation differ by much
 

@@ -19,15 +19,9 @@ from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import POOR, UNSTEADY
 
-EXPLAINS = (
-    "rate-too-high",
-    "non-finite",
-    "exploding-gradients",
-    "underfitting",
-    "plateau",
-    "dead-units",
-)
+EXPLAINS = ("rate-too-high", *UNSTEADY, *POOR)
 FEWEST = 2  # steps watched closely
 SHARE = 0.5  # of them
 

@@ -20,11 +20,9 @@ import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW, UNSURE
 
-EXPLAINS = (
-    "non-finite", "rate-too-low", "few-steps", "plateau", "underfitting", "uneven-layers", "overconfident",
-    "within-noise",
-)  # fmt: skip
+EXPLAINS = ("non-finite", *SLOW, *UNSURE)
 MOST = 0.5  # of an epoch's steps
 SETTLES = 20  # steps that a loss scale may take to find its level: it halves from 2**16, or from higher
 

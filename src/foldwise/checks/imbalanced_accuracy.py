@@ -25,8 +25,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sample import left_out
 from foldwise.checks.shifted_validation import auc
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import POOR
 
-EXPLAINS: tuple[str, ...] = ("within-noise", "underfitting", "plateau")
+EXPLAINS = ("within-noise", *POOR)
 MOST = 0.8  # the share of a class from which on its accuracy sounds good
 GAIN = 0.25  # of the errors of saying that class always
 LEAST_OTHERS = 10

@@ -22,18 +22,12 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
-
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.probe import NORMALIZES, Pass, Ran, fewer, forward, joined, redrawn
+from foldwise.checks.probe import NORMALIZES, Pass, Ran, deviation, fewer, forward, joined, redrawn
 from foldwise.checks.sight import Network, Sight
+from foldwise.checks.symptoms import BLOCKED, BREAKS
 
-EXPLAINS = (
-    "saturating-activation", "vanishing-signal", "exploding-signal", "rate-too-high", "exploding-gradients",
-    "non-finite", "jitter", "overfitting", "overconfident", "saturated-units", "clipped-always",
-    "half-overflow", "start-loss", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
-    "vanishing-gradients", "dead-units", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("saturating-activation", "vanishing-signal", "exploding-signal", *BREAKS, *BLOCKED)
 # √(variance·fan-in) is 0.58 for PyTorch's linear layers, 1.41 by Kaiming, between 0.2 and 1.4 by Xavier, 1 by LSUV; ten
 # times as much is above 4, a hundredth of it below 0.03
 LARGE, SMALL = 4.0, 0.03
@@ -49,8 +43,8 @@ def find(sight: Sight) -> Finding | None:
     passed = forward(network.module, network.inputs)
     scaled = _scaled_layers(passed)
     own = {ran.name: gain(ran) for ran in scaled}
-    usual = GROWN * min(1.0, _signal(network.inputs))
-    large = [ran.name for ran in scaled if own[ran.name] > LARGE and _signal(ran.gave) > usual]
+    usual = GROWN * min(1.0, deviation(network.inputs))
+    large = [ran.name for ran in scaled if own[ran.name] > LARGE and deviation(ran.gave) > usual]
     inner = {ran.name for ran in passed.weighted[:-1]}
     small = [name for name, g in own.items() if 0 < g < SMALL and name in inner]
     if not large and not (small and _shrunk(network, passed)):
@@ -88,12 +82,8 @@ def _scaled_layers(passed: Pass) -> list[Ran]:
 
 def _shrunk(network: Network, passed: Pass) -> bool:
     twin = forward(redrawn(network.module), network.inputs)
-    usual = min(_signal(twin.weighted[-1].before), _signal(network.inputs))
-    return _signal(passed.weighted[-1].before) < SHRUNK * usual
-
-
-def _signal(values: Tensor) -> float:
-    return float(values.detach().double().flatten(1).std(0, correction=0).mean())
+    usual = min(deviation(twin.weighted[-1].before), deviation(network.inputs))
+    return deviation(passed.weighted[-1].before) < SHRUNK * usual
 
 
 def _remedies(sight: Sight, names: list[str]) -> tuple[Remedy, ...]:

@@ -20,8 +20,9 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import is_baseline, jumps, least, worse_than_linear
 from foldwise.checks.sight import Curve, Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL, UNSURE
 
-EXPLAINS = ("overfitting", "overconfident", "within-noise", "underfitting")
+EXPLAINS = ("underfitting", *FITS_TOO_WELL, *UNSURE)
 NOISE = 3.0  # standard errors of a point, where losses are of some batches only
 JUMPS = 0.05  # of all that was learned; good trainings have 0.02 and less
 

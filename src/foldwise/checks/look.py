@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -88,10 +88,6 @@ class Look:
         """Give the layers that have weights, without those that normalize."""
         matrices = {w.name.rpartition(".")[0] for w in self.weights if len(w.shape) >= 2}
         return [own for own in self.layers if own.name in matrices]
-
-    def weight_of(self, layer: str) -> WeightsLook | None:
-        """Give the weight matrix of a layer."""
-        return next((w for w in self.weights if w.name == f"{layer}.weight"), None)
 
     @property
     def first_not_finite(self) -> str | None:
@@ -254,13 +250,11 @@ def _measured(units: Float[Tensor, "rows units"], kind: str) -> Float[Tensor, " 
     zero = units == 0
     within = BOUNDED.get(kind)
     if kind == FUNCTIONAL:
-        within = _bounds_of(units)
+        within = bounds_of(units)
     if within is None:
         saturated = torch.full((), math.nan, dtype=units.dtype, device=units.device)
     else:
-        low, high = within
-        edge = FLAT * (high - low)
-        saturated = ((units <= low + edge) | (units >= high - edge)).double().mean()
+        saturated = flat_share(units, within)
     return torch.stack(
         [
             units.mean(),
@@ -274,11 +268,37 @@ def _measured(units: Float[Tensor, "rows units"], kind: str) -> Float[Tensor, " 
     )
 
 
-def _bounds_of(units: Tensor) -> tuple[float, float] | None:
-    low, high = units.min().item(), units.max().item()
-    if low < 0 and low >= -1 and high <= 1:
-        return (-1.0, 1.0)
-    return (0.0, 1.0) if low > 0 and high <= 1 else None
+def bounds_of(
+    values: Tensor, among: Iterable[tuple[float, float]] = ((0.0, 1.0), (-1.0, 1.0))
+) -> tuple[float, float] | None:
+    """Tell by their range between which ends values are held, of those named, the narrowest first; None: none of them.
+
+    Values that begin at exactly 0 are those of a rectifier, which has no upper end.
+
+    >>> bounds_of(torch.tensor([0.1, 0.9])), bounds_of(torch.tensor([-0.5, 0.9])), bounds_of(torch.tensor([0.0, 0.9]))
+    ((0.0, 1.0), (-1.0, 1.0), None)
+    """
+    low, high = values.min().item(), values.max().item()
+    held = (
+        (bottom, top)
+        for bottom, top in among
+        if low >= bottom and high <= top and low != 0 and (low > 0 or bottom < 0)
+    )
+    return next(held, None)
+
+
+def flat_share(values: Tensor, ends: tuple[float, float]) -> Float[Tensor, ""]:
+    """Compute the share of values that are near either end of a bounded activation, where it hardly has a slope."""
+    low, high = ends
+    edge = FLAT * (high - low)
+    return ((values <= low + edge) | (values >= high - edge)).double().mean()
+
+
+def mean_over_rows(each: Tensor, weights: Tensor | None = None) -> Float[Tensor, ""]:
+    """Average losses of rows, weighted where rows are; what is one value already stays as it is."""
+    if each.ndim == 0 or weights is None:
+        return each.mean()
+    return (each * weights).sum() / weights.sum()
 
 
 def _axis(layer: nn.Module, values: Tensor) -> int:
@@ -337,8 +357,7 @@ def look_at(
         with undisturbed(module), torch.enable_grad():
             module.train(training)
             out = module(inputs)
-            each = loss(out, targets)
-            mean = each.mean() if weights is None else (each * weights).sum() / weights.sum()
+            mean = mean_over_rows(loss(out, targets), weights)
             named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
             wanted = [*(p for _, p in named), *([out] if out.requires_grad else [])]
             found: Sequence[Tensor | None] = [None] * len(wanted)

@@ -19,13 +19,9 @@ from foldwise.checks.finding import Finding
 from foldwise.checks.losses import towards, usual_loss
 from foldwise.checks.probe import fewer, output_gradient
 from foldwise.checks.sight import Sight, run
+from foldwise.checks.symptoms import BLOCKED, BREAKS
 
-EXPLAINS = (
-    "wrong-loss", "unbounded-loss", "probabilities-as-scores", "rate-too-high", "exploding-gradients",
-    "non-finite", "jitter", "overfitting", "overconfident", "saturated-units", "clipped-always",
-    "half-overflow", "start-loss", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
-    "vanishing-gradients", "dead-units", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("wrong-loss", "unbounded-loss", "probabilities-as-scores", *BREAKS, *BLOCKED)
 MOST = 0.1  # of the gradient may point to the targets
 
 

@@ -27,12 +27,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import undisturbed
 from foldwise.checks.probe import mean_loss
 from foldwise.checks.sight import Network, Sight
+from foldwise.checks.symptoms import BREAKS
 
-EXPLAINS = (
-    "rate-too-high", "exploding-gradients", "non-finite", "jitter", "overfitting", "overconfident",
-    "saturated-units", "clipped-always", "half-overflow", "start-loss", "underfitting", "plateau",
-    "dead-units", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = BREAKS
 STEEP = 10.0  # beyond 2 steps overshoot; up to about 4, and often 8, they find a flatter place by themselves
 ROUNDS = 12
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW
 
-EXPLAINS = ("underfitting", "plateau", "rate-too-low")
+EXPLAINS = SLOW
 FEWEST = 5  # backward passes
 THROWN = 0.25  # of gradients; a scaler of gradients throws away a handful at the start
 

@@ -25,10 +25,9 @@ from torch import Tensor, nn
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import ROWS, forward, redrawn
 from foldwise.checks.sight import Network, Sight
+from foldwise.checks.symptoms import POOR
 
-EXPLAINS = (
-    "underfitting", "plateau", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("overfit-one-batch", *POOR)
 EXACT = 1e-3  # of the outputs' deviation; rounding of float32 over many layers stays below, any bend is above
 ROUNDING = 1e-4
 WIDE = 10  # inputs are taken so many times as far out, where an activation bends

@@ -23,11 +23,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.part_without_gradient import acts
 from foldwise.checks.probe import fewer, forward, gradients_of, joined, take_steps
 from foldwise.checks.sight import Network, Sight
+from foldwise.checks.symptoms import BLOCKED
 
-EXPLAINS = (
-    "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers", "vanishing-gradients",
-    "dead-units", "overfit-one-batch", "part-without-gradient",
-)  # fmt: skip
+EXPLAINS = ("part-without-gradient", *BLOCKED)
 STEPS = 3  # after which a layer that starts with zeros has let gradients through
 
 

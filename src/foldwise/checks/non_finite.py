@@ -22,17 +22,10 @@ import math
 from foldwise.checks.exploding_gradients import remedies, where
 from foldwise.checks.finding import Finding
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import POOR, UNSURE
 from foldwise.errors import listed
 
-EXPLAINS = (
-    "few-steps",
-    "uneven-layers",
-    "jitter",
-    "plateau",
-    "underfitting",
-    "overconfident",
-    "within-noise",
-)
+EXPLAINS = ("few-steps", "uneven-layers", "jitter", *POOR, *UNSURE)
 
 
 def find(sight: Sight) -> Finding | None:

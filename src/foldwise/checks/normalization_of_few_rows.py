@@ -22,11 +22,9 @@ from torch import nn
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import Ran, fewer, forward, plural
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL, POOR
 
-EXPLAINS = (
-    "tiny-batches", "frozen-statistics", "jitter", "underfitting", "overfitting", "plateau",
-    "overconfident", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("tiny-batches", "frozen-statistics", "jitter", "overfit-one-batch", *POOR, *FITS_TOO_WELL)
 LEAST, ENOUGH = 5, 9
 
 

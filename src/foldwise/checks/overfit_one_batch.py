@@ -27,10 +27,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import fewer, forward, mean_loss, rate_of
 from foldwise.checks.sight import Network, Sight
 from foldwise.checks.start_loss import expected_loss
+from foldwise.checks.symptoms import POOR
 
-EXPLAINS = (
-    "underfitting", "plateau",
-)  # fmt: skip
+EXPLAINS = POOR
 ROWS, STEPS = 32, 200
 RATES = (0.01, 0.001)
 WEIGHTS = 4  # trained weights for each number to learn, at least

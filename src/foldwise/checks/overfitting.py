@@ -24,8 +24,9 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import is_baseline, worse_than_linear
 from foldwise.checks.sight import Curve, Sight
+from foldwise.checks.symptoms import UNSURE
 
-EXPLAINS = ("overconfident", "within-noise")
+EXPLAINS = UNSURE
 RISES = 0.1  # of all that it fell, and in all folds but one
 
 

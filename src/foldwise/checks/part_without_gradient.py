@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import undisturbed
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW
 from foldwise.errors import listed
 
-EXPLAINS = ("underfitting", "plateau", "rate-too-low", "unheld-parameters", "vanishing-gradients")
+EXPLAINS = ("unheld-parameters", "vanishing-gradients", *SLOW)
 ROWS = 32  # are enough to see whether outputs change
 
 

@@ -23,8 +23,9 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import CHANCE, alike, is_baseline, p_better, that_change, worse_than_linear
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import UNSURE
 
-EXPLAINS = ("underfitting", "overconfident", "within-noise")
+EXPLAINS = ("underfitting", *UNSURE)
 NEAR = 0.03  # of the constant's loss
 LONG = 0.1  # of the epochs, and three of them
 

@@ -27,12 +27,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import fewer, forward, mean_loss, output_gradient
 from foldwise.checks.sight import Network, Sight, run
 from foldwise.checks.softmax_hidden import are_shares
+from foldwise.checks.symptoms import BLOCKED
 
-EXPLAINS = (
-    "saturated-units", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
-    "vanishing-gradients", "dead-units", "overfit-one-batch",
-    "unreachable-targets",
-)  # fmt: skip
+EXPLAINS = ("saturated-units", "unreachable-targets", *BLOCKED)
 FLOOR = 0.03  # a loss that gets lower than this within the bounds has none to speak of
 PUSHED = 1000.0
 SETTLED = 0.9  # of the outputs are then at an end, if a bounded function is what they go through

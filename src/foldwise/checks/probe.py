@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foldwise.checks.look import undisturbed
+from foldwise.checks.look import mean_over_rows, undisturbed
 from foldwise.checks.sight import Network
 from foldwise.engine.dropout import KeyedDropout
 
@@ -123,9 +123,16 @@ def mean_loss(network: Network, outputs: Tensor, targets: Tensor | None = None) 
     assert network.loss is not None
     assert network.targets is not None
     each = network.loss(outputs, network.targets if targets is None else targets)
-    if each.ndim == 0 or network.weights is None:
-        return each.mean()
-    return (each * network.weights).sum() / network.weights.sum()
+    return mean_over_rows(each, network.weights)
+
+
+def deviation(values: Tensor) -> float:
+    """Compute how much rows differ: the deviation between them, averaged over units.
+
+    >>> deviation(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
+    0.5
+    """
+    return float(values.detach().double().flatten(1).std(0, correction=0).mean())
 
 
 def output_gradient(network: Network, outputs: Tensor, targets: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from foldwise.checks.finding import Remedy
 from foldwise.checks.look import Look
 from foldwise.checks.probe import mean_loss
 from foldwise.checks.sight import Curve, Network, Sight, run
-from foldwise.judge.selection import corrected_p_value
+from foldwise.judge.selection import one_sided_p_value
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.settings import Settings
 
@@ -32,10 +32,7 @@ def p_better(sight: Sight, first: Curve, second: Curve) -> float:
         return 1.0
     if not np.isfinite(mine).all():
         return 0.0
-    gain = other - mine if sight.metric.higher_is_better else mine - other
-    train, validation = (float(part.sum(1).mean()) for part in (sight.folds.train, sight.folds.validation))
-    p = corrected_p_value(mine, other, train, validation)
-    return p / 2 if gain.mean() > 0 else 1 - p / 2
+    return one_sided_p_value(other, mine, sight.folds, higher_is_better=sight.metric.higher_is_better)
 
 
 def is_baseline(sight: Sight) -> bool:

@@ -22,11 +22,9 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import percent_or_times, steps_of, thrown
 from foldwise.checks.sight import Curve, Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL, POOR, UNSTEADY, UNSURE
 
-EXPLAINS = ("few-steps",
-    "exploding-gradients", "non-finite", "half-overflow", "dead-units", "saturated-units", "vanishing-gradients",
-    "uneven-layers", "jitter", "plateau", "underfitting", "overfitting", "overconfident", "within-noise",
-)  # fmt: skip
+EXPLAINS = ("few-steps", "vanishing-gradients", "uneven-layers", *UNSTEADY, *POOR, *FITS_TOO_WELL, *UNSURE)
 ABOVE = 1.0  # times the loss at the start; good rates that overshoot at first reach 1.5, so it is not enough alone
 THROWN = 1.0  # sizes of its own that a matrix moved in the first epoch; good rates reach 0.4
 

@@ -36,8 +36,9 @@ from foldwise.checks.progress import (
     worse_than_linear,
 )
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import POOR, UNSURE
 
-EXPLAINS = ("plateau", "underfitting", "overconfident", "within-noise", "uneven-layers")
+EXPLAINS = ("uneven-layers", *POOR, *UNSURE)
 NOT_FAR = 0.25  # of its size: good trainings move that far, or fit at least as well as the linear model
 FEWEST = 100  # steps of a loop of the user's own, which may be watched in part
 RISES = 0.75  # of the last rate, half-way: a rate below it is still being warmed up at the end

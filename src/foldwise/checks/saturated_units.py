@@ -26,10 +26,9 @@ from foldwise.checks.progress import (
     worse_than_linear,
 )
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import POOR, UNSURE
 
-EXPLAINS = (
-    "vanishing-gradients", "rate-too-low", "uneven-layers", "plateau", "underfitting", "overconfident", "within-noise",
-)  # fmt: skip
+EXPLAINS = ("vanishing-gradients", "rate-too-low", "uneven-layers", *POOR, *UNSURE)
 MOST = 0.5  # of a layer's outputs; good starts have less than 0.1, trained networks up to 0.3
 
 

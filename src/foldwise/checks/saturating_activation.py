@@ -19,12 +19,10 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
 from foldwise.checks.signals import Stations, stations
+from foldwise.checks.symptoms import BLOCKED
 from foldwise.checks.vanishing_signal import vanishes
 
-EXPLAINS = (
-    "vanishing-signal", "saturated-units", "underfitting", "plateau", "few-steps", "rate-too-low",
-    "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("vanishing-signal", "saturated-units", *BLOCKED)
 MOST = 0.8  # of values may be at the flat ends; residual networks of tanh with 15 blocks have 0.7 in their last layer
 
 

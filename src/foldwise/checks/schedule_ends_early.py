@@ -23,16 +23,9 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import fell_between
 from foldwise.checks.sight import Curve, Sight
+from foldwise.checks.symptoms import SLOW, UNSURE
 
-EXPLAINS = (
-    "rate-too-low",
-    "few-steps",
-    "plateau",
-    "underfitting",
-    "uneven-layers",
-    "overconfident",
-    "within-noise",
-)
+EXPLAINS = (*SLOW, *UNSURE)
 NEARLY_ZERO = 0.01  # of the highest rate
 LEFT = 0.25  # of the epochs
 FALLING = 0.05  # of all that was learned, in one epoch

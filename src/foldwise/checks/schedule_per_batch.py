@@ -24,8 +24,9 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.loop import Loop
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW
 
-EXPLAINS = ("rate-too-low", "underfitting", "plateau")
+EXPLAINS = SLOW
 GONE = 0.01  # of the highest rate
 EARLY = 0.25  # of the loop; of 100 epochs, two falls to a tenth are not earlier than in the second third
 WAYS = 3  # down, up and down again, at least

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from foldwise.checks.finding import Remedy
-from foldwise.checks.look import BOUNDED, FLAT
-from foldwise.checks.probe import NORMALIZES, Ran, fewer, forward, mean_loss
+from foldwise.checks.look import BOUNDED, bounds_of, flat_share
+from foldwise.checks.probe import NORMALIZES, Ran, deviation, fewer, forward, mean_loss
 from foldwise.checks.sight import Network, Sight
 
 ROWS = 128
@@ -79,7 +79,7 @@ def _measured(network: Network) -> Stations | None:
     gradients = torch.autograd.grad(loss, [own.given for own in inner], allow_unused=True)
     normalized = any(isinstance(own.layer, NORMALIZES) for own in passed.layers)
     return Stations(
-        _deviation(network.inputs),
+        deviation(network.inputs),
         [_station(own, g) for own, g in zip(inner, gradients, strict=True)],
         normalized,
         has_skips(passed.outputs),
@@ -140,17 +140,9 @@ def dimensions(values: Tensor) -> float:
 
 
 def _saturated(values: Tensor) -> tuple[float, bool]:
-    low, high = float(values.min()), float(values.max())
     # what a sigmoid or tanh gives is told by its range, whether it is a layer or a function
-    for bottom, top in sorted(set(BOUNDED.values()), key=lambda ends: ends[1] - ends[0]):
-        if low >= bottom and high <= top and (low > 0 or bottom < 0) and low != 0:
-            edge = FLAT * (top - bottom)
-            return float(((values <= bottom + edge) | (values >= top - edge)).double().mean()), True
-    return math.nan, False
-
-
-def _deviation(values: Tensor) -> float:
-    return float(values.double().flatten(1).std(0, correction=0).mean())
+    ends = bounds_of(values, sorted(set(BOUNDED.values()), key=lambda ends: ends[1] - ends[0]))
+    return (math.nan, False) if ends is None else (float(flat_share(values, ends)), True)
 
 
 def remedies_of(sight: Sight) -> tuple[Remedy, ...]:

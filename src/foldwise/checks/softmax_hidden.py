@@ -21,11 +21,9 @@ from torch import Tensor
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import fewer, forward, plural
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import BLOCKED
 
-EXPLAINS = (
-    "saturating-activation", "vanishing-signal", "saturated-units", "underfitting", "plateau", "few-steps",
-    "rate-too-low", "uneven-layers", "vanishing-gradients", "dead-units", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("saturating-activation", "vanishing-signal", "saturated-units", *BLOCKED)
 CLOSE = 1e-3
 
 

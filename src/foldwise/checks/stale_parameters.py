@@ -17,16 +17,10 @@ from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW
 from foldwise.errors import listed
 
-EXPLAINS = (
-    "gradients-not-zeroed",
-    "unheld-parameters",
-    "step-without-backward",
-    "underfitting",
-    "plateau",
-    "rate-too-low",
-)
+EXPLAINS = ("gradients-not-zeroed", "unheld-parameters", "step-without-backward", *SLOW)
 
 
 def find(sight: Sight) -> Finding | None:

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW
 
-EXPLAINS = ("underfitting", "plateau", "rate-too-low")
+EXPLAINS = SLOW
 FEWEST = 4  # steps watched closely
 SHARE = 0.25  # of them
 

@@ -29,9 +29,10 @@ from foldwise.checks.changes import without_columns
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sample import Sample
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import POOR
 from foldwise.errors import listed
 
-EXPLAINS: tuple[str, ...] = ("shared-groups", "underfitting", "overfitting", "plateau")
+EXPLAINS = ("shared-groups", "overfitting", *POOR)
 ALONE = 0.95  # explained by the column: less may well be an honest strong column
 FAR = 0.1  # of what the others leave unexplained, a leak leaves at most so much
 CERTAIN = 0.975  # explained by the column, for an alarm: a copy of counts with few values reaches 0.98

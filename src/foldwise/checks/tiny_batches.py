@@ -19,11 +19,9 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import is_baseline, jumps, worse_than_linear
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL, POOR, UNSURE
 
-EXPLAINS = (
-    "rate-too-high", "exploding-gradients", "dead-units", "jitter", "plateau", "underfitting", "overfitting",
-    "overconfident", "within-noise",
-)  # fmt: skip
+EXPLAINS = ("rate-too-high", "exploding-gradients", "dead-units", "jitter", *POOR, *FITS_TOO_WELL, *UNSURE)
 FEW = 4  # rows of a step or fewer
 USUAL = 32
 JUMPS = 0.03  # of all that was learned, from one epoch to the next; good trainings stay below

@@ -23,12 +23,9 @@ from foldwise.checks.finding import Finding
 from foldwise.checks.losses import usual_loss
 from foldwise.checks.probe import fewer, mean_loss, output_gradient
 from foldwise.checks.sight import Sight, run
+from foldwise.checks.symptoms import BREAKS
 
-EXPLAINS = (
-    "rate-too-high", "exploding-gradients", "non-finite", "jitter", "overfitting", "overconfident",
-    "saturated-units", "clipped-always", "half-overflow", "start-loss", "underfitting", "plateau",
-    "overfit-one-batch", "dead-units",
-)  # fmt: skip
+EXPLAINS = BREAKS
 FAR = 1e4
 
 

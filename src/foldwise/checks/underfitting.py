@@ -29,8 +29,9 @@ from foldwise.checks.progress import (
     worse_than_linear,
 )
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import UNSURE
 
-EXPLAINS = ("within-noise", "overconfident")
+EXPLAINS = UNSURE
 NOISY = 0.01  # instead of `CHANCE` where training loss is that under noise, and says less
 LAST = 0.8  # of the epochs: what is kept after them was still getting better
 HOLDS_BACK = ("dropout", "input_noise", "weight_decay", "l1", "l2", "weight_limit")

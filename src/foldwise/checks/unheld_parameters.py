@@ -20,9 +20,10 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.loop import Loop, Parameter
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW
 from foldwise.errors import listed
 
-EXPLAINS = ("gradients-not-zeroed", "underfitting", "plateau", "rate-too-low")
+EXPLAINS = ("gradients-not-zeroed", *SLOW)
 
 
 def find(sight: Sight) -> Finding | None:

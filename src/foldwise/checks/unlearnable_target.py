@@ -24,11 +24,10 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import p_better
 from foldwise.checks.sample import VOTES, Sample, explained, hat_matrix, standardized
 from foldwise.checks.sight import OutOfFold, Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL, POOR, UNSURE
 from foldwise.data.folds import Folds
 
-EXPLAINS: tuple[str, ...] = (
-    "wrong-labels", "overfitting", "underfitting", "plateau", "overconfident", "few-rows", "within-noise",
-)  # fmt: skip
+EXPLAINS = ("wrong-labels", "few-rows", *POOR, *FITS_TOO_WELL, *UNSURE)
 ENOUGH = 150  # rows: a relation that explains a tenth is then four deviations from chance
 KNOWN = 0.01  # p-value of the linear model against the constant
 SHUFFLES = 30

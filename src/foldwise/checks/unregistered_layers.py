@@ -24,11 +24,9 @@ from torch import Tensor, nn
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.probe import fewer, forward, joined
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import BLOCKED
 
-EXPLAINS = (
-    "unused-layers", "no-gradient", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
-    "vanishing-gradients", "dead-units", "overfit-one-batch", "unheld-parameters",
-)  # fmt: skip
+EXPLAINS = ("unused-layers", "no-gradient", "unheld-parameters", *BLOCKED)
 
 
 def find(sight: Sight) -> Finding | None:

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sight import Network, Sight
+from foldwise.checks.symptoms import POOR, UNSTEADY
 
 EXPLAINS = (
-    "dead-units", "saturated-units", "exploding-gradients", "vanishing-gradients", "underfitting", "plateau",
-    "rate-too-high", "start-loss", "exploding-signal", "uneven-layers",
+    "vanishing-gradients", "rate-too-high", "start-loss", "exploding-signal", "uneven-layers", *UNSTEADY,
+    *POOR,
 )  # fmt: skip
 TIMES = (
     100.0  # the median deviation; columns of 0 and 1 with one row in a thousand are 20 times less than most

@@ -25,11 +25,9 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.part_without_gradient import acts
 from foldwise.checks.probe import Pass, fewer, forward, is_weighted, joined
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import BLOCKED
 
-EXPLAINS = (
-    "no-gradient", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
-    "vanishing-gradients", "dead-units", "overfit-one-batch", "part-without-gradient",
-)  # fmt: skip
+EXPLAINS = ("no-gradient", "part-without-gradient", *BLOCKED)
 
 
 def find(sight: Sight) -> Finding | None:

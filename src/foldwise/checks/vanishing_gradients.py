@@ -31,11 +31,9 @@ from foldwise.checks.progress import (
     worse_than_linear,
 )
 from foldwise.checks.sight import Sight
+from foldwise.checks.symptoms import SLOW, UNSURE
 
-EXPLAINS = (
-    "epsilon-dominates", "rate-too-low", "few-steps", "uneven-layers", "dead-units", "plateau", "underfitting",
-    "overconfident", "within-noise",
-)  # fmt: skip
+EXPLAINS = ("epsilon-dominates", "dead-units", *SLOW, *UNSURE)
 ACROSS = 1e-6  # variance of the gradient at the first activation over that at the last; good starts are within 1e-2
 
 

@@ -20,11 +20,9 @@ from __future__ import annotations
 from foldwise.checks.finding import Finding
 from foldwise.checks.sight import Sight
 from foldwise.checks.signals import Stations, remedies_of, stations
+from foldwise.checks.symptoms import BLOCKED
 
-EXPLAINS = (
-    "saturated-units", "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers",
-    "vanishing-gradients", "dead-units", "overfit-one-batch",
-)  # fmt: skip
+EXPLAINS = ("saturated-units", *BLOCKED)
 LEFT = 0.01  # of a deviation; a perceptron of two sigmoid layers keeps 0.05 to 0.1, one of four 0.008
 MANY = 16  # layers, from which on rows without normalization or skips come to differ in one direction only, and by less
 FEW = 0.15  # of the directions beyond one in which rows differ behind the first layer

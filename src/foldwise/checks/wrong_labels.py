@@ -32,9 +32,10 @@ from scipy import stats
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sample import VOTES
 from foldwise.checks.sight import OutOfFold, Sight
+from foldwise.checks.symptoms import FITS_TOO_WELL, POOR
 from foldwise.errors import listed
 
-EXPLAINS: tuple[str, ...] = ("overfitting", "overconfident", "plateau", "underfitting")
+EXPLAINS = (*POOR, *FITS_TOO_WELL)
 LEAST_ROWS = 100
 RIGHT = 0.02  # of the surest quarter errs on real tables whose labels are as they should be
 OVERLAP = 0.55

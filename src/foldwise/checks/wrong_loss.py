@@ -27,12 +27,12 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.losses import usual_loss
 from foldwise.checks.probe import fewer, gradient_if_taken, output_gradient
 from foldwise.checks.sight import Sight, run
+from foldwise.checks.symptoms import BLOCKED
 from foldwise.data.target import MOST_INTEGER_CLASSES
 
 EXPLAINS = (
     "no-gradient", "unbounded-loss", "start-loss", "overconfident", "exploding-gradients", "non-finite",
-    "underfitting", "plateau", "few-steps", "rate-too-low", "uneven-layers", "vanishing-gradients",
-    "dead-units", "overfit-one-batch",
+    *BLOCKED,
 )  # fmt: skip
 ROWS = 600
 LESS = 0.7  # rings of abalone, which are a number, give 1.3 to 1.6
@@ -69,12 +69,9 @@ def _some_without_gradient(
     sight: Sight, targets: Tensor | None, here: Tensor, elsewhere: Tensor | None
 ) -> Finding | None:
     """Look for outputs of classes that the loss does not depend on: it takes the number of a class for a quantity."""
-    if (
-        here.ndim != 2
-        or elsewhere is None
-        or targets.ndim != 1
-        or not bool((targets == targets.round()).all())
-    ):
+    if targets is None or elsewhere is None or here.ndim != 2 or targets.ndim != 1:
+        return None
+    if not bool((targets == targets.round()).all()):
         return None
     used, classes = (here.any(0) | elsewhere.any(0)).tolist(), here.shape[1]
     if classes <= 2 or sum(used) != 1 or not 0 <= int(targets.min()) < int(targets.max()) < classes:

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
+from foldwise.data.folds import Folds
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -231,6 +233,20 @@ def corrected_p_value(
     if variance == 0:
         return 1.0 if mean == 0 else 0.0
     return float(2 * stats.t.sf(abs(mean) / np.sqrt(variance), folds - 1))
+
+
+def one_sided_p_value(
+    scores: Float[np.ndarray, " folds"],
+    than: Float[np.ndarray, " folds"],
+    folds: Folds,
+    *,
+    higher_is_better: bool,
+) -> float:
+    """Test whether scores by fold are no better than others: the one-sided test of `corrected_p_value`."""
+    train, validation = (float(part.sum(1).mean()) for part in (folds.train, folds.validation))
+    two_sided = corrected_p_value(scores, than, train, validation)
+    gain = (scores - than).mean() * (1 if higher_is_better else -1)
+    return two_sided / 2 if gain > 0 else 1 - two_sided / 2
 
 
 def corrected_interval(

@@ -279,7 +279,7 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
         "calibration": as_record(Calibration | None, described.get("calibration")),
         "sealed": sealed,
         "warnings": as_record(list[str], described["warnings"]),
-        **_read_findings(folder / "findings.json"),
+        **_read_findings(folder / "findings.json", len(described["trials"])),
         "interrupted": as_record(bool, described["interrupted"]),
         "environment": as_record(dict[str, str], described["environment"]),
         "command": as_record(str, described["command"]),
@@ -291,12 +291,12 @@ def _read_fields(folder: Path, described: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_findings(path: Path) -> dict[str, Any]:
+def _read_findings(path: Path, trials: int) -> dict[str, Any]:
     """Read what the checks found and saw; runs that say nothing of it were made before there were any."""
     written = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {
         "checked": as_record(bool, written.get("checked", False)),
-        "findings": findings_from_plain(written.get("findings", [])),
+        "findings": findings_from_plain(written.get("findings", []), trials),
         "looks": as_record(Looks | None, written.get("looks")),
         "linear": as_record(Linear | None, written.get("linear")),
     }
