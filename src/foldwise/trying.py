@@ -99,8 +99,8 @@ def holm(tried: Sequence[Tried]) -> tuple[Tried, ...]:
     """Correct the p-values of the remedies of one finding for their number, and say anew which of them help.
 
     Holm 1979, *A simple sequentially rejective multiple test procedure*: the k-th smallest of m is multiplied by
-    m − k + 1, and is no smaller than those before it. So one without effect is said to help for 5 % of findings at
-    most, however many are tried. What was not tested stays as it is, and counts for none.
+    m − k + 1, and is no smaller than those before it: with more remedies, chance does not find one that helps more
+    often. What was not tested stays as it is, and counts for none.
     """
     tested = [i for i, t in enumerate(tried) if t.aim == "better" and t.p is not None]
     found, least = list(tried), 0.0
