@@ -224,7 +224,7 @@ CONTROLS: list[Case] = [
     Case("two layers of sigmoid", (), with_settings(activation="sigmoid", **LONGER)),
     Case("dropout behind normalization", (), with_net(nets.dropout_behind_normalization)),
     Case("softmax over units", (), with_net(gated_units)),
-    Case("attention within a row", (), with_net(nets.Tokens)),
+    Case("attention within a row", (), with_net(nets.Tokens, **LONGER)),
     Case("LSUV", (), with_settings(initialization="lsuv")),
     Case("Huber's loss", (), with_settings(loss="huber"), tasks=NUMBERS),
     Case("a quantile", (), with_settings(loss="quantile", quantile=0.9), tasks=NUMBERS),

@@ -91,34 +91,48 @@ def try_remedies(
                 (own, compared(own, _scores(job, table, folds, [own.settings], watch)[0], job, folds))
             )
     tried = [[outcome for trial, outcome in done if trial.finding == place] for place in range(len(findings))]
-    told = [confirmed(replace(f, tried=holm(own))) for f, own in zip(findings, tried, strict=True)]
+    told = [
+        confirmed(replace(f, tried=hochberg(own)), job.metric) for f, own in zip(findings, tried, strict=True)
+    ]
     return Findings(sorted(told, key=lambda f: not f.alarm))
 
 
-def holm(tried: Sequence[Tried]) -> tuple[Tried, ...]:
+def hochberg(tried: Sequence[Tried]) -> tuple[Tried, ...]:
     """Correct the p-values of the remedies of one finding for their number, and say anew which of them help.
 
-    Holm 1979, *A simple sequentially rejective multiple test procedure*: the k-th smallest of m is multiplied by
-    m − k + 1, and is no smaller than those before it: with more remedies, chance does not find one that helps more
-    often. What was not tested stays as it is, and counts for none.
+    Hochberg 1988, *A sharper Bonferroni procedure for multiple tests of significance*: the k-th smallest of m is
+    multiplied by m − k + 1, and is no larger than those after it. That holds for tests that go together (Sarkar & Chang
+    1997), as these do, being compared with the same scores. With more remedies, chance does not find one that helps
+    more often. What was not tested stays as it is, and counts for none.
     """
     tested = [i for i, t in enumerate(tried) if t.aim == "better" and t.p is not None]
-    found, least = list(tried), 0.0
-    for done, i in enumerate(sorted(tested, key=lambda i: tried[i].p or 0.0)):
-        least = max(least, min(1.0, (len(tested) - done) * (tried[i].p or 0.0)))
-        found[i] = replace(tried[i], p=least, helps=tried[i].helps and least < HELPS_BELOW)
+    found, most = list(tried), 1.0
+    for times, i in enumerate(sorted(tested, key=lambda i: -(tried[i].p or 0.0)), 1):
+        most = min(most, times * (tried[i].p or 0.0))
+        found[i] = replace(tried[i], p=most, helps=tried[i].helps and most < HELPS_BELOW)
     return tuple(found)
 
 
-def confirmed(finding: Finding) -> Finding:
+def confirmed(finding: Finding, metric: Metric) -> Finding:
     """Make a hint of what a training only looks like, when nothing that was tried against it helped.
 
-    Other faults of data, network, loss or optimizer stay what they are although no remedy here cures them.
+    Other faults of data, network, loss or optimizer stay what they are although no remedy here cures them. Rows that
+    only look as if they were of one group are a hint as well, when the score does not suffer from keeping them apart.
     """
     useless = finding.tried and all(t.aim == "better" and t.folds > 1 and not t.helps for t in finding.tried)
     if finding.sure == "likely" and useless and finding.code in SEEMING:
         return replace(finding, sure="hint")
+    if (
+        finding.code == "shared-groups"
+        and not finding.where
+        and any(_no_worse(t, metric) for t in finding.tried)
+    ):
+        return replace(finding, sure="hint")
     return finding
+
+
+def _no_worse(tried: Tried, metric: Metric) -> bool:
+    return (tried.after >= tried.before) if metric.higher_is_better else (tried.after <= tried.before)
 
 
 def changed_rows(remedy: Remedy, table: Table, folds: Folds) -> tuple[Table, Folds]:
@@ -163,7 +177,7 @@ def compared(
 ) -> Tried:
     """Compare scores by fold with those that a trial had without the remedy.
 
-    The test is one-sided and of each remedy by itself, which `holm` corrects; it allows for the rows that folds share
+    The test is one-sided and of each remedy by itself, which `hochberg` corrects; it allows for the rows that folds share
     (Nadeau & Bengio 2003). With a single fold there is no test. A remedy that makes the score honest is not said to
     help: it says which score to believe. Nor is one that leaves the trial no better than the constant predictor, whose
     scores by fold are `constant`.
@@ -174,11 +188,11 @@ def compared(
     gain = sign * (after - before) if paired else None
     p = None
     if gain is not None and len(gain) > 1:
-        p = p_better(after, before, job)
+        p = p_better(after, before, job, folds)
     ends = np.isfinite(after).all()
     cured = ends and not np.isfinite(before).all()
     beyond = paired and constant is not None and len(after) > 1
-    useful = not beyond or (p_better(after, np.array(constant), job) or 0.0) < HELPS_BELOW
+    useful = not beyond or (p_better(after, np.array(constant), job, folds) or 0.0) < HELPS_BELOW
     return Tried(
         what=remedy.what,
         settings=dict(remedy.settings),
@@ -196,9 +210,11 @@ def compared(
     )
 
 
-def p_better(after: np.ndarray, before: np.ndarray, job: Job) -> float | None:
+def p_better(after: np.ndarray, before: np.ndarray, job: Job, folds: Folds | None = None) -> float | None:
     """Test whether scores by fold are better than others; one-sided, None where a fold has no score.
 
+    `folds` are those of the remedy. Where these learn from more rows they are what is allowed for: training rows that
+    few of many were drawn from are shared by fewer folds, not by more, as the test would have it of small ones.
     Errors, which are sizes, are compared by their logarithms: a run that failed has some that are beyond all measure,
     and differences would drown in how far beyond.
     """
@@ -206,7 +222,8 @@ def p_better(after: np.ndarray, before: np.ndarray, job: Job) -> float | None:
         after, before = np.log(after), np.log(before)
     if not np.isfinite(after - before).all():
         return None
-    return one_sided_p_value(after, before, job.outer, higher_is_better=job.metric.higher_is_better)
+    most = max((job.outer, folds or job.outer), key=lambda own: own.train.sum())
+    return one_sided_p_value(after, before, most, higher_is_better=job.metric.higher_is_better)
 
 
 def _mean(scores: np.ndarray) -> float:

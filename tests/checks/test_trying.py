@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,11 @@ from scipy import stats
 
 import foldwise
 from foldwise.checks.finding import Finding, Remedy, Tried
-from foldwise.engine.album import WANTED, Album, Picture, wanted
+from foldwise.engine.album import WANTED, Album, wanted
+from foldwise.engine.stack import Stack
 from foldwise.store.findings import findings_as_plain, findings_from_plain
 from foldwise.terminal import Display
-from foldwise.trying import holm
+from foldwise.trying import hochberg
 
 BROKEN = {"width": 8, "depth": 1, "epochs": 6, "learning_rate": 30.0, "optimizer": "sgd", "network": "mlp"}
 
@@ -53,7 +55,10 @@ def test_without_remedies_nothing_is_tried() -> None:
 
 
 def test_findings_come_back_from_plain_values(study: foldwise.Study) -> None:
-    lost = [replace(f, tried=tuple(replace(t, after=float("nan"), helps=False) for t in f.tried)) for f in study.findings]
+    lost = [
+        replace(f, tried=tuple(replace(t, after=float("nan"), helps=False) for t in f.tried))
+        for f in study.findings
+    ]
     written = findings_as_plain(study.findings)
     assert findings_as_plain(findings_from_plain(written)) == written
     for one in findings_as_plain(lost):
@@ -67,10 +72,13 @@ def test_several_remedies_of_a_finding_share_the_chance_of_a_wrong_one() -> None
     def tried(p: float | None, aim: str = "better") -> Tried:
         return Tried("x", {}, 0.5, 0.6, 0.1, 0.1, 5, 5, p, p is not None and p < 0.05, aim)  # type: ignore[arg-type]
 
-    found = holm([tried(0.04), tried(0.01), tried(None, "honest"), tried(0.03)])
-    assert [t.p for t in found] == [pytest.approx(0.06), pytest.approx(0.03), None, pytest.approx(0.06)]
+    found = hochberg([tried(0.2), tried(0.01), tried(None, "honest"), tried(0.03)])
+    assert [t.p for t in found] == [pytest.approx(0.2), pytest.approx(0.03), None, pytest.approx(0.06)]
     assert [t.helps for t in found] == [False, True, False, False]
-    (alone,) = holm([tried(0.04)])
+    found = hochberg([tried(0.04), tried(0.01), tried(0.03)])
+    assert [t.p for t in found] == [pytest.approx(0.04), pytest.approx(0.03), pytest.approx(0.04)]
+    assert all(t.helps for t in found)
+    (alone,) = hochberg([tried(0.04)])
     assert (alone.p, alone.helps) == (0.04, True)
 
 
@@ -78,7 +86,7 @@ def test_remedies_of_nothing_but_chance_help_for_one_finding_in_twenty() -> None
     chance, findings = np.random.default_rng(0), 4000
     gains = chance.normal(size=(findings, 3, 10))
     p = stats.ttest_1samp(gains, 0, axis=2, alternative="greater").pvalue
-    told = [holm([Tried("x", {}, 0, 1, 1, 1, 5, 5, q, q < 0.05) for q in own]) for own in p]
+    told = [hochberg([Tried("x", {}, 0, 1, 1, 1, 5, 5, q, q < 0.05) for q in own]) for own in p]
     assert np.mean([any(t.helps for t in own) for own in told]) < 0.06
     assert np.mean((p < 0.05).any(1)) > 0.12
 
@@ -89,21 +97,42 @@ def test_what_can_be_done_by_hand_only_is_not_tried() -> None:
     assert Finding("dead-units", "hint", "x").suggested is None
 
 
-def test_an_album_lets_every_other_epoch_go_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.7, 1.0])
+def test_an_album_is_never_larger_than_its_limit(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     from foldwise.engine import album as module
 
-    monkeypatch.setattr(module, "MOST_BYTES", 100)
-    album = Album()
-    for epoch in WANTED[:8]:
-        album.add(0, Picture(epoch, epoch, torch.zeros(4), {}))
-    album.refresh([])
-    kept = [p.epoch for p in album.of(0)]
-    assert kept == [2, 5, 13, 34]
-    assert album.bytes == sum(p.bytes for p in album.of(0))
+    seen: list[tuple[int, int, dict[int, list[int]]]] = []
+    refresh = Album.refresh
+
+    def see(self: Album, stacks: Sequence[Stack]) -> None:
+        refresh(self, stacks)
+        assert self.bytes == sum(p.bytes for mine in self.pictures.values() for p in mine)
+        assert self.bytes <= module.MOST_BYTES
+        again = Album()
+        again.pictures = self.pictures
+        again.thinned_as_before()
+        assert again.sparse == self.sparse
+        epochs = {trial: [p.epoch for p in mine] for trial, mine in self.pictures.items()}
+        seen.append((self.bytes, self.sparse, epochs))
+
+    monkeypatch.setattr(Album, "refresh", see)
+    settings = {"network": "mlp", "width": 8, "depth": 1, "epochs": 21, "batch_size": 32}
+    foldwise.fit(example="iris", search=settings, folds=3, display=Display(), remedies=False)
+    whole, _, full = seen[-1]
+    assert all(epochs[:6] == [1, 2, 3, 5, 8, 13] for epochs in full.values())
+    monkeypatch.setattr(module, "MOST_BYTES", int(share * whole))
+    foldwise.fit(example="iris", search=settings, folds=3, display=Display(), remedies=False)
+    _, sparse, kept = seen[-1]
+    assert {t: e for t, e in kept.items() if e} == {
+        t: e[sparse - 1 :: sparse] for t, e in full.items() if e[sparse - 1 :]
+    }
+    assert (sparse == 1) == (share == 1)
+
+
+def test_wanted_epochs() -> None:
     assert wanted(13)
     assert not wanted(14)
+    assert WANTED[:4] == (1, 2, 3, 5)
 
 
 def test_a_check_that_fails_costs_no_study(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ class Tried:
     """What a remedy did: scores of the trial without and with it, mean and deviation over folds.
 
     `better_in` counts the folds in which it was better; `p` is that of the corrected test whether it is no better, by
-    Holm's method multiplied for the number of remedies of the finding; None where folds differ and make no pairs.
+    Hochberg's method multiplied for the number of remedies of the finding; None where folds differ and make no pairs.
     """
 
     what: str

@@ -27,6 +27,7 @@ from foldwise.checks.sight import Curve, Sight
 from foldwise.checks.symptoms import UNSURE
 
 EXPLAINS = UNSURE
+CHANCE = 0.01  # that scores are so much worse than the linear model's: a gap is healthy, and then often not so small
 RISES = 0.1  # of all that it fell, and in all folds but one
 
 
@@ -43,7 +44,9 @@ def find(sight: Sight) -> Finding | None:
     falls = curve.training[-1] < curve.training[best]
     if not (falls and rise > RISES * fell > 0 and _in_folds(curve, best)):
         return None
-    hurts = worse_than_linear(sight) and curve.training[curve.kept - 1] < curve.validation[curve.kept - 1]
+    hurts = (
+        worse_than_linear(sight, CHANCE) and curve.training[curve.kept - 1] < curve.validation[curve.kept - 1]
+    )
     return Finding(
         "overfitting",
         "likely" if hurts else "hint",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foldwise.engine.stack import Stack
 
-MOST_BYTES = 64 * 2**20  # of copies; beyond it every other epoch is let go
+MOST_BYTES = 64 * 2**20  # of copies; before there are more every other epoch is let go
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,28 @@ class Album:
         self.sparse = 1
 
     def refresh(self, stacks: Sequence[Stack]) -> None:
-        """Copy whoever is at an epoch that is wanted, after a round."""
+        """Copy whoever is at an epoch that is wanted, after a round, as far as there is room."""
         for stack in stacks:
-            trials = [t for t, course in stack.courses.items() if not course.ended and wanted(course.epoch)]
-            trials = [t for t in trials if self._number(stack.courses[t].epoch) % self.sparse == 0]
-            if trials:
-                # in an epoch that was broken off a member may be ahead of its trial
-                epochs = stack.cohort.state.epoch.tolist()
-                self._copy(stack, [t for t in trials if epochs[stack.places[t][0]] == stack.courses[t].epoch])
-        if self.bytes > MOST_BYTES:
-            self._thin()
+            state = stack.cohort.state
+            each = state.parameters[0].nbytes + sum(b[0].nbytes for b in state.buffers.values())
+            due = self._due(stack)
+            if (
+                len(due) * each > MOST_BYTES
+            ):  # never room for all of them: they are seen at the start and the end
+                continue
+            while self.bytes + len(due) * each > MOST_BYTES:
+                self._thin()
+                due = self._due(stack)
+            self._copy(stack, due)
+
+    def _due(self, stack: Stack) -> list[int]:
+        trials = [t for t, course in stack.courses.items() if not course.ended and wanted(course.epoch)]
+        trials = [t for t in trials if self._number(stack.courses[t].epoch) % self.sparse == 0]
+        if not trials:
+            return []
+        # in an epoch that was broken off a member may be ahead of its trial
+        epochs = stack.cohort.state.epoch.tolist()
+        return [t for t in trials if epochs[stack.places[t][0]] == stack.courses[t].epoch]
 
     def finish(self, stack: Stack, trial: int) -> None:
         """Copy a trial (from 0) as it ended."""
@@ -57,6 +69,12 @@ class Album:
     def of(self, trial: int) -> list[Picture]:
         """Give the pictures of a trial (from 0), by epoch."""
         return self.pictures.get(trial, [])
+
+    def thinned_as_before(self) -> None:
+        """Go on as an album that was stored: the first epoch that it has tells which ones it lets go."""
+        self.sparse = (
+            min((self._number(p.epoch) for mine in self.pictures.values() for p in mine), default=1) or 1
+        )
 
     def _copy(self, stack: Stack, trials: list[int]) -> None:
         if not trials:

@@ -334,6 +334,7 @@ def _restore_album(field: Field, plain: Snapshot, unread: dict[str, Tensor]) -> 
             for name, b in state.buffers.items()
         }
         album.add(p.trial, Picture(p.epoch, p.step, parameters, buffers))
+    album.thinned_as_before()
 
 
 def _fitting(unread: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
