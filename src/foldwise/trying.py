@@ -177,7 +177,7 @@ def compared(
 ) -> Tried:
     """Compare scores by fold with those that a trial had without the remedy.
 
-    The test is one-sided and of each remedy by itself, which `hochberg` corrects; it allows for the rows that folds share
+    The test is one-sided and of each remedy by itself, which `hochberg` corrects; it allows for rows that folds share
     (Nadeau & Bengio 2003). With a single fold there is no test. A remedy that makes the score honest is not said to
     help: it says which score to believe. Nor is one that leaves the trial no better than the constant predictor, whose
     scores by fold are `constant`.
