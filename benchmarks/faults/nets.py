@@ -278,8 +278,10 @@ def sigmoid_end(inputs: int, outputs: int) -> nn.Module:
 
 
 def relu_end(inputs: int, outputs: int) -> nn.Module:
-    """End in a ReLU."""
-    return nn.Sequential(*plain(inputs, outputs), nn.ReLU())
+    """End in a ReLU, which is open at the start."""
+    net = nn.Sequential(*plain(inputs, outputs), nn.ReLU())
+    nn.init.ones_(net[-2].bias)  # type: ignore[arg-type]
+    return net
 
 
 def prior_bias(inputs: int, outputs: int) -> nn.Module:

@@ -191,13 +191,11 @@ def _asked(quick: bool, seeds: int, hurt_seeds: int) -> Iterable[tuple[str, str,
     seeds, hurt_seeds = (1, 0) if quick else (seeds, hurt_seeds)
     there = tasks(0)
     every = [name for name in (*REPORT, *CHOOSE) if name in there][: 1 if quick else None]
-    for seed in range(max(seeds, hurt_seeds)):
-        for name, (_, fault, case) in cases().items():
-            for task in [t for t in case.tasks if t in there] or every:
-                if seed < seeds:
-                    yield ("run", name, task, FIRST_SEED + seed)
-                if fault and seed < hurt_seeds:
-                    yield ("hurt", name, task, FIRST_SEED + seed)
+    for kind, count in (("run", seeds), ("hurt", hurt_seeds)):
+        for seed in range(FIRST_SEED, FIRST_SEED + count):
+            for name, (_, fault, case) in cases().items():
+                if kind == "run" or fault:
+                    yield from ((kind, name, t, seed) for t in [t for t in case.tasks if t in there] or every)
 
 
 def summed(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Why it hurts: the epochs that are left change nothing.
 
 How sure: likely, when at least a quarter of the epochs are left and the last one at a working rate brought more than a
 twentieth of all that was learned. In a loop of the user's own the second half of the time until then must have brought
-more than an eighth. A cosine that ends at 0 is healthy: it is that low for a few epochs only. So is a rate that is
+more than a fifth. A cosine that ends at 0 is healthy: it is that low for a few epochs only. So is a rate that is
 lowered when there is nothing more to gain, and a warm-up, which comes before the highest rate.
 
 What to try: a constant rate; a cosine over all epochs.
@@ -29,7 +29,7 @@ EXPLAINS = (*SLOW, *UNSURE)
 NEARLY_ZERO = 0.01  # of the highest rate
 LEFT = 0.25  # of the epochs
 FALLING = 0.05  # of all that was learned, in one epoch
-HALF = 0.125  # the same of a loop's loss, in half of its time until then; when all is learned, mostly 0.02
+HALF = 0.2  # the same of a loop's loss, in half of its time until then; when all is learned, mostly 0.02
 
 
 def find(sight: Sight) -> Finding | None:

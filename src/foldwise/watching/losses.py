@@ -15,7 +15,7 @@ from foldwise.checks.sight import Curve
 from foldwise.watching.overhear import LOSSES
 
 FIRST = 32  # steps whose loss is read; later it is that of one in `EVERY`, or in fewer
-EVERY = 4
+EVERY = 16
 THIN = 1024  # of so many steps in all, at most, one more is left out between two
 BLOCK = 64  # values are read from the device at once
 FEWEST, MOST = 10, 20  # points of a curve

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-EVERY = 53  # steps, at the most, one is watched closely: no divisor of usual numbers of batches or accumulated steps
+EVERY = 107  # steps, at the most, one is watched closely: no divisor of usual numbers of batches or accumulated steps
 
 
 @dataclass

@@ -7,6 +7,7 @@ time the weights are copied. All measuring is done with copies, when findings ar
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -374,8 +375,10 @@ def _parameters(network: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _rate(optimizer: Optimizer) -> float:
-    rates = [group.get("lr", float("nan")) for group in optimizer.param_groups]
-    return max((r for r in rates if not isinstance(r, Tensor)), default=float("nan"))
+    rates = [group.get("lr", math.nan) for group in optimizer.param_groups]
+    if len(rates) == 1 and type(rates[0]) is float:  # at every step of most loops
+        return rates[0]
+    return max((r for r in rates if not isinstance(r, Tensor)), default=math.nan)
 
 
 def _matters(module: nn.Module) -> bool:
