@@ -290,3 +290,17 @@ def test_a_network_that_cannot_learn_a_batch() -> None:
     assert overfit_one_batch.find(numbers(Cut)).sure == "hint"
     assert overfit_one_batch.find(numbers(plain)) is None
     assert overfit_one_batch.find(numbers(nn.Linear)) is None  # too few weights for it
+
+
+def logarithms(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.nll_loss(outputs, targets, reduction="none")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_logarithms_of_shares_are_bounded_by_what_they_are(seed: int) -> None:
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3), nn.LogSoftmax(1))
+    given = Network(net, torch.randn(60, 6), torch.randint(0, 3, (60,)), logarithms)
+    assert unbounded_loss.find(Sight(network=given)) is None
+    scores = replace(given, module=net[:3])
+    assert unbounded_loss.find(Sight(network=scores)).sure == "likely"

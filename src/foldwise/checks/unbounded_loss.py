@@ -16,13 +16,17 @@ References: Rosasco et al. 2004, *Are loss functions all the same?*
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
 
 from foldwise.checks.finding import Finding
 from foldwise.checks.losses import usual_loss
 from foldwise.checks.probe import fewer, mean_loss, output_gradient
 from foldwise.checks.sight import Sight, run
+from foldwise.checks.softmax_hidden import are_shares
 from foldwise.checks.symptoms import BREAKS
 
 EXPLAINS = BREAKS
@@ -37,13 +41,15 @@ def find(sight: Sight) -> Finding | None:
     network = fewer(network)
     outputs = run(network.module, network.inputs)
     step = -output_gradient(network, outputs)
+    # logarithms of shares stay what they are, whatever comes before: beyond them such a loss is never asked
+    within = partial(log_softmax, dim=-1) if are_shares(outputs.exp()) else _as_they_are
     size = float(step.abs().mean())
     if not 0 < size < math.inf:
         return None
     try:
         with torch.no_grad():
             start, far, farther = (
-                float(mean_loss(network, outputs + t * step / size)) for t in (0, FAR, 1000 * FAR)
+                float(mean_loss(network, within(outputs + t * step / size))) for t in (0, FAR, 1000 * FAR)
             )
     except (RuntimeError, ValueError):  # a loss of probabilities refuses what is none
         return None
@@ -59,3 +65,7 @@ def find(sight: Sight) -> Finding | None:
         trials=sight.about,
         remedies=usual_loss(sight, "bound the loss below, such as by clamp_min(0)"),
     )
+
+
+def _as_they_are(outputs: Tensor) -> Tensor:
+    return outputs

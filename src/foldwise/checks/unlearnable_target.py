@@ -6,8 +6,8 @@ model and the nearest rows explain of rows left out; each against the same with 
 Why it hurts: there is nothing to learn, or what was there is lost: targets joined to the wrong rows, shuffled, or the
 columns that matter left out. A network with room enough learns the training rows by heart all the same.
 
-How sure: likely from 150 rows on, when all three are within chance. With fewer rows a weak relation may be missed,
-which makes it a hint.
+How sure: likely from 150 rows on, when all three are within chance; of classes those rows count that are not of the
+most frequent one, twice. With fewer rows a weak relation may be missed, which makes it a hint.
 
 What to try: look how targets came to their rows. Where they go with the rows before or after, this is said.
 
@@ -54,12 +54,20 @@ def find(sight: Sight) -> Finding | None:
     said = ", ".join(f"{name} {value:.1f}" for name, value in simple.items())
     return Finding(
         "unlearnable-target",
-        "likely" if len(found.row) >= ENOUGH else "hint",
+        "likely" if _rows_that_tell(found) >= ENOUGH else "hint",
         f"no model knows more of the target than chance: in deviations of shuffled targets the network is at "
         f"{network:.1f}, {said}{moved}",
         where=sight.table.task.targets if sight.table is not None else (),
         remedies=(Remedy("look how targets were joined to rows"),),
     )
+
+
+def _rows_that_tell(found: OutOfFold) -> int:
+    """Count rows; where one class is more than half of them, twice those of others: so many can be told apart."""
+    if found.truth.ndim != 1:
+        return len(found.row)
+    most = int(np.bincount(found.truth.astype(np.int64)).max())
+    return min(len(found.row), 2 * (len(found.row) - most))
 
 
 def agreement(found: OutOfFold, folds: Folds, random: np.random.Generator) -> float:

@@ -96,7 +96,9 @@ def _class_numbers(sight: Sight) -> Finding | None:
     if not 3 <= len(classes) <= MOST_INTEGER_CLASSES or not np.allclose(classes, np.round(classes)):
         return None
     as_numbers, as_classes = _errors(_prepared(table.features[rows]), numbers, classes)
-    if not as_classes < LESS * as_numbers:
+    if not as_classes < LESS * min(
+        as_numbers, float(np.var(numbers))
+    ):  # to be better than a failed fit says nothing
         return None
     return Finding(
         "wrong-loss",

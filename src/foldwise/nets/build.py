@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from foldwise.errors import NetworkError
+from foldwise.errors import NetworkError, listed
 from foldwise.nets.constant import Constant
 from foldwise.nets.features import Fourier, Polynomial
 from foldwise.nets.mlp import mlp
@@ -91,6 +91,11 @@ def _build_own(settings: Settings, inputs: int, outputs: int, net: Net | None) -
         raise NetworkError(
             f"the network `{_name(net)}` gave a {type(module).__name__}, not a torch.nn.Module.",
             hint="pass a class, or a function that returns a new module at each call",
+        )
+    if lazy := [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]:
+        raise NetworkError(
+            f"the network `{_name(net)}` does not know the size of {listed(lazy)}.",
+            hint="take `inputs` and `outputs` as arguments: nn.Linear(inputs, 32) for nn.LazyLinear(32)",
         )
     return module
 
