@@ -107,6 +107,17 @@ def test_many_hints_are_counted_and_those_tried_in_vain_say_so() -> None:
     assert told.endswith("a hint) — the gradient grew 40×. Tried: Xavier; no gain beyond the noise.")
 
 
+def test_a_hint_does_not_speak_of_noise_where_that_was_no_question() -> None:
+    honest = Tried("groups apart", {}, 0.9, 0.91, 0.01, 0.02, 0, 5, None, False, "honest")
+    told = hint_of(Finding("shared-groups", "hint", "rows are alike", tried=(honest,)))
+    assert told.endswith("rows are alike. Tried: groups apart → 0.910 ± 0.020 (was 0.900 ± 0.010).")
+    lost = replace(XAVIER, after=math.nan, after_deviation=math.nan)
+    told = hint_of(replace(finding(tried=(CLIP, lost)), sure="hint"))
+    assert "noise" not in told
+    told = hint_of(replace(finding(tried=(lost,)), sure="hint"))
+    assert told.endswith("Tried: Xavier → diverged.")
+
+
 def test_the_summary_counts_alarms_and_hints() -> None:
     hint = Finding("constant-columns", "hint", "x")
     assert summary([finding(), finding(), hint]).startswith("checks: 2 alarms, 1 hint;")

@@ -1,5 +1,6 @@
 """The curve of a loop: losses are heard as they were, epochs are told by validation, and nothing is left behind."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 import foldwise
 from foldwise.watching import losses
-from foldwise.watching.losses import EVERY, FIRST, epoch_of
+from foldwise.watching.losses import EVERY, FIRST, Losses, epoch_of
 from foldwise.watching.watch import Watch
 
 ROWS, BATCH, EPOCHS = 96, 16, 12
@@ -89,8 +90,29 @@ def test_points_are_stretches_of_steps_otherwise() -> None:
     curve = trained(named, validates=False)[0].sight().curve
     assert curve is not None
     assert not curve.epochs
-    assert len(curve.training) * curve.steps <= EPOCHS * 6
-    assert curve.named(2) == f"steps {curve.steps + 1} to {2 * curve.steps}"
+    assert curve.end(len(curve.training)) == EPOCHS * 6
+    assert curve.named(2) == f"steps {curve.end(1) + 1} to {curve.end(2)}"
+
+
+@pytest.mark.parametrize("steps", [180, 187, 199])
+def test_points_name_the_steps_that_they_are_of(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "EVERY", 4)  # so that every point has some
+    own = Losses()
+    for step in range(steps):
+        if step >= own.next:
+            own.note(step, torch.tensor(float(step)))
+    curve = own.curve(steps, [0.1] * steps, [])
+    assert curve is not None
+    ends = [
+        re.fullmatch(r"steps (\d+) to (\d+)", curve.named(n + 1)).groups() for n in range(len(curve.training))
+    ]  # type: ignore[union-attr]
+    first, last = (np.array(own, dtype=int) for own in zip(*ends, strict=True))
+    assert (first[0], last[-1]) == (1, steps)
+    assert (first[1:] == last[:-1] + 1).all()
+    heard = np.array(own.steps)  # how many steps had been taken before each
+    assert curve.training == pytest.approx(
+        [heard[(heard + 1 >= a) & (heard < b)].mean() for a, b in zip(first, last, strict=True)]
+    )
 
 
 def test_validation_at_odd_times_tells_no_epochs() -> None:

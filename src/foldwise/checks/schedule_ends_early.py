@@ -50,7 +50,7 @@ def find(sight: Sight) -> Finding | None:
     if total - gone < LEFT * total or not share > enough:
         return None
     name = "the schedule" if sight.settings is None else f"the schedule `{sight.settings.schedule}`"
-    when = f"{curve.named(gone)} of {total * (1 if curve.epochs else curve.steps)}"
+    when = f"{curve.named(gone)} of {total if curve.epochs else curve.end(total)}"
     return Finding(
         "schedule-ends-early",
         "likely",

@@ -51,7 +51,8 @@ class Curve:
     rate, and the shares of steps that were clipped or skipped. `fold_scores` are those of each fold at the kept epoch.
 
     In a loop of the user's own only the training loss and the rate are known, from some of the batches: `noise` is the
-    standard error that this leaves in a point. Points are stretches of steps where `epochs` is false.
+    standard error that this leaves in a point. Points are stretches of steps where `epochs` is false; the first has
+    `left` steps more than the others.
     """
 
     training: Float[np.ndarray, " epochs"]
@@ -68,14 +69,17 @@ class Curve:
     fold_scores: tuple[float, ...] = ()
     noise: float = 0.0
     epochs: bool = True
+    left: int = 0
+
+    def end(self, point: int) -> int:
+        """Give how many steps had been taken at the end of a point of the curve, counted from 1."""
+        return self.left + point * self.steps
 
     def named(self, point: int) -> str:
         """Say which point of the curve is meant, counted from 1: an epoch, or steps."""
-        return (
-            f"epoch {point}"
-            if self.epochs
-            else f"steps {(point - 1) * self.steps + 1} to {point * self.steps}"
-        )
+        if self.epochs:
+            return f"epoch {point}"
+        return f"steps {self.end(point - 1) + 1 if point > 1 else 1} to {self.end(point)}"
 
 
 @dataclass(frozen=True)

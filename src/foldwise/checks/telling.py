@@ -133,22 +133,29 @@ def sentences(finding: Finding) -> list[str]:
     """Say all that is known of a finding: evidence, what was tried, what is suggested, what it explains."""
     said = [f"{heading(finding)} — {finding.evidence}."]
     if finding.tried:
-        said.append(f"Tried: {'; '.join(map(outcome, finding.tried, (None, *finding.tried)))}.")
+        said.append(_tried(finding))
     said += [text for text in (advice(finding),) if text]
     if finding.symptoms:
         said.append(f"Also explains: {', '.join(dict.fromkeys(finding.symptoms))}.")
     return said
 
 
+def _tried(finding: Finding) -> str:
+    return f"Tried: {'; '.join(map(outcome, finding.tried, (None, *finding.tried)))}."
+
+
 def hint_of(finding: Finding) -> str:
-    """Say a hint in a sentence or two: evidence, and which remedies were tried in vain.
+    """Say a hint in a sentence or two: evidence, and what was tried, in vain or for an honest score.
 
     >>> hint_of(Finding("dead-units", "hint", "7 of 9 units are 0"))
     'dead-units (a hint) — 7 of 9 units are 0.'
     """
-    tried = ", ".join(t.what for t in finding.tried)
-    in_vain = f" Tried: {tried}; no gain beyond the noise." if tried and finding.suggested is None else ""
-    return f"{heading(finding)} — {finding.evidence}.{in_vain}"
+    told = f"{heading(finding)} — {finding.evidence}."
+    if not finding.tried or finding.suggested is not None:
+        return told
+    if all(t.aim == "better" and math.isfinite(t.after) for t in finding.tried):
+        return f"{told} Tried: {', '.join(t.what for t in finding.tried)}; no gain beyond the noise."
+    return f"{told} {_tried(finding)}"
 
 
 def said_hints(findings: Sequence[Finding]) -> tuple[list[Finding], str]:

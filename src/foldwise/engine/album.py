@@ -48,7 +48,7 @@ class Album:
                 len(due) * each > MOST_BYTES
             ):  # never room for all of them: they are seen at the start and the end
                 continue
-            while self.bytes + len(due) * each > MOST_BYTES:
+            while due and self.bytes + len(due) * each > MOST_BYTES:
                 self._thin()
                 due = self._due(stack)
             self._copy(stack, due)

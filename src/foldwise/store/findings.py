@@ -14,7 +14,8 @@ from foldwise.store.plain import as_record
 MOST = 10_000  # findings, or things named by one
 LONGEST, LONGEST_CODE = 20_000, 60  # characters
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+OPTION = re.compile(r"[a-z][a-z_]*")
+STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def findings_as_plain(findings: Sequence[Finding]) -> list[dict[str, Any]]:
@@ -66,12 +67,30 @@ def _problems(finding: Finding, trials: int | None) -> Iterator[str]:
     for own in _changes(finding):
         if not all(isinstance(v, str | bool | int | float | None) for v in own.settings.values()):
             yield "has a remedy with settings that are not plain values"
+    for remedy in finding.remedies:
+        yield from _no_options(remedy.options)
     if any(t < 1 or (trials is not None and t > trials) for t in finding.trials):
         yield "is about a trial that the study does not have"
     if finding.step is not None and finding.step < 0:
         yield "was seen before the first step"
     for tried in finding.tried:
         yield from _impossible(tried)
+
+
+def _no_options(options: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is wrong with options that somebody may type as they are told to: names are not quoted in a shell."""
+    if not all(len(name) <= LONGEST_CODE and OPTION.fullmatch(name) for name in options):
+        yield "has a remedy with an option that has no such name"
+    values = [value for option in options.values() for value in _members(option)]
+    if len(values) > MOST or not all(isinstance(v, str | bool | int | float) for v in values):
+        yield "has a remedy with options that are not plain values"
+
+
+def _members(option: Any) -> list[Any]:
+    """Give the values of an option, and the names that they are given to."""
+    if isinstance(option, Mapping):
+        return [*option, *option.values()]
+    return [*option] if isinstance(option, list | tuple) else [option]
 
 
 def _impossible(tried: Tried) -> Iterator[str]:
@@ -92,6 +111,8 @@ def _texts(finding: Finding) -> Iterator[str]:
         yield own.what
         yield from own.settings
         yield from (value for value in own.settings.values() if isinstance(value, str))
+    for remedy in finding.remedies:
+        yield from (v for own in remedy.options.values() for v in _members(own) if isinstance(v, str))
 
 
 def _changes(finding: Finding) -> tuple[Remedy | Tried, ...]:
@@ -99,7 +120,7 @@ def _changes(finding: Finding) -> tuple[Remedy | Tried, ...]:
 
 
 def _written_out(value: Any) -> Any:
-    r"""Write out, in all texts, the characters that steer a terminal or turn the direction of writing.
+    r"""Write out, in all texts, the characters that steer a terminal, end a line or turn the direction of writing.
 
     >>> print(_written_out(["\x1b[2J", {"what": "a\u202eb"}]))
     ['\\x1b[2J', {'what': 'a\\u202eb'}]

@@ -145,6 +145,7 @@ class Losses:
             diverged=not math.isfinite(values[-1]),
             noise=_noise(parts),
             epochs=epochs,
+            left=steps - size * count,
         )
 
 
