@@ -64,7 +64,9 @@ def test_losses_are_those_of_the_loop(loss: Callable[[Tensor, Tensor], Tensor], 
     curve = watch.sight().curve
     steps = list(watch.losses.steps)
     assert steps[: FIRST + 1] == list(range(FIRST + 1))
-    assert set(np.diff(steps[FIRST:])) == {EVERY}
+    gaps = np.diff(steps[FIRST:])
+    assert (np.diff(gaps) >= 0).all()
+    assert gaps.max() <= EVERY
     assert list(watch.losses.values) == pytest.approx([known[step] for step in steps])
     assert curve is not None
     assert curve.start == pytest.approx(known[0])

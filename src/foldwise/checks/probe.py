@@ -148,6 +148,8 @@ def output_gradient(network: Network, outputs: Tensor, targets: Tensor | None = 
 
 def gradient_if_taken(network: Network, outputs: Tensor, targets: Tensor | None = None) -> Tensor | None:
     """Compute `output_gradient`; None where the loss refuses such outputs, as one of probabilities does."""
+    if network.loss_name == "binary_cross_entropy" and bool(((outputs < 0) | (outputs > 1)).any()):
+        return None  # on a GPU it would not refuse, but abort
     try:
         return output_gradient(network, outputs, targets)
     except (RuntimeError, ValueError):

@@ -60,8 +60,11 @@ def _gone(loop: Loop) -> Finding | None:
 
 
 def _swings(loop: Loop) -> Finding | None:
-    """Look for a rate that goes down and up, each in as many steps as there are epochs."""
-    if not loop.epoch:
+    """Look for a rate that goes down from its highest and up again, each in as many steps as there are epochs.
+
+    Rates that are to swing, as in `CyclicLR`, begin at the low end.
+    """
+    if not loop.epoch or loop.rates[0] < 0.99 * loop.rates.max():
         return None
     epochs = len(loop.rates) // loop.epoch
     ways = np.sign(np.diff(loop.rates))

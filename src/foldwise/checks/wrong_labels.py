@@ -45,6 +45,7 @@ CLEAR = 0.4
 FAR_OFF = (
     0.15  # of the errors of the surer half have a label of the less probable half: real tables have up to 0.1
 )
+HALF = 0.5  # as probable as the second, at most: classes that cannot be told apart are alike probable
 LEAST_CLASSES, LEAST_FAR_OFF = 4, 5  # to have a less probable half, and rows to believe in it
 SURE = 0.01  # chance that so many err with the share given
 PRIOR = 1.0  # vote for the frequencies of the classes
@@ -89,14 +90,21 @@ def _chance(errors: int, rows: int, share: float) -> float:
 
 
 def _far_off(said: Float[np.ndarray, "errors classes"], truth: Int[np.ndarray, " errors"]) -> bool:
-    """Tell whether more labels than overlap explains are among the less probable half of the classes not predicted."""
+    """Tell whether more labels than overlap explains are among the less probable half of the classes not predicted.
+
+    The class that is predicted most is left out: several rare ones may be hidden in it that nothing tells apart.
+    """
     classes = said.shape[1]
     if classes < LEAST_CLASSES or not len(said):
         return False
-    nearer = (said > said[np.arange(len(truth)), truth][:, None]).sum(
-        1
-    ) - 1  # and less probable than the first
-    far = int((nearer >= (classes - 1) / 2).sum())
+    others = said.argmax(1) != np.bincount(said.argmax(1)).argmax()
+    said, truth = said[others], truth[others]
+    if not len(said):
+        return False
+    own = said[np.arange(len(truth)), truth]
+    nearer = (said > own[:, None]).sum(1) - 1  # and less probable than the first
+    second = np.sort(said, axis=1)[:, -2]
+    far = int(((nearer >= (classes - 1) / 2) & (own < HALF * second)).sum())
     return far >= LEAST_FAR_OFF and _chance(far, len(said), FAR_OFF) < SURE
 
 

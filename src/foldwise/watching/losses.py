@@ -14,7 +14,7 @@ from torch import Tensor, overrides
 from foldwise.checks.sight import Curve
 from foldwise.watching.overhear import LOSSES
 
-FIRST = 32  # steps whose loss is read; later it is that of one in `EVERY`, or in fewer
+FIRST = 32  # steps whose loss is read; then it is that of one in two, in three, … in `EVERY`, or in fewer
 EVERY = 16
 THIN = 1024  # of so many steps in all, at most, one more is left out between two
 BLOCK = 64  # values are read from the device at once
@@ -101,7 +101,7 @@ class Losses:
         """Note a loss that has been computed after so many steps."""
         self.steps.append(step)
         self.waiting.append(loss)
-        self.next = step + (1 if step < FIRST else EVERY + step // THIN)
+        self.next = step + min(EVERY, 1 + step // FIRST) + step // THIN
         if len(self.waiting) >= BLOCK:
             self._read()
 
