@@ -26,7 +26,7 @@ from benchmarks.faults.case import Case, Outcome, Task, only_scores, plain, task
 
 AREAS = ("data", "network", "training", "loops")
 CHOOSE, REPORT = ("abalone", "spambase"), ("california", "phoneme", "digits")
-FIRST_SEED = 20  # those before were looked at while checks were written and mended
+FIRST_SEED = 21  # those before were looked at while checks were written and mended
 SEEDS, HURT_SEEDS = 3, 10
 RESULTS = Path(__file__).parents[1] / "results"
 SIGNIFICANT, LEAST_EFFECT = 0.05, 0.5  # p-value, and Cohen's d, of a fault that hurts
