@@ -30,13 +30,18 @@ matter of fact, and a hint.
 """
 
 
-def write(figures: Mapping[str, Any], seeds: int, hurt: int, choose: tuple[str, ...]) -> None:
+def write(figures: Mapping[str, Any], choose: tuple[str, ...]) -> None:
     """Write the page."""
+    seeds, hurt = (_between(*figures["seeds"][kind]) for kind in ("run", "hurt"))
     head = HEAD.format(seeds=seeds, hurt=hurt, choose=" and ".join(choose))
     parts = [head, "## In short\n", _halves(figures["halves"]), "\n## Faults\n", _faults(figures["faults"])]
     parts += ["\n## Faults that do not hurt\n", _silent(figures["faults"])]
     parts += ["\n## Healthy controls\n", _controls(figures["controls"])]
     PAGE.write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _between(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _halves(halves: Mapping[str, Any]) -> str:
