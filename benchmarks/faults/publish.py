@@ -15,14 +15,14 @@ Written by `make bench-faults` from `benchmarks/results/faults.json`; what is pl
 
 Each fault is planted in each task that it makes sense on, with {seeds} seeds. It counts where it hurts: over {hurt}
 seeds the score on clean rows falls significantly and by half a deviation (Welch's test, p < 0.05), or what validation
-claims is that much further above it. Found means that an alarm names a cause that the case accepts, as the first or
-among the first three; an alarm that has folded such a finding into itself counts as well. A hint is no alarm, and is
-not counted. Remedies help when the corrected test over the folds says so (p < 0.05); where the right remedy makes the
-score honest instead of better, or can only be done by hand, they are not counted. Steps are those after which the
-fault was first seen in training, the median.
+claims is that much further above it; with fewer than three such seeds it is taken to hurt. Found means that an alarm
+names a cause that the case accepts, as the first or among the first three; an alarm that has folded such a finding into
+itself counts as well. A hint is no alarm, and is not counted. Remedies help when the corrected test over the folds says
+so (p < 0.05); where the right remedy makes the score honest instead of better, or can only be done by hand, they are
+not counted. Steps are those after which the fault was first seen in training, the median.
 
 Thresholds were chosen on {choose}. The other tasks were looked at in passing while checks were written, and cases of
-both halves when checks were mended, with other seeds; all rows here were drawn with seeds that nobody had looked at.
+both halves when checks were mended, with other seeds. All rows here were drawn with seeds that nobody had looked at.
 
 Where a fault is not found there is mostly a hint, or nothing that tells it from a table that is hard: a tenth of wrong
 labels, wrong numbers of a regression, and noise on all inputs look like rows that cannot be told apart; few rows are a
