@@ -50,7 +50,7 @@ def _halves(halves: Mapping[str, Any]) -> str:
     rows = [
         (
             names[half], f["runs"], _share(f["first"]), _share(f["recall"]), _share(f["helps"]), f["healthy"],
-            _share(f["alarmed"]),
+            "" if f["alarmed"] is None else f"{f['alarmed']:.1%}",
         )
         for half, f in halves.items()
     ]  # fmt: skip
