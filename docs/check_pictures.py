@@ -262,6 +262,10 @@ def defaults() -> dict[str, Any]:
 def planted() -> dict[str, tuple[Patient, ...]]:
     """Give them by check."""
     from benchmarks.faults import data, loops, nets, network, training
+
+    def only_looked_at(name: str, change: Callable[[Any], Any]) -> Patient:
+        return Patient(name, lambda task: looked_at(change(task)), looked_at, loops.REGRESSION[::-1])
+
     from benchmarks.faults.case import plain, studied
 
     def settings(name: str, **changes: object) -> Patient:
@@ -318,14 +322,7 @@ def planted() -> dict[str, tuple[Patient, ...]]:
                 ("phoneme", "california"),
             ),
         ),
-        "missing-codes": (
-            Patient(
-                "missing cells coded as −999",
-                lambda task: looked_at(coded(task)),
-                looked_at,
-                loops.REGRESSION[::-1],
-            ),
-        ),
+        "missing-codes": (only_looked_at("missing cells coded as −999", coded),),
         "overfitting": (settings("512 units, 200 epochs", width=512, epochs=200, learning_rate=0.01),),
         "underfitting": (settings("one unit", width=1, depth=1),),
         "plateau": (settings("a rate of 1e-4 with plain descent", learning_rate=1e-4, optimizer="sgd"),),
@@ -335,14 +332,7 @@ def planted() -> dict[str, tuple[Patient, ...]]:
             settings("the first layer at 1e-5 of the rate", **{"hidden1.rate_factor": 1e-5}),
         ),
         "start-loss": (settings("initial deviation × 10", initialization="normal", initial_deviation=2.5),),
-        "constant-columns": (
-            Patient(
-                "a column read wrongly",
-                lambda task: looked_at(one_value(task)),
-                looked_at,
-                loops.REGRESSION[::-1],
-            ),
-        ),
+        "constant-columns": (only_looked_at("a column read wrongly", one_value),),
         "schedule-per-batch": (
             Patient(
                 "step schedule stepped for each batch",

@@ -241,19 +241,13 @@ class Gated(nn.Module):
         return self.output(h * 4 * torch.softmax(self.gate(h), self.axis))
 
 
-class Reshaped(nn.Module):
+class Reshaped(Tied):
     """Cut hidden units in pieces by a reshape that should have kept the rows."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(inputs, WIDTH)
-        self.second = nn.Linear(WIDTH, WIDTH)
-        self.output = nn.Linear(WIDTH, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Lay the units of all rows side by side, and cut them anew."""
         h = F.relu(self.first(x))
-        return self.output(F.relu(self.second(h.transpose(-1, -2).reshape(h.shape))))
+        return self.output(F.relu(self.shared(h.transpose(-1, -2).reshape(h.shape))))
 
 
 class Tokens(nn.Module):

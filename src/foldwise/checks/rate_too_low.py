@@ -26,7 +26,6 @@ from foldwise.checks.loop import Loop
 from foldwise.checks.progress import (
     HARDLY,
     LATE,
-    LITTLE,
     fell_late,
     fits_worse_than_linear,
     is_baseline,
@@ -50,9 +49,8 @@ def find(sight: Sight) -> Finding | None:
     if sight.curve is None or sight.curve.diverged or is_baseline(sight) or sight.start is None:
         return None
     far, late = moved(sight), fell_late(sight)
-    if sight.loop is not None and not (slow(sight) and _long_enough(sight.loop)):
-        return None
-    still = late > LATE and far < (HARDLY if sight.loop is None else LITTLE)
+    evenly = far < HARDLY and late > LATE
+    still = evenly if sight.loop is None else slow(sight) and _long_enough(sight.loop)
     behind = far < NOT_FAR and fits_worse_than_linear(sight) and worse_than_linear(sight)
     if not still and not behind:
         return None

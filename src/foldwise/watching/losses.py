@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, overrides
 
 from foldwise.checks.sight import Curve
-from foldwise.watching.overhear import LOSSES
+from foldwise.watching.overhear import LOSSES, leave
 
 FIRST = 32  # steps whose loss is read; then it is that of one in two, in three, … in `EVERY`, or in fewer
 EVERY = 16
@@ -44,15 +44,9 @@ class Ear(overrides.TorchFunctionMode):
         self.__enter__()
 
     def end(self) -> Tensor | None:
-        """Stop listening, and give the loss: the one of torch's that was heard, or what the backward pass began with.
-
-        It lies wherever in the stack of modes by now: the user may have entered others.
-        """
+        """Stop listening, and give the loss: the one of torch that was heard, or what the backward pass began with."""
         self.listening = False
-        stack = [overrides._pop_mode() for _ in range(overrides._len_torch_function_stack())]
-        for mode in reversed(stack):
-            if mode is not self:
-                overrides._push_mode(mode)
+        leave(self)
         found = None
         if self.root is not None:
             found = (self.named[0] if len(self.named) == 1 else self._as_computed(self.root)).detach()

@@ -59,6 +59,14 @@ class Heard:
     reduction: str
 
 
+def leave(own: overrides.TorchFunctionMode) -> None:
+    """Take a mode from the stack of modes, wherever it lies by now: the user may have entered others since."""
+    stack = [overrides._pop_mode() for _ in range(overrides._len_torch_function_stack())]
+    for mode in reversed(stack):
+        if mode is not own:
+            overrides._push_mode(mode)
+
+
 class Overhearing(overrides.TorchFunctionMode):
     """Writes down what becomes of a network's outputs, from `begin` to `end`; changes nothing."""
 
@@ -76,11 +84,8 @@ class Overhearing(overrides.TorchFunctionMode):
         self.__enter__()
 
     def end(self) -> None:
-        """Stop listening, wherever in the stack of modes this one lies by now: the user may have entered others."""
-        stack = [overrides._pop_mode() for _ in range(len(overrides._get_current_function_mode_stack()))]
-        for mode in reversed(stack):
-            if mode is not self:
-                overrides._push_mode(mode)
+        """Stop listening."""
+        leave(self)
 
     def __torch_function__(
         self,
