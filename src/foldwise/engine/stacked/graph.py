@@ -104,7 +104,9 @@ class Graphs:
         changed = range(first, len(given))
         _apart(list(feeds), given)
         if self.stepper.cohort.rows.device.type == "cuda":
-            run = replaying(captured, changed, partial(torch.compile, mode="reduce-overhead"))
+            run = replaying(
+                captured, changed, given, partial(torch.compile, mode="reduce-overhead", dynamic=False)
+            )
         else:
             run = torch.compile(captured, backend=self.backend, dynamic=False)
         run(*given)
@@ -127,7 +129,9 @@ def capture(stepper: Stepper, group: Group, state: State, feeds: Sequence[Feed])
     return make_fx(run)(*given)
 
 
-def replaying(captured: Run, changed: Sequence[int], compiled: Callable[[Any], Any]) -> Run:
+def replaying(
+    captured: Run, changed: Sequence[int], given: Sequence[Tensor], compiled: Callable[[Any], Any]
+) -> Run:
     """Compile for CUDA graphs, which replay a step without starting its operations one by one.
 
     A CUDA graph must not change what it is given, so it works on copies of the tensors that the step may change and
@@ -139,7 +143,7 @@ def replaying(captured: Run, changed: Sequence[int], compiled: Callable[[Any], A
         own = [t.clone() if n in changed else t for n, t in enumerate(tensors)]
         return captured(*own), [own[n] for n in changed]
 
-    replayed = compiled(pure)
+    replayed = compiled(make_fx(pure)(*given))  # a graph of its own, not one more form of one function
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
         torch.compiler.cudagraph_mark_step_begin()
