@@ -181,6 +181,7 @@ def test_what_cannot_be_captured_is_trained_eagerly_and_said() -> None:
 def test_without_a_compiler_steps_are_eager_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     world, members = made("mlp tanh", "classes", "adam")
     monkeypatch.setattr(graph.shutil, "which", lambda name: None)
+    world = world.on_cpu
     assert graph.usable_backend(torch.device("cpu")) is None
     engine = StackedEngine(world.cohort(members), compile="on")
     zoo.advance(engine)
@@ -238,8 +239,9 @@ def test_what_a_cuda_graph_is_given_changes_as_if_in_place(monkeypatch: pytest.M
     first = len(given)
     graph._apart(replayed, given)
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)  # imports the compiler
-    run = graph.replaying(captured, range(first, len(given)), lambda pure: pure)
+    changed = range(first, len(given))
     graph._apart(feeds, given)
+    run = graph.replaying(captured, changed, given, lambda pure: pure)
     kept = [t.clone() for t in given]
     for _ in range(3):
         loss, _ = engine.stepper.step(group, eager, feeds)
