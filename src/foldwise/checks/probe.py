@@ -148,9 +148,6 @@ def output_gradient(network: Network, outputs: Tensor, targets: Tensor | None = 
 
 def gradient_if_taken(network: Network, outputs: Tensor, targets: Tensor | None = None) -> Tensor | None:
     """Compute `output_gradient`; None where the loss refuses such outputs, as one of probabilities does."""
-    named = network.loss_name == "binary_cross_entropy"
-    if outputs.is_cuda and named and bool(((outputs < 0) | (outputs > 1)).any()):
-        return None  # of probabilities it may be, and does not refuse there, but aborts
     try:
         return output_gradient(network, outputs, targets)
     except (RuntimeError, ValueError):

@@ -2,7 +2,8 @@
 
 Between the end of a forward pass and the backward pass, every function of torch that is given the outputs, or what came
 of them, is written down with what it was given. That is enough to find the targets, and to compute the loss again for
-other outputs and targets. What was written down is believed only if it gives the same value again.
+other outputs and targets. What was written down is believed only if it gives the same value again. It is computed again
+on the CPU, whatever the loop runs on: there a loss refuses what it cannot take, where a GPU aborts the whole program.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ LOSSES: dict[Callable[..., Any], str] = {
 }  # fmt: skip
 MEANS = (torch.mean, Tensor.mean)
 SUMS = (torch.sum, Tensor.sum)
+HALVES = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Call:
 class Heard:
     """A loss that was overheard: the targets, its value, its name if it is one of torch's, and how to compute it.
 
-    `per_row` maps outputs and targets to one value per row, or to the same value for all where rows cannot be told
-    apart. `reduction` is `mean`, `sum` or empty.
+    `per_row` maps outputs and targets, wherever they are, to one value per row on the CPU, or to the same value for all
+    where rows cannot be told apart. `reduction` is `mean`, `sum` or empty.
     """
 
     targets: Tensor
@@ -169,14 +171,12 @@ class Overhearing(overrides.TorchFunctionMode):
         constants: dict[int, Tensor] = {}
 
         def compute(outputs: Tensor, targets: Tensor) -> Tensor:
-            known: dict[int, Any] = {was: outputs, then: targets}
+            known: dict[int, Any] = {was: _on_cpu(outputs), then: _on_cpu(targets)}
 
             def find(tensor: Tensor) -> Tensor:
                 at = id(tensor)
                 if at not in known:
-                    known[at] = (
-                        calls[at].again(find) if at in calls else _constant(tensor, outputs, constants)
-                    )
+                    known[at] = calls[at].again(find) if at in calls else _constant(tensor, constants)
                 return known[at]
 
             with warnings.catch_warnings():  # the user has had them, from the loop
@@ -199,7 +199,7 @@ class Overhearing(overrides.TorchFunctionMode):
             each = self._function_of(id(last.given[0]))
         if each is not None:
             found = each(self.outputs, self.targets)  # type: ignore[arg-type]
-            value = self.kept[place].double()
+            value = self.kept[place].double().cpu()
             if found.ndim and len(found) == rows:
                 return _mean_of_rows(each, _factor(found, value) if reduction == "mean" else 1.0), reduction
         return _for_all_rows(whole), reduction
@@ -225,15 +225,21 @@ def _for_all_rows(whole: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor
     return lambda outputs, targets: whole(outputs, targets).expand(len(outputs))
 
 
-def _constant(tensor: Tensor, like: Tensor, known: dict[int, Tensor]) -> Tensor:
+def _on_cpu(tensor: Tensor) -> Tensor:
+    """Give a tensor for a loss that is computed on the CPU, which has few functions of half precision."""
+    return tensor.cpu().float() if tensor.dtype in HALVES else tensor.cpu()
+
+
+def _constant(tensor: Tensor, known: dict[int, Tensor]) -> Tensor:
     if id(tensor) not in known:
-        known[id(tensor)] = tensor.detach().to(like.device)
+        known[id(tensor)] = _on_cpu(tensor.detach())
     return known[id(tensor)]
 
 
 def _same(again: Any, value: Tensor) -> bool:
+    apart = 2e-2 if value.dtype in HALVES else 1e-4
     return bool(
         isinstance(again, Tensor)
         and again.shape == value.shape
-        and torch.allclose(again.double(), value.double(), rtol=1e-4, equal_nan=True)
+        and torch.allclose(again.double(), value.double().cpu(), rtol=apart, equal_nan=True)
     )
