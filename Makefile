@@ -20,13 +20,14 @@ BENCH_PIP := $(BENCH)/bin/python -m pip install --disable-pip-version-check --qu
 # Nobody else may have forced an old BLAS kernel or a number of threads.
 ALONE := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE -u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS -u MKL_NUM_THREADS
 
-.PHONY: help demo test test-fast lint format install browser bench bench-faults clean
+.PHONY: help demo test test-fast test-gpu lint format install browser bench bench-faults clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo        train on handwritten digits; the last line is the path of the report"
 	@echo "make test        format, lint, types, layers and all tests, also those in a browser"
 	@echo "make test-fast   the tests that take no more than a few seconds each"
+	@echo "make test-gpu    parity, invariants and loops that are watched, on a CUDA device"
 	@echo "make lint        format, lint, types and layers"
 	@echo "make format      write the code in the one format"
 	@echo "make bench       measure everything next to its peers and write the tables; QUICK=1 only shows that it works"
@@ -60,6 +61,9 @@ test: lint browser
 
 test-fast: $(READY)
 	HYPOTHESIS_PROFILE=fast $(PYTEST) -m "not slow and not browser"
+
+test-gpu: $(READY)
+	FOLDWISE_TEST_DEVICE=cuda $(PYTEST) -m "not browser" tests/engine tests/watching tests/test_invariants.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

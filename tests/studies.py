@@ -25,6 +25,8 @@ from foldwise.study import Study
 
 torch.set_num_threads(1)
 
+DEVICE = torch.device(os.environ.get("FOLDWISE_TEST_DEVICE", "cpu"))
+
 SMALL: dict[str, Any] = {"network": "mlp", "width": 5, "depth": 1, "epochs": 3, "batch_size": 16}
 TASKS = {
     "regression": ["price"],
@@ -81,6 +83,7 @@ def job(
     net: Net | None = None,
     dtype: torch.dtype = torch.float64,
     chunk: int | None = None,
+    device: torch.device = DEVICE,
     **opening: Any,
 ) -> Job:
     """Make a plan of some trials, each over `SMALL`, ready to train."""
@@ -93,7 +96,7 @@ def job(
     divided = folds if isinstance(folds, Folds) else folds_of(opened, folds, 1, holdout, 0)
     plan = Plan("cross-validation", made, len(divided), tuple(range(seeds)))
     chosen = choose_metric(metric, opened.task)
-    return Job(opened, plan, divided, chosen, net, torch.device("cpu"), dtype, chunk)
+    return Job(opened, plan, divided, chosen, net, device, dtype, chunk)
 
 
 def settings(loss: str, values: Mapping[str, Any]) -> Settings:

@@ -38,7 +38,7 @@ def learnt(engine: StackedEngine, epochs: int = EPOCHS) -> list[tuple[Tensor, ..
         outputs.append(zoo.outputs(engine, zoo.everyone(engine)))
     state = engine.cohort.state
     kept = [state.parameters, *state.buffers.values(), *state.moments.values()]
-    kept += [torch.stack(losses, 1), torch.stack(outputs, 1)]
+    kept += [torch.stack(losses, 1), torch.stack(outputs, 1)]  # these two on the CPU
     return [tuple(tensor[place].clone() for tensor in kept) for place in range(len(state))]
 
 
@@ -119,7 +119,8 @@ def test_what_a_companion_asks_for_does_not_matter(changed: dict[str, object], t
     for _epoch in range(1, EPOCHS + 1):
         for engine in engines:
             zoo.advance(engine)
-            engine.cohort.follow_curve(torch.full((6,), 1.0, dtype=torch.float64), zoo.everyone(engine))
+            curve = torch.full((6,), 1.0, dtype=torch.float64, device=zoo.DEVICE)
+            engine.cohort.follow_curve(curve, zoo.everyone(engine))
     one, other = (engine.cohort.state.parameters for engine in engines)
     assert [torch.equal(a, b) for a, b in zip(one, other, strict=True)] == [p != 3 for p in range(6)]
 
@@ -386,6 +387,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.skipif(zoo.DEVICE.type != "cpu", reason="a GPU has one worker")
 def test_the_number_of_workers_does_not_matter(plain: Job, two_threads: None) -> None:
     job = trained()
     assert job.stacks[0].engine.workers == 2

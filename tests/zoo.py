@@ -5,6 +5,7 @@ Tests run over these lists; `tests/test_zoo.py` fails when the package has somet
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -32,6 +33,9 @@ from foldwise.reference import Alone, Own, prepare_fold
 from foldwise.settings import Settings, make_settings
 
 torch.set_num_threads(1)  # the test processes share the cores; and how many there are changes the last bits
+
+DEVICE = torch.device(os.environ.get("FOLDWISE_TEST_DEVICE", "cpu"))
+"""Where stacks train; the plain loop that they are compared with always stays on the CPU."""
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "scaled_sigmoid", "gelu", "silu")
 NORMALIZATIONS = ("none", "batch", "layer", "group")
@@ -382,6 +386,7 @@ class World:
     dtype: torch.dtype = torch.float64
     weights: np.ndarray | None = None
     links: tuple[Link, ...] = ()
+    device: torch.device = DEVICE
 
     @property
     def numbers(self) -> np.ndarray:
@@ -406,7 +411,7 @@ class World:
             self.folds,
             {s: learn_preparation(self.features, train, self.numbers, s, self.weights) for s in SCALINGS},
             learn_target_scale(self.targets, train, self.weights) if regression else None,
-            device=torch.device("cpu"),
+            device=self.device,
             dtype=self.dtype,
             weights=self.training_weights,
             sample_weights=self.weights,
@@ -417,17 +422,22 @@ class World:
         """Make what makes networks."""
         return Nursery(self.rows, {self.target.loss: self.target.outputs}, self.net)
 
+    @property
+    def on_cpu(self) -> World:
+        """Give the same world on the CPU."""
+        return self if self.device.type == "cpu" else replace(self, device=torch.device("cpu"))
+
     def engine(self, members: list[Member], chunk: int | None = None) -> StackedEngine:
         """Put members into a stack, at step 0."""
         return StackedEngine(self.cohort(members), chunk)
 
     def resident(self, members: list[Member]) -> ResidentEngine:
         """Put members on their cores, at step 0."""
-        return ResidentEngine(self.cohort(members))
+        return ResidentEngine(self.on_cpu.cohort(members))
 
     def cohort(self, members: list[Member]) -> Cohort:
         """Make the members and their state, at step 0."""
-        orders = RowOrders(self.folds, torch.device("cpu"))
+        orders = RowOrders(self.folds, self.device)
         return Cohort(members, self.nursery, orders, self.target.record, self.links)
 
     def alone(self, member: Member) -> tuple[nn.Module, Alone, Own]:
@@ -445,7 +455,7 @@ class World:
             None if self.training_weights is None else self.training_weights[member.fold],
         )
         own = Own(self.target.record.form, self.target.own, self.links, CURVES[member.trial])
-        return self.nursery.start(member), data, own
+        return self.nursery.start(member).cpu(), data, own
 
     def with_rows(self, features: np.ndarray, targets: np.ndarray) -> World:
         """Give the same world with other cells."""
@@ -478,7 +488,7 @@ def advance(engine: Engine, places: Sequence[int] | None = None) -> Tensor:
         places = [p for p, m in enumerate(cohort.members) if epochs[p] < m.settings.epochs]
     losses = torch.full((len(cohort),), torch.nan, dtype=torch.float64)
     for part, own in engine.advance(engine.parts(places)):
-        losses[part] = own
+        losses[part] = own.cpu()
     return losses
 
 
@@ -487,7 +497,7 @@ def outputs(engine: Engine, places: Sequence[int]) -> Tensor:
     seen: dict[int, Tensor] = {}
 
     def look(part: Sequence[int], own: Tensor) -> None:
-        seen.update(zip(part, own, strict=True))
+        seen.update(zip(part, own.cpu(), strict=True))
 
     engine.validate(places, look)
     return torch.stack([seen[place] for place in places])

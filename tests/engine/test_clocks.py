@@ -75,7 +75,7 @@ def test_members_at_different_epochs_equal_members_alone(network: str, recipe: s
         assert losses[place] == pytest.approx([e.training_loss for e in epochs], rel=TOLERANCE)
         alone_of = {name: tensor.detach() for name, tensor in tensors_of(module).items()}
         for name, tensor in named(engine).items():
-            torch.testing.assert_close(tensor[place], alone_of[name], rtol=TOLERANCE, atol=TOLERANCE)
+            torch.testing.assert_close(tensor[place].cpu(), alone_of[name], rtol=TOLERANCE, atol=TOLERANCE)
         alone = epochs[-1].outputs
         torch.testing.assert_close(
             outputs[place, : len(alone)], alone, rtol=10 * TOLERANCE, atol=10 * TOLERANCE
@@ -328,7 +328,7 @@ def test_broken_off_and_continued_is_never_broken_off(workers: int) -> None:
     seen: list[Progress] = []
     while not broken.train(seen.append):
         pass
-    assert [s.engine.workers for s in broken.stacks] == [workers] * 2  # type: ignore[attr-defined]
+    assert [s.engine.workers for s in broken.stacks] == [workers if studies.DEVICE.type == "cpu" else 1] * 2  # type: ignore[attr-defined]
     for one, other in zip(whole.stacks, broken.stacks, strict=True):
         assert same_bits(everything(one.engine), everything(other.engine))
         assert torch.equal(one.kept.parameters, other.kept.parameters)

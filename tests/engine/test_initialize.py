@@ -195,7 +195,7 @@ def variances(module: nn.Module, rows: torch.Tensor) -> Iterator[tuple[str, floa
 def test_lsuv_gives_every_layer_unit_variance_on_the_members_own_rows(name: str) -> None:
     nursery = zoo.world(zoo.TARGETS["classes"]).nursery
     own = member(**LSUV[name])
-    module = nursery.start(own)
+    module = nursery.start(own).cpu()
     for layer, variance in variances(module, nursery.training_rows(own)[0]):
         assert abs(variance - 1) < 0.01, layer
 
@@ -340,7 +340,7 @@ def test_lsuv_says_which_network_it_cannot_measure() -> None:
 def test_products_are_standardized_on_the_members_own_rows() -> None:
     nursery = zoo.world(zoo.TARGETS["classes"]).nursery
     own = member(network="linear", initialization="xavier", feature_map="polynomial")
-    features = nursery.start(own).features
+    features = nursery.start(own).cpu().features
     assert isinstance(features, Polynomial)
     y = features(nursery.training_rows(own)[0])
     torch.testing.assert_close(y.mean(0), torch.zeros(20).double(), rtol=0, atol=1e-12)
@@ -352,13 +352,13 @@ def test_cosines_are_as_wide_as_the_median_distance_says() -> None:
     kind = {"network": "linear", "initialization": "xavier", "feature_map": "fourier", "feature_count": 4000}
     own = member(**kind)
     distance = median_distance(*nursery.training_rows(own))
-    wide, wider = (nursery.start(member(**kind, fourier_scale=w)).features for w in (1.0, 3.0))
+    wide, wider = (nursery.start(member(**kind, fourier_scale=w)).cpu().features for w in (1.0, 3.0))
     assert isinstance(wide, Fourier)
     assert float(wide.directions.std()) * distance == pytest.approx(1, abs=0.03)
     torch.testing.assert_close(wide.directions, wider.directions * 3, rtol=1e-12, atol=0)
     assert torch.equal(wide.phases, wider.phases)
     assert stats.kstest(wide.phases.numpy(), "uniform", (0, 2 * math.pi)).pvalue > 1e-3
-    other = nursery.start(member(seed=4, **kind)).features
+    other = nursery.start(member(seed=4, **kind)).cpu().features
     assert not torch.equal(wide.phases, other.phases)
 
 
@@ -382,7 +382,7 @@ def test_what_a_map_learnt_is_kept(feature_map: str, names: list[str]) -> None:
 
 def test_weighted_rows_are_those_of_training() -> None:
     world = zoo.world(zoo.TARGETS["classes"])
-    weights = torch.arange(1.0, 1 + zoo.ROWS).double()
+    weights = torch.arange(1.0, 1 + zoo.ROWS, device=zoo.DEVICE).double()
     nursery = replace(world.nursery, rows=replace(world.rows, sample_weights=weights))
     rows, counts = nursery.training_rows(member(network="linear"))
     assert sorted(counts.tolist()) == (1 + np.flatnonzero(world.folds.train[1])).tolist()
@@ -395,7 +395,7 @@ def test_lsuv_and_cosines_look_at_the_first_rows_alone(monkeypatch: pytest.Monke
     nursery = zoo.world(zoo.TARGETS["classes"]).nursery
     few, weights = nursery.training_rows(member(network="linear"), 6)
     with torch.no_grad():
-        outputs = nursery.start(member(network="linear", initialization="lsuv"))(few)
+        outputs = nursery.start(member(network="linear", initialization="lsuv")).cpu()(few)
     assert abs(float(outputs.var(correction=0)) - 1) < 0.01
     own = member(network="linear", initialization="xavier", feature_map="fourier", feature_count=4)
     looked = nursery.start(own).get_buffer("features.directions")
@@ -410,7 +410,7 @@ def test_products_are_standardized_over_all_rows(monkeypatch: pytest.MonkeyPatch
     own = member(network="linear", initialization="xavier", feature_map="polynomial")
     nursery = zoo.world(zoo.TARGETS["classes"]).nursery
     monkeypatch.setattr("foldwise.engine.members.LOOKED_AT", 6)
-    y = nursery.start(own).get_submodule("features")(nursery.training_rows(own)[0])
+    y = nursery.start(own).cpu().get_submodule("features")(nursery.training_rows(own)[0])
     torch.testing.assert_close(y.mean(0), torch.zeros(20).double(), rtol=0, atol=1e-12)
 
 

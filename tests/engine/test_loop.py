@@ -81,7 +81,7 @@ def test_kept_weights_and_outputs_are_those_of_the_kept_epoch(finished: Job) -> 
     stack = finished.stacks[0]
     for place in (0, 7, 13):
         member, epoch = stack.members[place], int(stack.kept.epoch[place])
-        module = finished.nursery(member.settings.loss).start(member)
+        module = finished.nursery(member.settings.loss).start(member).cpu()
         table, folds = finished.table, finished.folds
         data = prepare_fold(
             table.features, table.targets, folds.train[member.fold], folds.validation[member.fold],
@@ -89,9 +89,9 @@ def test_kept_weights_and_outputs_are_those_of_the_kept_epoch(finished: Job) -> 
         )  # fmt: skip
         alone = next(e for e in train_alone(member, module, data, Own()) if e.number == epoch)
         weights = torch.cat([p.detach().flatten() for p in module.parameters()])
-        torch.testing.assert_close(stack.kept.parameters[place], weights, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(stack.kept.parameters[place].cpu(), weights, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(
-            stack.kept.outputs[place, : len(alone.outputs)], alone.outputs, rtol=1e-10, atol=1e-12
+            stack.kept.outputs[place, : len(alone.outputs)].cpu(), alone.outputs, rtol=1e-10, atol=1e-12
         )
 
 

@@ -38,7 +38,9 @@ def train_stack(engine: StackedEngine, epochs: int) -> Iterator[tuple[int, Tenso
     for epoch in range(1, epochs + 1):
         losses = zoo.advance(engine)
         curve = [zoo.CURVES[m.trial % 3][epoch - 1] for m in engine.cohort.members]
-        engine.cohort.follow_curve(torch.tensor(curve, dtype=torch.float64), zoo.everyone(engine))
+        engine.cohort.follow_curve(
+            torch.tensor(curve, dtype=torch.float64, device=zoo.DEVICE), zoo.everyone(engine)
+        )
         yield epoch, losses
 
 
@@ -53,13 +55,13 @@ def compare(
     """Train members stacked and alone; compare them before any step, and after some epochs up to the last."""
     engine = world.engine(members, chunk)
     assert len({tuple(getattr(m.settings, name) for name in SHAPING) for m in members}) == 1
-    start = engine.cohort.state.parameters.clone()
+    start = engine.cohort.state.parameters.clone().cpu()
     stacked: dict[int, tuple[Tensor, dict[str, Tensor], Tensor, Tensor]] = {}
     for epoch, losses in train_stack(engine, last):
         if epoch in (FIRST, STOP, LAST):
-            buffers = {name: b.clone() for name, b in engine.cohort.state.buffers.items()}
+            buffers = {name: b.clone().cpu() for name, b in engine.cohort.state.buffers.items()}
             stacked[epoch] = (
-                engine.cohort.state.parameters.clone(),
+                engine.cohort.state.parameters.clone().cpu(),
                 buffers,
                 losses,
                 zoo.outputs(engine, zoo.everyone(engine)),
@@ -203,11 +205,12 @@ def test_all_ways_through_a_network_agree(network: str) -> None:
     group = engine.cohort.group(zoo.everyone(engine))
     each = {name: tensor[group.owner] for name, tensor in group.dropout.items()}
     keys = {
-        f"{name}.key": torch.zeros(len(engine.cohort.members), 2, dtype=torch.int32)
+        f"{name}.key": torch.zeros(len(engine.cohort.members), 2, dtype=torch.int32, device=zoo.DEVICE)
         for name in engine.cohort.dropouts
     }
     buffers = {**engine.cohort.state.buffers, **each, **keys}
-    x = torch.from_numpy(np.random.default_rng(0).normal(size=(len(engine.cohort.members), 7, zoo.FEATURES)))
+    drawn = np.random.default_rng(0).normal(size=(len(engine.cohort.members), 7, zoo.FEATURES))
+    x = torch.from_numpy(drawn).to(zoo.DEVICE)
     alone = ways._one_by_one(engine.cohort.skeleton)(parameters, buffers, x)
     others = [ways._vmapped(engine.cohort.skeleton)]
     if ways.is_chain(engine.cohort.skeleton):
@@ -250,7 +253,7 @@ def test_starts_do_not_depend_on_companions(scheme: str) -> None:
 
 def test_orders_do_not_depend_on_companions() -> None:
     folds = zoo.world(zoo.TARGETS["classes"]).folds
-    orders, fresh = (RowOrders(folds, torch.device("cpu")) for _ in range(2))
+    orders, fresh = (RowOrders(folds, zoo.DEVICE) for _ in range(2))
     streams = [(seed, fold) for seed in (0, 1, 5) for fold in range(len(folds))]
     for epoch in (1, 2, 10, 2):
         side_by_side = orders.padded([(epoch, *stream) for stream in streams])
@@ -265,9 +268,9 @@ def test_orders_do_not_depend_on_companions() -> None:
 
 def test_orders_of_the_folds_of_a_seed_are_one_order() -> None:
     folds = zoo.world(zoo.TARGETS["classes"]).folds
-    orders = RowOrders(folds, torch.device("cpu"))
+    orders = RowOrders(folds, zoo.DEVICE)
     common = folds.train[0] & folds.train[1]
-    first, second = (orders.of(3, 7, fold) for fold in (0, 1))
+    first, second = (orders.of(3, 7, fold).cpu() for fold in (0, 1))
     assert first[common[first]].tolist() == second[common[second]].tolist()
 
 

@@ -28,14 +28,14 @@ def state() -> State:
 def test_a_slice_shares_memory_and_an_index_copies() -> None:
     whole = state()
     take(whole, slice(1, 3)).parameters.fill_(7)
-    take(whole, torch.tensor([0])).parameters.fill_(9)
+    take(whole, torch.tensor([0], device=zoo.DEVICE)).parameters.fill_(9)
     assert whole.parameters[1:3].eq(7).all()
     assert not whole.parameters[0].eq(9).any()
 
 
 def test_put_writes_every_tensor_of_some_members() -> None:
     whole, before = state(), state()
-    members = torch.tensor([3, 1])
+    members = torch.tensor([3, 1], device=zoo.DEVICE)
     part = take(whole, members)
     for tensor in (part.parameters, part.epoch, part.step, *part.moments.values(), *part.buffers.values()):
         tensor.fill_(5)
@@ -55,7 +55,11 @@ def test_put_writes_every_tensor_of_some_members() -> None:
 def test_slices_joined_are_the_whole() -> None:
     whole = state()
     joined = concatenate(
-        [take(whole, slice(0, 1)), take(whole, torch.tensor([1, 2])), take(whole, slice(3, 4))]
+        [
+            take(whole, slice(0, 1)),
+            take(whole, torch.tensor([1, 2], device=zoo.DEVICE)),
+            take(whole, slice(3, 4)),
+        ]
     )
     assert all(map(torch.equal, tensors(joined), tensors(whole)))
     assert len(joined) == 4
@@ -104,7 +108,7 @@ def test_the_prior_is_the_best_constant(target: str, weighted: bool) -> None:
     world = zoo.world(what, recipe=zoo.RECIPES["weights" if weighted else "plain"])
     settings = Settings(network="constant", loss=what.loss, epochs=0)  # type: ignore[arg-type]
     for fold, train in enumerate(world.folds.train):
-        ours = world.nursery.start(Member(0, fold, 0, settings)).get_parameter("prior").detach()
+        ours = world.nursery.start(Member(0, fold, 0, settings)).get_parameter("prior").detach().cpu()
         targets = world.targets[train]
         weights = (
             np.ones(len(targets)) if world.training_weights is None else world.training_weights[fold][train]

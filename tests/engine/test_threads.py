@@ -58,7 +58,8 @@ def resident() -> Engine:
 
 
 def made(engine: str) -> Job:
-    job = studies.job(studies.table("binary"), "binary", chunk=2 if engine == "stacked" else None)
+    chunk, device = (2, studies.DEVICE) if engine == "stacked" else (None, torch.device("cpu"))
+    job = studies.job(studies.table("binary"), "binary", chunk=chunk, device=device)
     job.engine = engine
     return job
 

@@ -50,14 +50,15 @@ class Versioned(zoo.World):
         """Place the rows as a question would."""
         placed = replace(
             self.plain.rows,
-            targets=torch.tensor(self.variants.joined),
-            target_start=torch.tensor(self.variants.target_start),
+            targets=torch.tensor(self.variants.joined, device=self.device),
+            target_start=torch.tensor(self.variants.target_start, device=self.device),
         )
         if placed.target_shift is None:
             return placed
         weights = np.ones(zoo.ROWS) if self.weights is None else self.weights
         scale = self.variants.target_scale(self.folds.train, weights)
-        return replace(placed, target_shift=torch.tensor(scale.shift), target_scale=torch.tensor(scale.scale))
+        shift, factor = (torch.tensor(t, device=self.device) for t in (scale.shift, scale.scale))
+        return replace(placed, target_shift=shift, target_scale=factor)
 
     def alone(self, member: Member) -> tuple[nn.Module, Alone, Own]:
         """Prepare a member with the targets of its fold, as if there were no others."""
@@ -92,25 +93,26 @@ def test_members_of_other_versions_are_those_of_the_plain_loop(
         for n, epoch in enumerate(alone):
             assert losses[place, n] == pytest.approx(epoch.training_loss, rel=1e-9, abs=TOLERANCE)
         torch.testing.assert_close(
-            made.cohort.state.parameters[place], zoo.weights(module), rtol=1e-9, atol=TOLERANCE
+            made.cohort.state.parameters[place].cpu(), zoo.weights(module), rtol=1e-9, atol=TOLERANCE
         )
         own_outputs = alone[-1].outputs
         torch.testing.assert_close(
             outputs[place, : len(own_outputs)], own_outputs, rtol=1e-8, atol=10 * TOLERANCE
         )
         index = torch.from_numpy(world.folds.validation_rows[member.fold])
-        seen = world.rows.scaled_targets(index[None], torch.tensor([member.fold]))[0]
+        seen = world.on_cpu.rows.scaled_targets(index[None], torch.tensor([member.fold]))[0]
         torch.testing.assert_close(seen, data.targets[index], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("engine", ["resident", "engine"])
 def test_the_same_version_twice_changes_no_bit(engine: str) -> None:
     net, what = zoo.NETWORKS["mlp tanh"], zoo.TARGETS["two numbers"]
-    plain = zoo.world(what, net.net)
+    plain, alike = (zoo.world(what, net.net) for _ in range(2))
+    if engine == "resident":
+        plain, alike = plain.on_cpu, alike.on_cpu
     members = zoo.mixed(net, what, "adamw")
-    alike = zoo.world(what, net.net)
     twice = torch.cat([alike.rows.targets, alike.rows.targets])
-    starts = torch.tensor([0, zoo.ROWS, 0, zoo.ROWS])
+    starts = torch.tensor([0, zoo.ROWS, 0, zoo.ROWS], device=plain.device)
     vars(alike)["rows"] = replace(alike.rows, targets=twice, target_start=starts)
     one, two = (getattr(w, engine)(members) for w in (plain, alike))
     for mine, other in zip(trained(one), trained(two), strict=True):
