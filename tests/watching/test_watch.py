@@ -47,9 +47,9 @@ def step(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
     optimizer.step()
 
 
-def train(net: nn.Module, optimizer: Any, how: Step = step) -> None:
+def train(net: nn.Module, optimizer: Any, how: Step = step, epochs: int = 4) -> None:
     x, _ = table()
-    for number, (inputs, targets) in enumerate(batches()):
+    for number, (inputs, targets) in enumerate(batches(epochs)):
         how(net, optimizer, inputs, targets)
         if number % 6 == 5:
             net.eval()
@@ -214,6 +214,35 @@ def test_what_is_counted() -> None:
     assert loop.options[0]["betas"] == (0.9, 0.999)
 
 
+def test_nothing_is_missed_while_there_is_nothing_to_do() -> None:
+    net = network()
+    optimizer = adam(net)
+    with foldwise.watch(net, optimizer) as watch:
+        train(net, optimizer, epochs=70)
+        busy = watch.tally.watched + len(watch.losses.steps)
+    loop = watch.sight().loop
+    assert loop is not None
+    assert busy < 0.6 * 420  # of the steps; so that others are among them
+    assert (loop.steps, loop.passes, loop.dark_evaluation, loop.epoch) == (420, 420, 70, 6)
+    assert len(loop.rates) == 420
+    assert (loop.empty, loop.doubled, loop.left, loop.cleared, loop.thrown, loop.evaluating) == (0,) * 6
+
+
+def test_what_goes_wrong_late_is_seen() -> None:
+    net = network()
+    optimizer = adam(net)
+    with foldwise.watch(net, optimizer) as watch:
+        train(net, optimizer, epochs=20)
+        net.eval()
+        for x, y in batches(20):  # and nothing empties gradients
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+    loop = watch.sight().loop
+    assert loop is not None
+    assert (loop.steps, loop.evaluating, loop.evaluating_since) == (240, 120, 121)
+    assert loop.left > 0
+
+
 def test_the_first_batch_and_the_loss_are_overheard() -> None:
     net = network()
     start = state(net)
@@ -336,8 +365,8 @@ def test_a_step_within_a_step_is_one() -> None:
     torch.optim.Adam(net.parameters())
     optimizer = Wrapping(net.parameters(), 0.01)
     with foldwise.watch(net, optimizer) as watch:
-        train(net, optimizer)
-    assert watch.sight().loop.steps == 24  # type: ignore[union-attr]
+        train(net, optimizer, epochs=70)
+    assert watch.sight().loop.steps == 420  # type: ignore[union-attr]
     assert watch.findings == []
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, overrides
 from foldwise.checks.sight import Curve
 from foldwise.watching.overhear import LOSSES, leave
 
-FIRST = 32  # steps whose loss is read; then it is that of one in two, in three, … in `EVERY`, or in fewer
-EVERY = 16
+FIRST = 24  # steps whose loss is read; then it is that of one in two, in three, … in `EVERY`, or in fewer
+EVERY = 32
 THIN = 1024  # of so many steps in all, at most, one more is left out between two
 BLOCK = 64  # values are read from the device at once
 FEWEST, MOST = 10, 20  # points of a curve

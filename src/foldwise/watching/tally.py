@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.optim import Optimizer
 
 EVERY = 107  # steps, at the most, one is watched closely: no divisor of usual numbers of batches or accumulated steps
@@ -132,8 +133,8 @@ class Tally:
 
 def norm_of(gradients: Sequence[Tensor]) -> float:
     """Give the norm of all gradients together."""
-    norms = [(g.coalesce().values() if g.is_sparse else g).detach().norm() for g in gradients]
-    return float(torch.stack([n.to(norms[0]) for n in norms]).norm())
+    norms = [vector_norm(g.coalesce().values() if g.is_sparse else g) for g in gradients]
+    return float(vector_norm(torch.stack([n.to(norms[0]) for n in norms]).detach()))
 
 
 def not_zero(gradient: Tensor) -> bool:

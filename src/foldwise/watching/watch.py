@@ -1,8 +1,9 @@
 """watch(): the checks for a training loop of the user's own.
 
-What happens in every step is only counted: passes by a hook of the network, steps by hooks of optimizers. Few steps are
-watched closely: then every parameter tells when a gradient comes, which may mean to wait for the device. From time to
-time the weights are copied. All measuring is done with copies, when findings are asked for.
+What happens in every step is only counted: passes by a hook of the network, steps by a hook of optimizers. Few steps
+are watched closely: then parameters tell when a gradient comes, which may mean to wait for the device, and optimizers
+before they step. From time to time the weights are copied. All measuring is done with copies, when findings are asked
+for.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn, overrides
+from torch.compiler import is_compiling
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -96,19 +99,24 @@ class Watch:
         self.likeness = Likeness(self.network)
         self.began = {n: p.detach().clone() for n, p in _parameters(self.network)}
         self.stepping = 0  # optimizers in their step: one may call another
+        self.before: Any = None  # the hook before steps, in force where something waits for them
+        self.inside = False  # a step was seen inside another, so that it stays in force
+        self.idle: Optimizer | None = None  # whose steps, and passes before them, need only be counted
+        self.due = 0  # until so many have been taken
         self.next_window, self.next_picture = 1, 1
         self.found: list[Finding] | None = None
         self.witnesses: list[Any] = []
+        self.learning: list[Tensor] = []  # what the witnesses stand at
         self.lingering: Any = None
         self.losses, self.ear = Losses(), Ear()
         self.modes = overrides._len_torch_function_stack()
         self.open = True
         self.handles = [
             *self._hooks_for_passes(),
-            register_optimizer_step_pre_hook(Eye(self, Watch._before_step)),
             register_optimizer_step_post_hook(Eye(self, Watch._after_step)),
         ]
         self._call_witnesses()
+        self._wait_for_step()
         return self
 
     def __exit__(
@@ -127,6 +135,7 @@ class Watch:
                 self.record = self.loop()
         finally:
             self._dismiss_witnesses()
+            self._wait_no_more()
             for handle in self.handles:
                 handle.remove()
             self.handles = []
@@ -195,12 +204,11 @@ class Watch:
         return [optimizer for optimizer, about in self.optimizers.items() if about]
 
     def _watched_parameters(self) -> list[tuple[str, Tensor]]:
-        loss = self.loss_fn if isinstance(self.loss_fn, nn.Module) else nn.Module()
-        known = {id(p) for p in self.network.parameters()}
-        return [
-            *_parameters(self.network),
-            *((f"loss.{name}", p) for name, p in _parameters(loss) if id(p) not in known),
-        ]
+        found = _parameters(self.network)
+        if isinstance(self.loss_fn, nn.Module) and (more := _parameters(self.loss_fn)):
+            known = {id(p) for _, p in found}
+            found += [(f"loss.{name}", p) for name, p in more if id(p) not in known]
+        return found
 
     def _seen_of(self, name: str, p: Tensor, held: set[int]) -> Parameter:
         began = self.began.get(name)
@@ -232,6 +240,9 @@ class Watch:
         return found
 
     def _enters(self, module: nn.Module, given: tuple[Any, ...]) -> None:
+        if self.idle is not None and torch.is_grad_enabled():  # as in nearly all passes
+            self.tally.passed(training=module.training)
+            return
         if self.nested:
             self.running += 1
             if self.running > 1:
@@ -266,6 +277,7 @@ class Watch:
             self.likeness.listen(given, named, out)
         if free:
             self.ear.begin(self.clock)
+            self._wait_for_step()
 
     def _stop_listening(self) -> None:
         if self.lingering is not None:  # the pass ended in an exception
@@ -280,11 +292,9 @@ class Watch:
             self.losses.note(self.ear.since, loss)
 
     def _call_witnesses(self) -> None:
-        self.witnesses = [
-            p.register_hook(Eye(self, Watch._came_back, name, p))
-            for name, p in self._watched_parameters()
-            if p.requires_grad
-        ]
+        learning = [(name, p) for name, p in self._watched_parameters() if p.requires_grad]
+        self.learning = [p for _, p in learning]
+        self.witnesses = [p.register_hook(Eye(self, Watch._came_back, name, p)) for name, p in learning]
 
     def _dismiss_witnesses(self) -> None:
         for handle in self.witnesses:
@@ -294,10 +304,20 @@ class Watch:
     def _came_back(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
         self.tally.came_back(name, parameter, gradient)
 
+    def _wait_for_step(self) -> None:
+        if self.before is None:
+            self.before = register_optimizer_step_pre_hook(Eye(self, Watch._before_step))
+
+    def _wait_no_more(self) -> None:
+        if self.before is not None:
+            self.before.remove()
+            self.before = None
+
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self.stepping += 1
         own = self.tally.window
         if self.stepping > 1:
+            self.inside = True
             return
         self._stop_listening_to_loss()
         if own is None:
@@ -305,18 +325,19 @@ class Watch:
         self._stop_listening()
         if own.arrived and self._about(optimizer) and own.optimizer in (None, optimizer):
             own.felt = True
-            gradients = [
-                p.grad for _, p in self._watched_parameters() if p.requires_grad and p.grad is not None
-            ]
+            gradients = [p.grad for p in self.learning if p.grad is not None]
             own.cleared = not any(map(not_zero, gradients))
             if not own.cleared:
                 self.tally.norms.append(norm_of(gradients))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self.stepping -= 1
+        tally = self.tally
+        if optimizer is self.idle and tally.steps + 1 < self.due:  # as in nearly all steps
+            tally.stepped(optimizer, _rate(optimizer))
+            return
+        self.stepping = max(0, self.stepping - 1)
         if self.stepping:
             return
-        tally = self.tally
         if not self._about(optimizer):
             if tally.window is not None:
                 tally.window.others += 1
@@ -334,6 +355,13 @@ class Watch:
             self.next_picture = tally.steps + 1 + tally.steps // 2
             self._stop_listening()
             self.likeness.picture(tally.steps)
+        if tally.window is not None:
+            self._wait_for_step()
+        elif not self.ear.listening and not self.inside:
+            self._wait_no_more()
+        self.due = min(self.next_window, self.next_picture, self.losses.next)
+        busy = self.before is not None or self.nested or self.likeness.curious
+        self.idle = None if busy or tally.steps >= self.due else optimizer
 
     def _about(self, optimizer: Optimizer) -> bool:
         """Tell whether an optimizer holds anything of the network."""
@@ -352,11 +380,11 @@ class Eye:
     """
 
     def __init__(self, watch: Watch, tell: Callable[..., None], *given: Any) -> None:
-        self.watch, self.tell, self.given = watch, tell, given
+        self.watch, self.tell = watch, partial(tell, watch, *given)
 
     def __call__(self, *args: Any) -> None:
-        if self.watch.open and not torch.compiler.is_compiling():
-            self.tell(self.watch, *self.given, *args)
+        if self.watch.open and not is_compiling():
+            self.tell(*args)
 
     def __reduce__(self) -> tuple[Callable[[], Callable[..., None]], tuple[()]]:
         return _blind_one, ()
