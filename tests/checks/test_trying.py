@@ -11,13 +11,17 @@ import torch
 from scipy import stats
 
 import foldwise
+from foldwise import examine, trying
 from foldwise.checks.finding import Finding, Remedy, Tried
+from foldwise.checks.order import in_order
 from foldwise.engine.album import WANTED, Album, Picture, wanted
 from foldwise.engine.stack import Stack
+from foldwise.judge.metrics import METRICS
 from foldwise.store.findings import findings_as_plain, findings_from_plain
 from foldwise.terminal import Display
-from foldwise.trying import hochberg
+from foldwise.trying import confirmed, hochberg
 
+ACCURACY = METRICS["accuracy"]
 BROKEN = {"width": 8, "depth": 1, "epochs": 6, "learning_rate": 30.0, "optimizer": "sgd", "network": "mlp"}
 
 
@@ -96,6 +100,29 @@ def test_what_can_be_done_by_hand_only_is_not_tried() -> None:
     assert Remedy("read the table once more").by_hand
     assert not Remedy("smaller rate", {"learning_rate": 0.1}).by_hand
     assert Finding("dead-units", "hint", "x").suggested is None
+
+
+def test_an_alarm_that_must_cost_something_is_taken_back_when_its_remedy_costs_nothing() -> None:
+    def found(after: float, **more: bool) -> str:
+        tried = Tried("keep rows together", {}, 0.9, after, 0.01, 0.01, 0, 5, None, False, "honest")
+        return confirmed(Finding("wrong-labels", "likely", "x", tried=(tried,), **more), ACCURACY).sure
+
+    assert (found(0.9, must_cost=True), found(0.8, must_cost=True), found(0.9)) == ("hint", "likely", "likely")
+
+
+def test_symptoms_of_an_alarm_that_is_taken_back_are_tried_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def finding(code: str, rate: float) -> Finding:
+        return Finding(code, "likely", "x", trials=(4,), remedies=(Remedy(code, {"learning_rate": rate}),))
+
+    found = [finding("plateau", 29.0), finding("underfitting", 0.1)]
+    monkeypatch.setattr(examine, "findings_of", lambda sight, broken: in_order(found))
+    monkeypatch.setattr(trying, "confirmed", lambda f, metric: replace(f, sure="hint") if f.code == "plateau" else f)
+    settings = {**BROKEN, "width": [8, 4]}
+    first, second = foldwise.fit(example="iris", search=settings, folds=3, display=Display()).findings
+    assert (first.code, first.sure, len(first.tried)) == ("underfitting", "likely", 1)
+    assert (second.code, second.sure, second.symptoms) == ("plateau", "hint", ())
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.7, 1.0])

@@ -75,7 +75,10 @@ class Finding:
         remedies: what may cure it, the most promising first.
         tried: what they did, in the same order, for those that could be tried.
         symptoms: codes of findings that this one explains.
+        explained: these findings, which come back when this one turns out to be no alarm; they are not stored.
         slight: a hint that is not worth a line of its own: it is kept only under an alarm that explains it.
+        must_cost: it is no alarm unless the score suffers from the remedies, which make it honest.
+        given_away: code of an alarm by which the score is given away, so that no remedy can be judged by it.
     """
 
     code: str
@@ -87,7 +90,10 @@ class Finding:
     remedies: tuple[Remedy, ...] = ()
     tried: tuple[Tried, ...] = ()
     symptoms: tuple[str, ...] = ()
+    explained: tuple[Finding, ...] = ()
     slight: bool = False
+    must_cost: bool = False
+    given_away: str = ""
 
     @property
     def alarm(self) -> bool:
@@ -96,8 +102,11 @@ class Finding:
 
     @property
     def suggested(self) -> Tried | None:
-        """Give the remedy that moved the score furthest among those that helped; None when none did."""
-        helped = [t for t in self.tried if t.helps]
+        """Give the remedy that moved the score furthest among those that helped; None when none did.
+
+        None as well when the score is given away: a network that reads the answer reads it faster with a higher rate.
+        """
+        helped = [] if self.given_away else [t for t in self.tried if t.helps]
         moved = [t for t in helped if math.isfinite(t.before)]
         return max(moved, key=lambda t: abs(t.after - t.before)) if moved else next(iter(helped), None)
 
@@ -115,7 +124,7 @@ class Finding:
 def without_functions(finding: Finding) -> Finding:
     """Give a finding whose remedies are in words and settings only, as it is stored: functions need its table."""
     plain = (Remedy(r.what, r.settings, aim=r.aim, options=r.options) for r in finding.remedies)
-    return replace(finding, remedies=tuple(plain))
+    return replace(finding, remedies=tuple(plain), explained=())
 
 
 class Findings(list[Finding]):

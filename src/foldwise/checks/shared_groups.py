@@ -182,6 +182,7 @@ def _nearly_alike(sight: Sight, sample: Sample) -> Finding | None:
         "likely",
         f"{marked.mean():.0%} of the rows have others far nearer than the rest, whose targets differ by "
         f"{np.sqrt(agree / differ):.0%} of what those of the next rows do: they may be of one group",
+        must_cost=True,
         remedies=(
             Remedy(what, folds=change, aim="honest")
             if change

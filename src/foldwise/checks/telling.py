@@ -90,6 +90,8 @@ def score(mean: float, deviation: float) -> str:
 
 def advice(finding: Finding) -> str:
     """Say what is suggested: the remedy that helped most; without one, what is left to do by hand."""
+    if finding.given_away and (finding.tried or any(r.settings for r in finding.remedies)):
+        return f"Nothing is suggested: the score is given away, so see to {finding.given_away} first."
     named = {r.what: f"{r.what}{in_parentheses(r.options)}" for r in finding.remedies}
     if (best := finding.suggested) is not None:
         return f"Suggested: {named.get(best.what, best.what)}."
@@ -151,7 +153,7 @@ def hint_of(finding: Finding) -> str:
     'dead-units (a hint) — 7 of 9 units are 0.'
     """
     told = f"{heading(finding)} — {finding.evidence}."
-    if not finding.tried or finding.suggested is not None:
+    if not finding.tried or any(t.helps for t in finding.tried):
         return told
     if all(t.aim == "better" and math.isfinite(t.after) for t in finding.tried):
         return f"{told} Tried: {', '.join(t.what for t in finding.tried)}; no gain beyond the noise."
