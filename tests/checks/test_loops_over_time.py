@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LambdaLR
 
-from checks.loops import adam, found, network, turn
+from checks.loops import adam, found, network, table, turn
 
 STEPS = 6  # of an epoch
 
@@ -135,3 +135,29 @@ def test_checks_that_need_validation_are_silent() -> None:
     ):
         assert found(code, epochs=10) is None
     assert adam(network()) is not None
+
+
+def test_a_rate_so_low_that_the_gradient_stays_the_same_is_not_taken_for_clipping() -> None:
+    def whole(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(net(table()[0]), table()[1]).backward()
+        optimizer.step()
+
+    for own in (torch.optim.SGD, torch.optim.Adam):
+        net = network()
+        assert (
+            found("clipped-always", whole, net=net, optimizer=own(net.parameters(), 1e-7), epochs=30) is None
+        )
+    assert found("rate-too-low", whole, net=net, optimizer=own(net.parameters(), 1e-7), epochs=30)
+
+
+class Faint(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 1e-10 * x
+
+
+def test_a_smaller_epsilon_is_suggested_than_the_usual_one() -> None:
+    net = nn.Sequential(Faint(), nn.Linear(6, 2))
+    meant = found("epsilon-dominates", net=net, optimizer=adam(net), epochs=30)
+    assert meant is not None
+    assert [r.what for r in meant.remedies] == ["ε = 1e-11"]

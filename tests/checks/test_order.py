@@ -60,10 +60,16 @@ def test_slight_hints_are_kept_under_an_alarm_alone() -> None:
 @pytest.mark.usefixtures("explaining")
 def test_what_was_folded_into_an_alarm_that_is_taken_back_is_found_by_itself() -> None:
     slight = replace(finding("plateau", sure="hint"), slight=True)
-    (cause, other) = in_order([finding("dead-units", step=40), finding("constant-columns"), slight, finding("jitter")])
+    (cause, other) = in_order(
+        [finding("dead-units", step=40), finding("constant-columns"), slight, finding("jitter")]
+    )
     assert in_order_again([cause, other]) == [cause, other]
     found = in_order_again([replace(cause, sure="hint"), other])
-    assert [(f.code, f.symptoms) for f in found] == [("jitter", ()), ("dead-units", ()), ("constant-columns", ())]
+    assert [(f.code, f.symptoms) for f in found] == [
+        ("jitter", ()),
+        ("dead-units", ()),
+        ("constant-columns", ()),
+    ]
 
 
 def test_remedies_are_not_judged_by_a_score_that_is_given_away() -> None:

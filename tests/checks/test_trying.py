@@ -107,7 +107,11 @@ def test_an_alarm_that_must_cost_something_is_taken_back_when_its_remedy_costs_n
         tried = Tried("keep rows together", {}, 0.9, after, 0.01, 0.01, 0, 5, None, False, "honest")
         return confirmed(Finding("wrong-labels", "likely", "x", tried=(tried,), **more), ACCURACY).sure
 
-    assert (found(0.9, must_cost=True), found(0.8, must_cost=True), found(0.9)) == ("hint", "likely", "likely")
+    assert (found(0.9, must_cost=True), found(0.8, must_cost=True), found(0.9)) == (
+        "hint",
+        "likely",
+        "likely",
+    )
 
 
 def test_symptoms_of_an_alarm_that_is_taken_back_are_tried_in_its_place(
@@ -118,7 +122,9 @@ def test_symptoms_of_an_alarm_that_is_taken_back_are_tried_in_its_place(
 
     found = [finding("plateau", 29.0), finding("underfitting", 0.1)]
     monkeypatch.setattr(examine, "findings_of", lambda sight, broken: in_order(found))
-    monkeypatch.setattr(trying, "confirmed", lambda f, metric: replace(f, sure="hint") if f.code == "plateau" else f)
+    monkeypatch.setattr(
+        trying, "confirmed", lambda f, metric: replace(f, sure="hint") if f.code == "plateau" else f
+    )
     settings = {**BROKEN, "width": [8, 4]}
     first, second = foldwise.fit(example="iris", search=settings, folds=3, display=Display()).findings
     assert (first.code, first.sure, len(first.tried)) == ("underfitting", "likely", 1)

@@ -17,7 +17,7 @@ nonlinearities improve neural network acoustic models* (leaky ReLU).
 
 from __future__ import annotations
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.progress import steps_of
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
@@ -57,7 +57,7 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     s = sight.settings
     if s is None:
         return (Remedy("a smaller learning rate"), Remedy("leaky ReLU"))
-    found = [Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10})]
+    found = [smaller("learning_rate", s.learning_rate, 10)]
     if s.network != "custom" and s.activation == "relu":
         found.append(Remedy("leaky ReLU", {"activation": "leaky_relu"}))
     return tuple(found)

@@ -57,6 +57,8 @@ def find(sight: Sight) -> Finding | None:
     if not (fits and (worse_than_linear(sight) or np.median(shares) < GONE)):
         return None
     said = " and ".join(f"`{name}` {value:.3g}" for name, value in own.items())
+    less = {name: value / 100 for name, value in own.items()}
+    named = " and ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in less.items())
     return Finding(
         "decay-dominates",
         "likely",
@@ -64,7 +66,7 @@ def find(sight: Sight) -> Finding | None:
         "network fits worse than the linear model",
         trials=sight.about,
         remedies=(
-            Remedy("decay ÷ 100", {name: value / 100 for name, value in own.items()}),
+            Remedy(f"{named} (÷ 100)", less),
             Remedy("no decay", _none(sight.settings, own)),
         ),
     )

@@ -18,7 +18,7 @@ References: Pascanu, Mikolov & Bengio 2013, *On the difficulty of training recur
 
 from __future__ import annotations
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.progress import gradient_ratio, is_baseline, steps_of
 from foldwise.checks.sight import Breakdown, Sight
 from foldwise.checks.symptoms import POOR, UNSURE
@@ -77,6 +77,6 @@ def remedies(s: Settings | None) -> tuple[Remedy, ...]:
     found = [] if s.clip_norm else [Remedy("clip norm 1", {"clip_norm": 1.0})]
     return (
         *found,
-        Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10}),
-        Remedy("learning rate ÷ 100", {"learning_rate": s.learning_rate / 100}),
+        smaller("learning_rate", s.learning_rate, 10),
+        smaller("learning_rate", s.learning_rate, 100),
     )

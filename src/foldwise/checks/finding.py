@@ -22,7 +22,7 @@ Aim = Literal["better", "honest"]
 class Remedy:
     """A change that may cure a fault: of settings, of the table, of the folds; none of them: to be done by hand.
 
-    `what` names it in a few words: `learning rate ÷ 10`. `options` are arguments of `fit` that do the same in the next
+    `what` names it in a few words: `clip norm 1`. `options` are arguments of `fit` that do the same in the next
     study: `{"drop": ["tax"]}`. A change of the table may leave rows out, or columns; then
     `folds` must fit the new rows: it is given the new table and the old folds.
     """
@@ -38,6 +38,29 @@ class Remedy:
     def by_hand(self) -> bool:
         """Tell whether nothing of it can be tried here."""
         return not self.settings and self.table is None and self.folds is None
+
+
+def larger(name: str, value: float, times: int) -> Remedy:
+    """Offer a setting times a number, named by the value that it gets.
+
+    >>> larger("learning_rate", 0.0003, 100).what, larger("batch_size", 32, 4).what
+    ('learning rate 0.03 (× 100)', 'batch size 128 (× 4)')
+    """
+    return Remedy(f"{_worth(name, value * times)} (× {times})", {name: value * times})
+
+
+def smaller(name: str, value: float, times: int) -> Remedy:
+    """Offer a setting divided by a number, named by the value that it gets.
+
+    >>> smaller("learning_rate", 3.0, 10).what
+    'learning rate 0.3 (÷ 10)'
+    """
+    less = max(1, value // times) if isinstance(value, int) else value / times
+    return Remedy(f"{_worth(name, less)} (÷ {times})", {name: less})
+
+
+def _worth(name: str, value: float) -> str:
+    return f"{name.replace('_', ' ')} {value if isinstance(value, int) else format(value, '.3g')}"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
 
@@ -56,5 +56,5 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     return (
         Remedy("bfloat16", {"precision": "bfloat16"}),
         Remedy("full precision", {"precision": "full"}),
-        Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10}),
+        smaller("learning_rate", s.learning_rate, 10),
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, larger, smaller
 from foldwise.checks.progress import is_baseline, jumps, least, worse_than_linear
 from foldwise.checks.sight import Curve, Sight
 from foldwise.checks.symptoms import FITS_TOO_WELL, UNSURE
@@ -64,8 +64,8 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     s = sight.settings
     if s is None:
         return (Remedy("a smaller learning rate"), Remedy("larger batches"))
-    found = [Remedy("learning rate ÷ 3", {"learning_rate": s.learning_rate / 3})]
+    found = [smaller("learning_rate", s.learning_rate, 3)]
     if s.schedule == "constant":
         found.append(Remedy("a cosine", {"schedule": "cosine"}))
-    found.append(Remedy("batches four times as large", {"batch_size": s.batch_size * 4}))
+    found.append(larger("batch_size", s.batch_size, 4))
     return tuple(found)

@@ -64,9 +64,13 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
         return (Remedy("label smoothing"), Remedy("weight decay"), by_hand)
     found = []
     if s.loss in ("cross_entropy", "binary_cross_entropy"):
-        found.append(Remedy("label smoothing 0.1", {"label_smoothing": max(0.1, s.label_smoothing)}))
+        smoothing = max(0.1, s.label_smoothing)
+        found.append(Remedy(f"label smoothing {smoothing:.3g}", {"label_smoothing": smoothing}))
     decay = {"weight_decay": max(0.1, s.weight_decay * 10)}
     found.append(
-        Remedy("weight decay", {**decay, **({"optimizer": "adamw"} if s.optimizer == "adam" else {})})
+        Remedy(
+            f"weight decay {decay['weight_decay']:.3g}",
+            {**decay, **({"optimizer": "adamw"} if s.optimizer == "adam" else {})},
+        )
     )
     return (*found, by_hand)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, larger
 from foldwise.checks.progress import CHANCE, alike, is_baseline, p_better, that_change, worse_than_linear
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import UNSURE
@@ -70,7 +70,7 @@ def _longest(marks: np.ndarray) -> tuple[int, int]:
 def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     s = sight.settings
     assert s is not None
-    found = [Remedy("learning rate × 10", {"learning_rate": s.learning_rate * 10})]
+    found = [larger("learning_rate", s.learning_rate, 10)]
     if s.network in ("mlp", "residual"):
         usual: dict[str, Any] = {"activation": "relu", "initialization": "kaiming"}
         found.insert(0, Remedy("ReLU and Kaiming's initial weights", usual))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.progress import percent_or_times, steps_of, thrown
 from foldwise.checks.sight import Curve, Sight
 from foldwise.checks.symptoms import FITS_TOO_WELL, POOR, UNSTEADY, UNSURE
@@ -88,8 +88,8 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
             Remedy("clip the gradient's norm"),
         )
     found = [
-        Remedy("learning rate ÷ 100", {"learning_rate": s.learning_rate / 100}),
-        Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10}),
+        smaller("learning_rate", s.learning_rate, 100),
+        smaller("learning_rate", s.learning_rate, 10),
     ]
     if s.optimizer == "sgd" and not s.clip_norm:
         found.append(Remedy("clip norm 1", {"clip_norm": 1.0}))

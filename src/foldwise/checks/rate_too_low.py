@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, larger
 from foldwise.checks.loop import Loop
 from foldwise.checks.progress import (
     HARDLY,
@@ -83,4 +83,4 @@ def _remedies(sight: Sight, far: float) -> tuple[Remedy, ...]:
     if sight.settings is None:
         return tuple(Remedy(f"learning rate × {10**p}") for p in powers)
     rate = sight.settings.learning_rate
-    return tuple(Remedy(f"learning rate × {10**p}", {"learning_rate": rate * 10**p}) for p in powers)
+    return tuple(larger("learning_rate", rate, 10**p) for p in powers)

@@ -16,7 +16,7 @@ Bottou, Orr & Müller 1998, *Efficient BackProp*.
 
 from __future__ import annotations
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.look import LayerLook, Look
 from foldwise.checks.progress import (
     fits_worse_than_linear,
@@ -74,7 +74,7 @@ def _remedies(sight: Sight, at_first: bool) -> tuple[Remedy, ...]:
             Remedy("smaller initial weights") if at_first else Remedy("a smaller learning rate"),
             Remedy("ReLU"),
         )
-    smaller = Remedy("Xavier's initial weights", {"initialization": "xavier"})
-    slower = Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10})
+    xavier = Remedy("Xavier's initial weights", {"initialization": "xavier"})
+    slower = smaller("learning_rate", s.learning_rate, 10)
     relu = Remedy("ReLU and Kaiming's initial weights", {"activation": "relu", "initialization": "kaiming"})
-    return that_change(s, (smaller, relu, slower) if at_first else (slower, relu))
+    return that_change(s, (xavier, relu, slower) if at_first else (slower, relu))

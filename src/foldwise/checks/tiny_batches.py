@@ -16,7 +16,7 @@ McCandlish, Kaplan, Amodei et al. 2018, *An empirical model of large-batch train
 
 from __future__ import annotations
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.progress import is_baseline, jumps, worse_than_linear
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import FITS_TOO_WELL, POOR, UNSURE
@@ -46,6 +46,6 @@ def find(sight: Sight) -> Finding | None:
         trials=sight.about,
         remedies=(
             Remedy("batches of 32 rows", {"batch_size": USUAL, "accumulation": 1}),
-            Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10}),
+            smaller("learning_rate", s.learning_rate, 10),
         ),
     )
