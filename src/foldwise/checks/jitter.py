@@ -56,7 +56,7 @@ def _doubt(curve: Curve) -> float:
     return (
         NOISE
         * curve.noise
-        / max(max(curve.start, float(np.nanmax(curve.training))) - least(curve.training), 1e-30)
+        / max(max(curve.start, float(np.nanmax(curve.training, initial=-np.inf))) - least(curve.training), 1e-30)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def findings_of(study: Study) -> dict[str, Any] | None:
 
 def _card(f: Finding) -> dict[str, Any]:
     named = [called(place) for place in f.where]
-    where = [place for place in named if place not in f.evidence]
+    where = [place for place in named if not _says(f.evidence, place)]
     told = explain(f.code) if f.code in CHECKS else None  # a run of another version may know others
     return {
         "code": f.code,
@@ -49,6 +50,15 @@ def _card(f: Finding) -> dict[str, Any]:
         "what": None if told is None else told.what,
         "sections": [] if told is None else [[name, text] for name, text in told.sections.items()],
     }
+
+
+def _says(text: str, name: str) -> bool:
+    """Tell whether a text has a name as a whole, and not only within another one.
+
+    >>> _says("of layer 10", "layer 1"), _says("of layer 1 (ReLU)", "layer 1"), _says("layer 1.weight", "layer 1")
+    (False, True, False)
+    """
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?!\.?\w)", text) is not None
 
 
 def _tried(t: Tried) -> dict[str, Any]:
