@@ -139,7 +139,7 @@ def test_a_number_of_numpy_is_a_number_of_folds() -> None:
 
 def test_one_scored_row_is_no_validation() -> None:
     table = opened(studies.table("regression"), "price")
-    said = "hold-out of 1% of the rows leaves 1 row to be scored on"
+    said = "hold-out of 1 % of the rows leaves 1 row to be scored on"
     with pytest.raises(PlanError, match=said):
         folds_of(table, 5, 1, 0.01, 0)
     assert len(folds_of(table, 5, 1, 0.03, 0)) == 1

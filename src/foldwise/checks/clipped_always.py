@@ -27,6 +27,7 @@ from foldwise.checks.finding import Finding, Remedy, larger
 from foldwise.checks.progress import HARDLY, moved, slow
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = (*SLOW, *UNSURE)
 ALWAYS = 0.95  # of the steps
@@ -54,7 +55,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "clipped-always",
         "likely",
-        f"{known.mean():.0%} of the steps were clipped{norm}"
+        f"{percent(known.mean())} of the steps were clipped{norm}"
         + ("" if before is None else f"; the gradient has a norm of {before:.2g} at the start")
         + ", and training is slow",
         trials=sight.about,
@@ -82,7 +83,8 @@ def _in_a_loop(sight: Sight, norms: np.ndarray) -> Finding | None:
     return Finding(
         "clipped-always",
         "likely",
-        f"before {share:.0%} of {len(norms)} steps watched closely the gradient has a norm of {clip:.3g}, as clipping "
+        f"before {percent(share)} of {len(norms)} steps watched closely the gradient has a norm of {clip:.3g}, "
+        "as clipping "
         "leaves it"
         + ("" if before is None else f"; it is {before:.2g} at the start")
         + ", and training is slow",

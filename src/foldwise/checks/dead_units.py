@@ -21,6 +21,7 @@ from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.progress import steps_of
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("vanishing-gradients", *SLOW, *UNSURE)
 MOST = 0.5  # of a layer's units may be dead
@@ -44,8 +45,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "dead-units",
         "likely",
-        f"{worst.dead:.0%} of the {worst.units} units of {sight.called(worst.name)} are 0 for every row after "
-        f"{steps_of(last.step)}, {before.get(worst.name, 0):.0%} at the start",
+        f"{percent(worst.dead)} of the {worst.units} units of {sight.called(worst.name)} are 0 for every row after "
+        f"{steps_of(last.step)}, {percent(before.get(worst.name, 0))} at the start",
         trials=sight.about,
         where=tuple(own.name for own in dead),
         step=since,

@@ -33,6 +33,7 @@ from foldwise.checks.progress import (
 )
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
+from foldwise.errors import percent
 from foldwise.settings import Settings
 
 EXPLAINS = ("dead-units", "vanishing-gradients", *SLOW, *UNSURE)
@@ -62,7 +63,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "decay-dominates",
         "likely",
-        f"the weight matrices shrank to {np.median(shares):.1%} of their size at the start under {said}, and the "
+        f"the weight matrices shrank to {percent(np.median(shares), 1)} of their size at the start under {said}, "
+        "and the "
         "network fits worse than the linear model",
         trials=sight.about,
         remedies=(
@@ -88,7 +90,7 @@ def _in_a_loop(sight: Sight, own: dict[str, Any], share: float) -> Finding | Non
     return Finding(
         "decay-dominates",
         "likely",
-        f"the weight matrices shrank to {share:.1%} of their size at the start under `weight_decay` "
+        f"the weight matrices shrank to {percent(share, 1)} of their size at the start under `weight_decay` "
         f"{own['weight_decay']:.3g}, and the network says no more than a constant",
         remedies=(Remedy("decay ÷ 100"), Remedy("no decay")),
     )

@@ -26,6 +26,7 @@ from foldwise.checks.progress import (
 )
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import POOR, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("rate-too-low", *POOR, *UNSURE)
 FEW = 100  # steps; fewer than nearly every network needs
@@ -52,7 +53,7 @@ def find(sight: Sight) -> Finding | None:
     if fits_worse_than_linear(sight):
         said = "the linear model fits the training rows better"
     else:
-        said = f"{late:.0%} of the fall of the training loss came in the second half"
+        said = f"{percent(late)} of the fall of the training loss came in the second half"
     return Finding(
         "few-steps",
         "likely" if behind or late > LATE else "hint",

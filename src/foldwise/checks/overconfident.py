@@ -25,6 +25,7 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import is_baseline
 from foldwise.checks.sight import Sight
+from foldwise.errors import percent
 
 EXPLAINS: tuple[str, ...] = ()
 POINTS = 0.15
@@ -50,8 +51,9 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "overconfident",
         "likely" if over > POINTS else "hint",
-        f"out of fold, the classes chosen have a probability of {says.mean():.1%} on average, and {right.mean():.1%} "
-        f"of them are right; chance alone makes ± {chance:.1%}",
+        f"out of fold, the classes chosen have a probability of {percent(says.mean(), 1)} on average, and "
+        f"{percent(right.mean(), 1)} "
+        f"of them are right; chance alone makes ± {percent(chance, 1)}",
         trials=sight.about,
         remedies=_remedies(sight),
         slight=sight.corrected,

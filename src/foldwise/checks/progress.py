@@ -13,6 +13,7 @@ from foldwise.checks.finding import Remedy
 from foldwise.checks.look import Look
 from foldwise.checks.probe import mean_loss
 from foldwise.checks.sight import Curve, Network, Sight, run
+from foldwise.errors import percent
 from foldwise.judge.selection import one_sided_p_value
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.settings import Settings
@@ -219,7 +220,7 @@ def percent_or_times(share: float) -> str:
     >>> percent_or_times(0.31), percent_or_times(25.4)
     ('31 % of', '25 times')
     """
-    return f"{100 * share:.0f} % of" if share < 1.5 else f"{share:.2g} times"
+    return f"{percent(share)} of" if share < 1.5 else f"{share:.2g} times"
 
 
 def steps_of(count: int) -> str:

@@ -36,6 +36,7 @@ from foldwise.checks.progress import (
 )
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import POOR, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("uneven-layers", *POOR, *UNSURE)
 NOT_FAR = 0.25  # of its size: good trainings move that far, or fit at least as well as the linear model
@@ -56,14 +57,15 @@ def find(sight: Sight) -> Finding | None:
         return None
     half = "of the epochs" if sight.loop is None else "of the steps"
     how = (
-        f"{late:.0%} of the fall of the training loss came in the second half {half}"
+        f"{percent(late)} of the fall of the training loss came in the second half {half}"
         if still
         else "the linear model fits the same rows better"
     )
     return Finding(
         "rate-too-low",
         "likely",
-        f"after {steps_of(sight.looks[-1].step)} no weight matrix has moved by more than {far:.2%} of its size, "
+        f"after {steps_of(sight.looks[-1].step)} no weight matrix has moved by more than {percent(far, 2)} of "
+        "its size, "
         f"and {how}",
         trials=sight.about,
         remedies=_remedies(sight, far),

@@ -27,6 +27,7 @@ from foldwise.checks.sample import copies, numbered, on_both_sides
 from foldwise.checks.sight import Sight
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
+from foldwise.errors import percent
 
 EXPLAINS: tuple[str, ...] = ("overconfident", "shared-groups")
 MANY = 0.1  # of validation rows: with fewer the score can hardly be far off; real tables have a few copies
@@ -55,7 +56,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "repeated-rows",
         "likely" if share > MANY else "hint",
-        f"{share:.0%} of the validation rows are in the training rows of their fold too, with the same target "
+        f"{percent(share)} of the validation rows are in the training rows of their fold too, with the same target "
         f"(rows {rows}{' …' if len(where) > 3 else ''})",
         remedies=(remedy,) if change else (Remedy("remove the copies"),),
         slight=share < FEW,

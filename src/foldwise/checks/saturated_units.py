@@ -27,6 +27,7 @@ from foldwise.checks.progress import (
 )
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import POOR, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("vanishing-gradients", "rate-too-low", "uneven-layers", *POOR, *UNSURE)
 MOST = 0.5  # of a layer's outputs; good starts have less than 0.1, trained networks up to 0.3
@@ -47,7 +48,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "saturated-units",
         "likely" if at_first or behind else "hint",
-        f"{worst.saturated:.0%} of the outputs of {_called(sight, worst)} are at the flat ends {when}",
+        f"{percent(worst.saturated)} of the outputs of {_called(sight, worst)} are at the flat ends {when}",
         trials=sight.about,
         where=tuple(own.name for own in found),
         step=look.step,

@@ -24,6 +24,7 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import fell_between, least
 from foldwise.checks.sight import Curve, Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = (*SLOW, *UNSURE)
 NEARLY_ZERO = 0.01  # of the highest rate
@@ -43,10 +44,13 @@ def find(sight: Sight) -> Finding | None:
     total = len(curve.rate)
     if sight.loop is None:
         share, enough = _last_gain(curve, gone), FALLING
-        still = f"though that epoch still brought {share:.0%} of all that the training loss fell"
+        still = f"though that epoch still brought {percent(share)} of all that the training loss fell"
     else:
         share, enough = _half_gain(sight, curve, gone), HALF
-        still = f"though the second half of the time until then still brought {share:.0%} of all that the loss fell"
+        still = (
+            f"though the second half of the time until then still brought {percent(share)} of all that the loss "
+            "fell"
+        )
     if total - gone < LEFT * total or not share > enough:
         return None
     name = "the schedule" if sight.settings is None else f"the schedule `{sight.settings.schedule}`"

@@ -20,6 +20,7 @@ from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.progress import is_baseline, jumps, worse_than_linear
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import FITS_TOO_WELL, POOR, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("rate-too-high", "exploding-gradients", "dead-units", "jitter", *POOR, *FITS_TOO_WELL, *UNSURE)
 FEW = 4  # rows of a step or fewer
@@ -42,7 +43,7 @@ def find(sight: Sight) -> Finding | None:
         "tiny-batches",
         "likely" if hurts else "hint",
         f"each step is made from {rows} row{'s' * (rows > 1)} of {least}"
-        + (f"; the validation loss jumps by {jump:.0%} of all that was learned" if jump > JUMPS else ""),
+        + (f"; the validation loss jumps by {percent(jump)} of all that was learned" if jump > JUMPS else ""),
         trials=sight.about,
         remedies=(
             Remedy("batches of 32 rows", {"batch_size": USUAL, "accumulation": 1}),
