@@ -113,6 +113,8 @@ def test_when_the_cut_falls_into_the_earliest_time_later_rows_are_sealed() -> No
         ({"example": "iris", "drop": ["petal length (cm)"], "columns": {"petal length (cm)": "number"}},
          "`petal length (cm)` is to be dropped and is given a kind, number."),
         ({"example": "iris", "drop": ["petal"]}, "there is no column to drop (--drop) `petal`"),
+        ({"example": "iris", "missing": {"specie": 0}},
+         "there is no column `specie` (--missing specie=…).\nhint: Did you mean `species`?"),
     ],
 )  # fmt: skip
 def test_options_without_an_effect_are_refused(asked: dict[str, Any], said: str) -> None:

@@ -212,6 +212,7 @@ def compared(
             remedy.aim == "better" and ends and useful and (cured or (p is not None and p < HELPS_BELOW))
         ),
         aim=remedy.aim,
+        worse=p is not None and (p_better(before, after, job, folds) or 1.0) < HELPS_BELOW,
     )
 
 

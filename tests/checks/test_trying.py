@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,14 @@ import foldwise
 from foldwise import examine, trying
 from foldwise.checks.finding import Finding, Remedy, Tried
 from foldwise.checks.order import in_order
+from foldwise.data.folds import make_folds
 from foldwise.engine.album import WANTED, Album, Picture, wanted
 from foldwise.engine.stack import Stack
 from foldwise.judge.metrics import METRICS
+from foldwise.settings import Settings
 from foldwise.store.findings import findings_as_plain, findings_from_plain
 from foldwise.terminal import Display
-from foldwise.trying import confirmed, hochberg
+from foldwise.trying import Trial, compared, confirmed, hochberg
 
 ACCURACY = METRICS["accuracy"]
 BROKEN = {"width": 8, "depth": 1, "epochs": 6, "learning_rate": 30.0, "optimizer": "sgd", "network": "mlp"}
@@ -94,6 +98,21 @@ def test_remedies_of_nothing_but_chance_help_for_one_finding_in_twenty() -> None
     told = [hochberg([Tried("x", {}, 0, 1, 1, 1, 5, 5, q, q < 0.05) for q in own]) for own in p]
     assert np.mean([any(t.helps for t in own) for own in told]) < 0.06
     assert np.mean((p < 0.05).any(1)) > 0.12
+
+
+def test_a_remedy_is_worse_when_the_test_says_so() -> None:
+    job: Any = SimpleNamespace(metric=ACCURACY, outer=make_folds(50, 5))
+    base: Any = SimpleNamespace(fold_scores=(0.80, 0.81, 0.79, 0.80, 0.82))
+    trial = Trial(0, Remedy("x", {"depth": 1}), base, Settings())
+
+    def told(*after: float) -> tuple[bool, bool]:
+        tried = compared(trial, np.array(after), job)
+        return tried.helps, tried.worse
+
+    assert told(0.60, 0.61, 0.60, 0.59, 0.62) == (False, True)
+    assert told(0.80, 0.81, 0.80, 0.79, 0.81) == (False, False)
+    assert told(0.90, 0.91, 0.90, 0.89, 0.92) == (True, False)
+    assert told(0.60, 0.61, 0.60, 0.59, np.nan) == (False, False)  # it diverged, which is said
 
 
 def test_what_can_be_done_by_hand_only_is_not_tried() -> None:

@@ -23,8 +23,8 @@ class Remedy:
     """A change that may cure a fault: of settings, of the table, of the folds; none of them: to be done by hand.
 
     `what` names it in a few words: `clip norm 1`. `options` are arguments of `fit` that do the same in the next
-    study: `{"drop": ["tax"]}`. A change of the table may leave rows out, or columns; then
-    `folds` must fit the new rows: it is given the new table and the old folds.
+    study: `{"drop": ["tax"]}`; where more is needed, `how` says what. A change of the table may leave rows out, or
+    columns; then `folds` must fit the new rows: it is given the new table and the old folds.
     """
 
     what: str
@@ -33,6 +33,7 @@ class Remedy:
     folds: Callable[[Table, Folds], Folds] | None = None
     aim: Aim = "better"
     options: Mapping[str, Any] = field(default_factory=dict)
+    how: str = ""
 
     @property
     def by_hand(self) -> bool:
@@ -69,6 +70,7 @@ class Tried:
 
     `better_in` counts the folds in which it was better; `p` is that of the corrected test whether it is no better, by
     Hochberg's method multiplied for the number of remedies of the finding; None where folds differ and make no pairs.
+    `worse` says that the same test finds the trial better without the remedy.
     """
 
     what: str
@@ -82,6 +84,7 @@ class Tried:
     p: float | None
     helps: bool
     aim: Aim = "better"
+    worse: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class Finding:
 
 def without_functions(finding: Finding) -> Finding:
     """Give a finding whose remedies are in words and settings only, as it is stored: functions need its table."""
-    plain = (Remedy(r.what, r.settings, aim=r.aim, options=r.options) for r in finding.remedies)
+    plain = (Remedy(r.what, r.settings, aim=r.aim, options=r.options, how=r.how) for r in finding.remedies)
     return replace(finding, remedies=tuple(plain), explained=())
 
 

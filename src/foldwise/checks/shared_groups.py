@@ -34,7 +34,7 @@ from scipy.sparse.csgraph import connected_components
 
 from foldwise.checks.changes import kept_together
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.repeated_rows import shared
+from foldwise.checks.repeated_rows import NUMBERED, shared
 from foldwise.checks.sample import VOTES, Sample, explained, nearest, numbered
 from foldwise.checks.sight import Sight
 from foldwise.data.encode import Column
@@ -186,7 +186,7 @@ def _nearly_alike(sight: Sight, sample: Sample) -> Finding | None:
         f"{percent(np.sqrt(agree / differ))} of what those of the next rows do: they may be of one group",
         must_cost=True,
         remedies=(
-            Remedy(what, folds=change, aim="honest")
+            Remedy(what, folds=change, aim="honest", how=NUMBERED)
             if change
             else Remedy('name the group: --groups COLUMN, groups="COLUMN"'),
         ),

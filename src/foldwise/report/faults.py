@@ -68,7 +68,13 @@ def _tried(t: Tried) -> dict[str, Any]:
         "after": score(t.after, t.after_deviation),
         "better": f"{t.better_in} of {t.folds}" if paired else None,
         "p": significant(t.p) if paired else None,
-        "helps": "to believe" if t.aim == "honest" else "helps" if t.helps else "no gain",
+        "helps": "to believe"
+        if t.aim == "honest"
+        else "helps"
+        if t.helps
+        else "worse"
+        if t.worse
+        else "no gain",
         "good": t.helps,
     }
 

@@ -25,7 +25,13 @@ def findings_as_plain(findings: Sequence[Finding]) -> list[dict[str, Any]]:
             **{name: getattr(f, name) for name in ("code", "sure", "evidence", "step", "given_away")},
             **{name: list(getattr(f, name)) for name in ("trials", "where", "symptoms")},
             "remedies": [
-                {"what": r.what, "settings": dict(r.settings), "aim": r.aim, "options": dict(r.options)}
+                {
+                    "what": r.what,
+                    "settings": dict(r.settings),
+                    "aim": r.aim,
+                    "options": dict(r.options),
+                    "how": r.how,
+                }
                 for r in f.remedies
             ],
             "tried": [asdict(t) for t in f.tried],
@@ -112,6 +118,7 @@ def _texts(finding: Finding) -> Iterator[str]:
         yield from own.settings
         yield from (value for value in own.settings.values() if isinstance(value, str))
     for remedy in finding.remedies:
+        yield remedy.how
         yield from (v for own in remedy.options.values() for v in _members(own) if isinstance(v, str))
 
 
