@@ -32,7 +32,7 @@ def test_a_rate_too_low() -> None:
     finding = found("rate-too-low", **rated(1e-5), epochs=30)
     assert finding is not None
     assert finding.sure == "likely"
-    assert finding.remedies[0].what == "learning rate × 100"
+    assert finding.remedies[0].what == "learning rate 0.001 (× 100)"
     assert "second half of the steps" in finding.evidence
 
 

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import math
 
-from foldwise.checks.finding import Finding, Remedy, larger
+from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.loop import Loop
 from foldwise.checks.progress import (
     HARDLY,
     LATE,
+    faster,
     fell_late,
     fits_worse_than_linear,
     is_baseline,
@@ -82,7 +83,4 @@ def _remedies(sight: Sight, far: float) -> tuple[Remedy, ...]:
     # the distance grows with the rate, or with its root where steps are as random as the batches
     wanted = min(3, max(1, round(math.log10(USUAL / max(far, 1e-6)))))
     powers = [wanted, *(p for p in (wanted + 1, wanted - 1) if 1 <= p <= 4)]
-    if sight.settings is None:
-        return tuple(Remedy(f"learning rate × {10**p}") for p in powers)
-    rate = sight.settings.learning_rate
-    return tuple(larger("learning_rate", rate, 10**p) for p in powers)
+    return tuple(faster(sight, 10**p) for p in powers)
