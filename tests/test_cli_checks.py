@@ -127,7 +127,7 @@ def test_alarms_are_said_and_exit_with_1(run: Callable[..., Ran], desk: Path) ->
     code, _, said = run(*fit, desk / "loud")
     assert code == 1
     assert "rate-too-high (trial 4; " in said
-    assert "Tried: learning rate ÷ 10" in said
+    assert "Tried: learning rate 0.3 (÷ 100)" in said or "Tried: learning rate 3 (÷ 10)" in said
     code, _, said = run(*fit, desk / "quiet", "--quiet", "--remedies", "off")
     assert code == 1
     assert "warning: rate-too-high (trial 4; " in said

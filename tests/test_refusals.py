@@ -113,6 +113,8 @@ def test_when_the_cut_falls_into_the_earliest_time_later_rows_are_sealed() -> No
         ({"example": "iris", "drop": ["petal length (cm)"], "columns": {"petal length (cm)": "number"}},
          "`petal length (cm)` is to be dropped and is given a kind, number."),
         ({"example": "iris", "drop": ["petal"]}, "there is no column to drop (--drop) `petal`"),
+        ({"example": "iris", "missing": {"specie": 0}},
+         "there is no column `specie` (--missing specie=…).\nhint: Did you mean `species`?"),
     ],
 )  # fmt: skip
 def test_options_without_an_effect_are_refused(asked: dict[str, Any], said: str) -> None:
@@ -139,7 +141,7 @@ def test_a_number_of_numpy_is_a_number_of_folds() -> None:
 
 def test_one_scored_row_is_no_validation() -> None:
     table = opened(studies.table("regression"), "price")
-    said = "hold-out of 1% of the rows leaves 1 row to be scored on"
+    said = "hold-out of 1 % of the rows leaves 1 row to be scored on"
     with pytest.raises(PlanError, match=said):
         folds_of(table, 5, 1, 0.01, 0)
     assert len(folds_of(table, 5, 1, 0.03, 0)) == 1

@@ -116,7 +116,8 @@ def test_the_result_names_every_trial_and_why_it_stopped(halved: Study) -> None:
     assert len(statuses) == 12
     assert halved.account.halved == len(stopped) >= 8
     share = halved.account.epochs / (12 * 9 * 3)
-    said = f"{len(stopped)} of 12 trials stopped early by halving; {share:.0%} of the epochs of training all to the end"
+    said = f"{len(stopped)} of 12 trials stopped early by halving; {100 * share:.0f} % "
+    said += "of the epochs of training all to the end"
     assert halved.account.sentence == said
     assert f"search: {said}" in repr(halved)
     assert not any("halving" in w for w in halved.warnings)

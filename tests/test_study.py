@@ -322,7 +322,7 @@ def test_folds_and_seeds_and_repeats_multiply() -> None:
 @pytest.mark.parametrize(
     ("asked", "how"),
     [
-        ({"holdout": 0.3}, "stratified hold-out of 30% of the rows"),
+        ({"holdout": 0.3}, "stratified hold-out of 30 % of the rows"),
         ({"folds": model_selection.ShuffleSplit(2, random_state=0)}, "ShuffleSplit of scikit-learn"),
         ({"groups": "group"}, "grouped stratified 2-fold cross-validation"),
         ({"fold_column": "group"}, "6 folds given by a column"),

@@ -271,7 +271,7 @@ def test_time_left_follows_the_rows() -> None:
 
 def test_a_plain_line_says_it_all() -> None:
     assert progress_line(progress(0.5, 20.0)) == (
-        "training  50% · 35 of 70 members · epoch 12 of 40 · best log-RMSE 0.1284 ± 0.0050  mlp 64×2 · "
+        "training  50 % · 35 of 70 members · epoch 12 of 40 · best log-RMSE 0.1284 ± 0.0050  mlp 64×2 · "
         "25,000 rows/s · 20 s gone · about 20 s left"
     )
 

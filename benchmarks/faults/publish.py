@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.render import grid
+from foldwise.errors import percent
 
 PAGE = Path(__file__).parents[2] / "docs" / "checks-measured.md"
 HEAD = """# How often the checks are right
@@ -50,7 +51,7 @@ def _halves(halves: Mapping[str, Any]) -> str:
     rows = [
         (
             names[half], f["runs"], _share(f["first"]), _share(f["recall"]), _share(f["helps"]), f["healthy"],
-            "" if f["alarmed"] is None else f"{f['alarmed']:.1%}",
+            "" if f["alarmed"] is None else percent(f['alarmed'], 1),
         )
         for half, f in halves.items()
     ]  # fmt: skip
@@ -85,4 +86,4 @@ def _codes(counts: Mapping[str, int]) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
+    return "" if value is None else percent(value)

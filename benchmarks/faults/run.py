@@ -23,6 +23,7 @@ from scipy import stats
 
 from benchmarks.faults import publish
 from benchmarks.faults.case import Case, Outcome, Task, only_scores, plain, tasks
+from foldwise.errors import percent
 
 AREAS = ("data", "network", "training", "loops")
 CHOOSE, REPORT = ("abalone", "spambase"), ("california", "phoneme", "digits")
@@ -311,7 +312,9 @@ def main() -> None:
         publish.write(figures, CHOOSE)
     for name, own in figures["faults"].items():
         if own["runs"]:
-            print(f"{name:50} {own['first']:.0%} first, {own['three']:.0%} in three, {own['alarms']}")
+            print(
+                f"{name:50} {percent(own['first'])} first, {percent(own['three'])} in three, {own['alarms']}"
+            )
         elif own["silent"]:
             print(f"{name:50} does not hurt")
     for name, own in figures["controls"].items():

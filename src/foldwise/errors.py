@@ -56,6 +56,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """Write a share as a percentage.
+
+    >>> percent(0.824), percent(0.005, 1)
+    ('82 %', '0.5 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 def listed(values: Sequence[object], most: int = 5) -> str:
     """Write a few values as `a`, `b`, `c` and 7 more.
 

@@ -26,7 +26,7 @@ from foldwise.plans.plan import Member
 from foldwise.reference import Own, loss_of
 from foldwise.store.plain import reason
 from foldwise.terminal import Display, duration
-from foldwise.trying import trials_for, try_remedies
+from foldwise.trying import EACH, MOST, trials_for, try_remedies
 
 if TYPE_CHECKING:
     from foldwise.study import Study
@@ -52,9 +52,15 @@ def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> Fin
         assert sight.curve is not None
         study.looks = series_of(sight.trial, sight.looks, sight.curve.clipped.tolist())
         findings = findings_of(sight, broken=lambda code, error: broken(f"the check `{code}`", error))
-        if remedies and (chosen := trials_for(study, findings, sight.trial)):
+        left = MOST
+        known: set[str] = set()
+        while remedies and not {f.code for f in findings} <= known:  # what was explained before may come back
+            known |= {f.code for f in findings}
+            if not (chosen := trials_for(study, findings, sight.trial, left)):
+                break
             display.wait(cost_of(len(chosen), job))
-            findings = try_remedies(job, study, findings, sight.trial, display.progress)
+            findings = try_remedies(job, study, findings, chosen, display.progress)
+            left = max(left - len(chosen), EACH)
     except KeyboardInterrupt:
         study.warnings.append("looking for faults was interrupted, and says less than it could")
     except Exception as error:

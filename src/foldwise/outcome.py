@@ -26,7 +26,7 @@ from foldwise.engine.losses import outputs_by_loss
 from foldwise.engine.predict import MODELS, Models, Refit, predict_outputs
 from foldwise.engine.rows import Constants
 from foldwise.engine.state import Layout
-from foldwise.errors import DataError, NetworkError, PlanError, StoreError
+from foldwise.errors import DataError, NetworkError, PlanError, StoreError, percent
 from foldwise.judge.importance import importance
 from foldwise.judge.metrics import Metric, class_scores, natural, probabilities
 from foldwise.judge.selection import bootstrap_intervals
@@ -324,9 +324,9 @@ def _said(values: np.ndarray, task: Task) -> str:
     if task.kind == "regression":
         return ", ".join(f"{v:.4g}" for v in values)
     if task.kind == "multilabel":
-        return ", ".join(f"{t}: {v:.0%}" for t, v in zip(task.targets, values, strict=True))
+        return ", ".join(f"{t}: {percent(v)}" for t, v in zip(task.targets, values, strict=True))
     best = int(values.argmax())
-    return f"{task.classes[0][best]} ({values[best]:.0%})"
+    return f"{task.classes[0][best]} ({percent(values[best])})"
 
 
 def _cell(value: Any) -> str:

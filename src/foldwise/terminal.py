@@ -19,6 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from foldwise.errors import percent
+
 if TYPE_CHECKING:
     from foldwise.data.columns import Column, ColumnPlan
     from foldwise.engine.loop import PlanSummary, Progress, Standing
@@ -298,7 +300,7 @@ def progress_block(now: Progress, width: int) -> RenderableType:
         first.add_column(no_wrap=True)
     first.add_row(
         ProgressBar(total=1.0, completed=share_done(now), complete_style="cyan", finished_style="cyan"),
-        Text(f"{share_done(now):4.0%}"),
+        Text(f"{percent(share_done(now)):>5}"),
         Text(f"{now.members_done:,} of {_plural(now.members, 'member')}"),
         _dim(f"epoch {now.epoch:,} of {now.epochs:,}"),
     )
@@ -310,7 +312,7 @@ def progress_block(now: Progress, width: int) -> RenderableType:
 def progress_line(now: Progress) -> str:
     """Write the progress of the whole study as one plain line."""
     parts = [
-        f"training {share_done(now):4.0%}",
+        f"training {percent(share_done(now)):>5}",
         f"{now.members_done:,} of {_plural(now.members, 'member')}",
         f"epoch {now.epoch:,} of {now.epochs:,}",
         f"best {_standing(now.best).plain}" if now.best else "",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foldwise import collect
-from foldwise.checks import GROUPS
+from foldwise.checks import SEEMING
 from foldwise.checks.finding import Finding, Findings, Remedy, Tried
+from foldwise.checks.order import in_order_again
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
 from foldwise.engine.loop import Progress
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 MOST = 8  # remedies that are tried for a study
 EACH = 3  # for one finding
 HELPS_BELOW = 0.05
-SEEMING = (*GROUPS["training"], *GROUPS["evaluation"])  # believed when a cure helps
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,17 @@ class Trial:
     settings: Settings
 
 
-def trials_for(study: Study, findings: Sequence[Finding], examined: int) -> list[Trial]:
-    """Choose the remedies to try: those of alarms, the first of each first; `examined` is a trial from 1."""
+def trials_for(study: Study, findings: Sequence[Finding], examined: int, most: int = MOST) -> list[Trial]:
+    """Choose the remedies to try: those of alarms, the first of each first; `examined` is a trial from 1.
+
+    Findings of which some were tried before, when what explained others turned out to be no alarm, are left out.
+    """
     results = {r.number: r for r in study.results}
     chosen: list[Trial] = []
     for turn in range(EACH):
         for place, finding in enumerate(findings):
             able = [r for r in finding.remedies if not r.by_hand]
-            if not finding.alarm or turn >= len(able) or len(chosen) >= MOST:
+            if not finding.alarm or finding.tried or turn >= len(able) or len(chosen) >= most:
                 continue
             base = results[finding.trials[0] if finding.trials else examined]
             settings = _changed(base.settings, able[turn].settings)
@@ -69,14 +72,18 @@ def _changed(settings: Settings, changes: Mapping[str, Any]) -> Settings | None:
 
 
 def try_remedies(
-    job: Job, study: Study, findings: Sequence[Finding], examined: int, watch: Callable[[Progress], None]
+    job: Job,
+    study: Study,
+    findings: Sequence[Finding],
+    chosen: Sequence[Trial],
+    watch: Callable[[Progress], None],
 ) -> Findings:
-    """Train the remedies of findings, and say of each what it did to the score, fold by fold.
+    """Train remedies of findings, and say of each what it did to the score, fold by fold.
 
     Remedies that change settings are one job. One that changes the table or the folds is a job of its own. Scores are
-    compared with those of the trial as it was, whose members started from the same weights.
+    compared with those of the trial as it was, whose members started from the same weights. Alarms that are taken back
+    explain nothing: what was folded into them is found by itself.
     """
-    chosen = trials_for(study, findings, examined)
     alike = [t for t in chosen if t.remedy.table is None and t.remedy.folds is None]
     done: list[tuple[Trial, Tried]] = []
     constant = next((r.fold_scores for r in study.results if r.settings.network == "constant"), None)
@@ -92,9 +99,10 @@ def try_remedies(
             )
     tried = [[outcome for trial, outcome in done if trial.finding == place] for place in range(len(findings))]
     told = [
-        confirmed(replace(f, tried=hochberg(own)), job.metric) for f, own in zip(findings, tried, strict=True)
+        confirmed(replace(f, tried=hochberg(own)), job.metric) if own else f
+        for f, own in zip(findings, tried, strict=True)
     ]
-    return Findings(sorted(told, key=lambda f: not f.alarm))
+    return in_order_again(told)
 
 
 def hochberg(tried: Sequence[Tried]) -> tuple[Tried, ...]:
@@ -116,17 +124,14 @@ def hochberg(tried: Sequence[Tried]) -> tuple[Tried, ...]:
 def confirmed(finding: Finding, metric: Metric) -> Finding:
     """Make a hint of what a training only looks like, when nothing that was tried against it helped.
 
-    Other faults of data, network, loss or optimizer stay what they are although no remedy here cures them. Rows that
-    only look as if they were of one group are a hint as well, when the score does not suffer from keeping them apart.
+    Other faults of data, network, loss or optimizer stay what they are although no remedy here cures them. What must
+    cost something to be a fault, as rows that only look as if they were of one group, is a hint as well when the score
+    does not suffer from its remedy.
     """
     useless = finding.tried and all(t.aim == "better" and t.folds > 1 and not t.helps for t in finding.tried)
     if finding.sure == "likely" and useless and finding.code in SEEMING:
         return replace(finding, sure="hint")
-    if (
-        finding.code == "shared-groups"
-        and not finding.where
-        and any(_no_worse(t, metric) for t in finding.tried)
-    ):
+    if finding.must_cost and any(_no_worse(t, metric) for t in finding.tried):
         return replace(finding, sure="hint")
     return finding
 
@@ -207,6 +212,7 @@ def compared(
             remedy.aim == "better" and ends and useful and (cured or (p is not None and p < HELPS_BELOW))
         ),
         aim=remedy.aim,
+        worse=p is not None and (p_better(before, after, job, folds) or 1.0) < HELPS_BELOW,
     )
 
 

@@ -19,7 +19,9 @@ def test_frequent_class() -> None:
     found = imbalanced_accuracy.find(sight)
     assert found is not None
     assert "class well" in found.evidence
-    assert "balanced accuracy, for which all classes do, is 50.0% (saying so always: 50.0%)" in found.evidence
+    assert (
+        "balanced accuracy, for which all classes do, is 50.0 % (saying so always: 50.0 %)" in found.evidence
+    )
     change = found.remedies[0].table
     assert change is not None
     assert change(table).weighting.classes == "balanced"

@@ -21,7 +21,7 @@ def numbered(inputs: int, outputs: int) -> nn.Module:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("dropout-strong", "layer 3 (Dropout) drops 97% of 16 units"),
+        ("dropout-strong", "layer 3 (Dropout) drops 97 % of 16 units"),
         ("dropout-before-normalization", "dropout comes right before layer 4 (BatchNorm1d 16)"),
         ("softmax-hidden", "what layer 2 (Linear 32→16) takes in sums to 1"),
     ],

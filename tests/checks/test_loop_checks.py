@@ -342,3 +342,34 @@ def test_every_check_is_explained(code: str) -> None:
 @pytest.mark.parametrize("code", CODES)
 def test_where_there_is_no_loop_nothing_is_found(code: str) -> None:
     assert check_module(code).find(Sight()) is None
+
+
+class Heads(nn.Module):
+    """Two heads on one body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 2), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.tanh(self.body(x))
+        return self.one(hidden), self.two(hidden)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_head_that_no_loss_is_given_is_a_hint_that_says_so(both: bool) -> None:
+    def learn(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        one, two = net(x)
+        (F.cross_entropy(one, y) + (F.cross_entropy(two, y) if both else 0.0)).backward()
+        optimizer.step()
+
+    net = Heads()
+    finding = found("no-gradient", learn, net=net, optimizer=adam(net))
+    if both:
+        assert finding is None
+    else:
+        assert finding is not None
+        assert (finding.sure, finding.where) == ("hint", ("two.weight", "two.bias"))
+        assert finding.evidence.endswith("; what the loss is computed from does not depend on them")
+        assert "detach" not in finding.remedies[0].what

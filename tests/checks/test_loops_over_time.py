@@ -1,14 +1,19 @@
 """Checks of training in loops of the user's own: each finds its patient, and is silent on what only looks odd."""
 
+import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LambdaLR
 
-from checks.loops import adam, found, network, turn
+import foldwise
+from checks.loops import adam, found, network, table, turn
+from foldwise.checks.order import findings_of
+from foldwise.checks.sight import Curve, Sight
 
 STEPS = 6  # of an epoch
 
@@ -27,7 +32,7 @@ def test_a_rate_too_low() -> None:
     finding = found("rate-too-low", **rated(1e-5), epochs=30)
     assert finding is not None
     assert finding.sure == "likely"
-    assert finding.remedies[0].what == "learning rate × 100"
+    assert finding.remedies[0].what == "learning rate 0.001 (× 100)"
     assert "second half of the steps" in finding.evidence
 
 
@@ -135,3 +140,68 @@ def test_checks_that_need_validation_are_silent() -> None:
     ):
         assert found(code, epochs=10) is None
     assert adam(network()) is not None
+
+
+def test_a_rate_so_low_that_the_gradient_stays_the_same_is_not_taken_for_clipping() -> None:
+    def whole(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(net(table()[0]), table()[1]).backward()
+        optimizer.step()
+
+    for own in (torch.optim.SGD, torch.optim.Adam):
+        net = network()
+        assert (
+            found("clipped-always", whole, net=net, optimizer=own(net.parameters(), 1e-7), epochs=30) is None
+        )
+    assert found("rate-too-low", whole, net=net, optimizer=own(net.parameters(), 1e-7), epochs=30)
+
+
+class Faint(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 1e-10 * x
+
+
+def test_a_smaller_epsilon_is_suggested_than_the_usual_one() -> None:
+    net = nn.Sequential(Faint(), nn.Linear(6, 2))
+    meant = found("epsilon-dominates", net=net, optimizer=adam(net), epochs=30)
+    assert meant is not None
+    assert [r.what for r in meant.remedies] == ["ε = 1e-11"]
+
+
+@pytest.mark.parametrize("steps", [5, 8, 13, 21, 34, 60])
+@pytest.mark.parametrize("lasts", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("rate", [1e-4, 0.05, 1e9])
+def test_short_loops_warn_of_nothing(steps: int, lasts: float, rate: float) -> None:
+    x, y = table()
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), rate)
+    ends = LambdaLR(optimizer, lambda step: 1.0 if step < lasts * steps else 1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with foldwise.watch(net, optimizer) as watch:
+            for step in range(steps):
+                turn(net, optimizer, x[step % 80 :], y[step % 80 :])
+                ends.step()
+        assert watch.findings is not None
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 5, 19])
+def test_points_of_a_curve_that_are_not_known_warn_of_nothing(known: int) -> None:
+    training = np.full(20, np.nan)
+    training[np.linspace(0, 19, known).astype(int)] = np.linspace(1, 0.2, known)
+    nan = np.full(20, np.nan)
+    rate = np.array([1.0] * 10 + [1e-5] * 10)
+    curve = Curve(training, nan, nan, np.full((20, 1), np.nan), 1.0, rate, nan, nan, 3, 20, epochs=False)
+    loops = (None, watched())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for loop in loops:
+            findings_of(Sight(curve=curve, loop=loop))
+
+
+def watched() -> Any:
+    net = network()
+    with foldwise.watch(net, adam(net)) as watch:
+        for _ in range(60):
+            turn(net, watch.given[0], *table())
+    return watch.sight().loop

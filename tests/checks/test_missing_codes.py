@@ -18,6 +18,7 @@ def test_codes(code: float) -> None:
     found = missing_codes.find(sights.sight(coded))
     assert found is not None
     assert found.where == ("x0",)
+    assert found.remedies[0].aim == "better"
     change = found.remedies[0].table
     assert change is not None
     table = change(sights.opened(coded))

@@ -9,9 +9,10 @@ import torch
 
 from foldwise.checks import CHECKS, GROUPS, symptoms
 from foldwise.checks.explain import SECTIONS, explain
-from foldwise.checks.finding import Finding
-from foldwise.checks.order import check_module, in_order
+from foldwise.checks.finding import Finding, Tried
+from foldwise.checks.order import check_module, in_order, in_order_again
 from foldwise.errors import SettingsError
+from foldwise.store.findings import findings_as_plain, findings_from_plain
 
 
 def finding(
@@ -54,6 +55,34 @@ def test_slight_hints_are_kept_under_an_alarm_alone() -> None:
     (found,) = in_order([slight, finding("constant-columns")])
     assert found.symptoms == ("dead-units",)
     assert in_order([replace(slight, sure="likely")])  # an alarm is never left out
+
+
+@pytest.mark.usefixtures("explaining")
+def test_what_was_folded_into_an_alarm_that_is_taken_back_is_found_by_itself() -> None:
+    slight = replace(finding("plateau", sure="hint"), slight=True)
+    (cause, other) = in_order(
+        [finding("dead-units", step=40), finding("constant-columns"), slight, finding("jitter")]
+    )
+    assert in_order_again([cause, other]) == [cause, other]
+    found = in_order_again([replace(cause, sure="hint"), other])
+    assert [(f.code, f.symptoms) for f in found] == [
+        ("jitter", ()),
+        ("dead-units", ()),
+        ("constant-columns", ()),
+    ]
+
+
+def test_remedies_are_not_judged_by_a_score_that_is_given_away() -> None:
+    better = Tried("learning rate 0.1", {"learning_rate": 0.1}, 0.5, 0.6, 0.01, 0.01, 5, 5, 0.001, True)
+    slow = replace(finding("half-overflow"), tried=(better,))
+    leak, hint = finding("target-leak"), finding("target-leak", sure="hint")
+    assert in_order([slow, hint])[0].suggested == better
+    (_, told) = in_order([slow, leak])
+    assert told.suggested is None
+    assert str(told).endswith("Nothing is suggested: the score is given away, so see to target-leak first.")
+    (back,) = findings_from_plain(findings_as_plain([told]))
+    assert back == told
+    assert in_order_again([told])[0].suggested == better
 
 
 @pytest.mark.parametrize("code", CHECKS)

@@ -18,6 +18,7 @@ def test_copies(kind: str) -> None:
     found = repeated_rows.find(sight)
     assert found is not None
     assert found.alarm
+    assert "--groups COLUMN" in str(found)
     change = found.remedies[0].folds
     assert change is not None
     assert sight.table is not None

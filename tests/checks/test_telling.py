@@ -41,6 +41,13 @@ def test_a_remedy_that_diverged_or_cured_is_said_to_have() -> None:
     assert "larger rate → diverged; smaller rate → 0.400 ± 0.010 (had diverged)." in told
 
 
+def test_a_remedy_that_made_it_worse_is_said_to_have() -> None:
+    worse = Tried("read them as missing", {}, 0.5, 0.4, 0.01, 0.01, 0, 5, 0.99, False, worse=True)
+    said = "read them as missing → 0.400 ± 0.010 (was 0.500 ± 0.010, better in 0 of 5 folds: worse than without)."
+    assert f"{said} None of them helped." in str(finding(tried=(worse,)))
+    assert hint_of(replace(finding(tried=(worse,)), sure="hint")).endswith(said)
+
+
 def test_an_honest_score_is_the_one_to_believe() -> None:
     honest = Tried("groups apart", {}, 0.9, 0.6, 0.01, 0.05, 0, 5, None, False, "honest")
     told = str(finding(tried=(honest,)))

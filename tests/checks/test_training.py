@@ -89,6 +89,13 @@ def test_sixty_rows_are_left_alone() -> None:
     assert [f.code for f in findings_of(sight_of(rows=60)) if f.alarm] == []
 
 
+def test_a_rate_too_low_is_not_taken_for_clipping() -> None:
+    sight = sight_of(**{**SLOPE, "learning_rate": 1e-6, "clip_norm": 0.1})
+    assert sight.curve is not None
+    assert sight.curve.clipped.mean() > 0.95
+    assert [f.code for f in findings_of(sight) if f.alarm] == ["rate-too-low"]
+
+
 @pytest.mark.parametrize(
     "code", [*PATIENTS, "exploding-gradients", "non-finite", "jitter", "plateau", "overfitting"]
 )
@@ -98,6 +105,8 @@ def test_remedies_are_settings_that_exist_and_change_something(code: str) -> Non
     for remedy in () if found is None else found.remedies:
         if not remedy.by_hand:
             assert make_settings(remedy.settings, base=sight.settings.model_dump()) != sight.settings
+            if "×" in remedy.what or "÷" in remedy.what:
+                assert any(f"{value:.3g}" in remedy.what for value in remedy.settings.values())
 
 
 def test_what_diverges_is_trained_again_and_the_layer_named() -> None:

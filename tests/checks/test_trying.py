@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +13,19 @@ import torch
 from scipy import stats
 
 import foldwise
+from foldwise import examine, trying
 from foldwise.checks.finding import Finding, Remedy, Tried
+from foldwise.checks.order import in_order
+from foldwise.data.folds import make_folds
 from foldwise.engine.album import WANTED, Album, Picture, wanted
 from foldwise.engine.stack import Stack
+from foldwise.judge.metrics import METRICS
+from foldwise.settings import Settings
 from foldwise.store.findings import findings_as_plain, findings_from_plain
 from foldwise.terminal import Display
-from foldwise.trying import hochberg
+from foldwise.trying import Trial, compared, confirmed, hochberg
 
+ACCURACY = METRICS["accuracy"]
 BROKEN = {"width": 8, "depth": 1, "epochs": 6, "learning_rate": 30.0, "optimizer": "sgd", "network": "mlp"}
 
 
@@ -92,10 +100,54 @@ def test_remedies_of_nothing_but_chance_help_for_one_finding_in_twenty() -> None
     assert np.mean((p < 0.05).any(1)) > 0.12
 
 
+def test_a_remedy_is_worse_when_the_test_says_so() -> None:
+    job: Any = SimpleNamespace(metric=ACCURACY, outer=make_folds(50, 5))
+    base: Any = SimpleNamespace(fold_scores=(0.80, 0.81, 0.79, 0.80, 0.82))
+    trial = Trial(0, Remedy("x", {"depth": 1}), base, Settings())
+
+    def told(*after: float) -> tuple[bool, bool]:
+        tried = compared(trial, np.array(after), job)
+        return tried.helps, tried.worse
+
+    assert told(0.60, 0.61, 0.60, 0.59, 0.62) == (False, True)
+    assert told(0.80, 0.81, 0.80, 0.79, 0.81) == (False, False)
+    assert told(0.90, 0.91, 0.90, 0.89, 0.92) == (True, False)
+    assert told(0.60, 0.61, 0.60, 0.59, np.nan) == (False, False)  # it diverged, which is said
+
+
 def test_what_can_be_done_by_hand_only_is_not_tried() -> None:
     assert Remedy("read the table once more").by_hand
     assert not Remedy("smaller rate", {"learning_rate": 0.1}).by_hand
     assert Finding("dead-units", "hint", "x").suggested is None
+
+
+def test_an_alarm_that_must_cost_something_is_taken_back_when_its_remedy_costs_nothing() -> None:
+    def found(after: float, **more: bool) -> str:
+        tried = Tried("keep rows together", {}, 0.9, after, 0.01, 0.01, 0, 5, None, False, "honest")
+        return confirmed(Finding("wrong-labels", "likely", "x", tried=(tried,), **more), ACCURACY).sure
+
+    assert (found(0.9, must_cost=True), found(0.8, must_cost=True), found(0.9)) == (
+        "hint",
+        "likely",
+        "likely",
+    )
+
+
+def test_symptoms_of_an_alarm_that_is_taken_back_are_tried_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def finding(code: str, rate: float) -> Finding:
+        return Finding(code, "likely", "x", trials=(4,), remedies=(Remedy(code, {"learning_rate": rate}),))
+
+    found = [finding("plateau", 29.0), finding("underfitting", 0.1)]
+    monkeypatch.setattr(examine, "findings_of", lambda sight, broken: in_order(found))
+    monkeypatch.setattr(
+        trying, "confirmed", lambda f, metric: replace(f, sure="hint") if f.code == "plateau" else f
+    )
+    settings = {**BROKEN, "width": [8, 4]}
+    first, second = foldwise.fit(example="iris", search=settings, folds=3, display=Display()).findings
+    assert (first.code, first.sure, len(first.tried)) == ("underfitting", "likely", 1)
+    assert (second.code, second.sure, second.symptoms) == ("plateau", "hint", ())
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.7, 1.0])

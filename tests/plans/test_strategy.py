@@ -80,7 +80,7 @@ def test_halving_finds_what_all_to_the_end_find() -> None:
     assert account.epochs == spent(courses)
     assert (
         account.sentence
-        == "26 of 27 trials stopped early by halving; 11% of the epochs of training all to the end"
+        == "26 of 27 trials stopped early by halving; 11 % of the epochs of training all to the end"
     )
 
 
@@ -139,7 +139,7 @@ def test_trials_end_by_themselves_and_not_because_the_budget_does() -> None:
     courses, policy = trained(trials=20, budget="400 epochs")
     assert [c.ended for c in courses] == ["finished"] * (3 + 4)  # four trials take 3 · 27 epochs each
     assert policy.account(courses).sentence == (
-        "4 trials, none stopped early; 16 more not started; 20% of the epochs of training all to the end"
+        "4 trials, none stopped early; 16 more not started; 20 % of the epochs of training all to the end"
     )
 
 

@@ -94,3 +94,5 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
 }
 CHECKS: tuple[str, ...] = tuple(code for group in GROUPS.values() for code in group)
+SEEMING: tuple[str, ...] = (*GROUPS["training"], *GROUPS["evaluation"])
+"""What a training only looks like: such an alarm is believed when a cure helps."""

@@ -27,7 +27,7 @@ from foldwise.checks.sample import copies, numbers_of
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import POOR
 from foldwise.data.table import Table
-from foldwise.errors import listed
+from foldwise.errors import listed, percent
 
 EXPLAINS = ("wrong-labels", "repeated-rows", "shared-groups", *POOR)
 MANY = 0.05  # of the rows
@@ -52,7 +52,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "conflicting-labels",
         "likely" if marked.mean() > MANY else "hint",
-        f"{marked.mean():.0%} of the rows have others with the same inputs and a different target (rows {shown} …)",
+        f"{percent(marked.mean())} of the rows have others with the same inputs and a different target (rows "
+        f"{shown} …)",
         remedies=tuple(remedies),
     )
 

@@ -17,10 +17,11 @@ nonlinearities improve neural network acoustic models* (leaky ReLU).
 
 from __future__ import annotations
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.progress import steps_of
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("vanishing-gradients", *SLOW, *UNSURE)
 MOST = 0.5  # of a layer's units may be dead
@@ -44,8 +45,8 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "dead-units",
         "likely",
-        f"{worst.dead:.0%} of the {worst.units} units of {sight.called(worst.name)} are 0 for every row after "
-        f"{steps_of(last.step)}, {before.get(worst.name, 0):.0%} at the start",
+        f"{percent(worst.dead)} of the {worst.units} units of {sight.called(worst.name)} are 0 for every row after "
+        f"{steps_of(last.step)}, {percent(before.get(worst.name, 0))} at the start",
         trials=sight.about,
         where=tuple(own.name for own in dead),
         step=since,
@@ -57,7 +58,7 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     s = sight.settings
     if s is None:
         return (Remedy("a smaller learning rate"), Remedy("leaky ReLU"))
-    found = [Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10})]
+    found = [smaller("learning_rate", s.learning_rate, 10)]
     if s.network != "custom" and s.activation == "relu":
         found.append(Remedy("leaky ReLU", {"activation": "leaky_relu"}))
     return tuple(found)

@@ -33,6 +33,7 @@ from foldwise.checks.progress import (
 )
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
+from foldwise.errors import percent
 from foldwise.settings import Settings
 
 EXPLAINS = ("dead-units", "vanishing-gradients", *SLOW, *UNSURE)
@@ -57,14 +58,17 @@ def find(sight: Sight) -> Finding | None:
     if not (fits and (worse_than_linear(sight) or np.median(shares) < GONE)):
         return None
     said = " and ".join(f"`{name}` {value:.3g}" for name, value in own.items())
+    less = {name: value / 100 for name, value in own.items()}
+    named = " and ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in less.items())
     return Finding(
         "decay-dominates",
         "likely",
-        f"the weight matrices shrank to {np.median(shares):.1%} of their size at the start under {said}, and the "
+        f"the weight matrices shrank to {percent(np.median(shares), 1)} of their size at the start under {said}, "
+        "and the "
         "network fits worse than the linear model",
         trials=sight.about,
         remedies=(
-            Remedy("decay ÷ 100", {name: value / 100 for name, value in own.items()}),
+            Remedy(f"{named} (÷ 100)", less),
             Remedy("no decay", _none(sight.settings, own)),
         ),
     )
@@ -86,7 +90,7 @@ def _in_a_loop(sight: Sight, own: dict[str, Any], share: float) -> Finding | Non
     return Finding(
         "decay-dominates",
         "likely",
-        f"the weight matrices shrank to {share:.1%} of their size at the start under `weight_decay` "
+        f"the weight matrices shrank to {percent(share, 1)} of their size at the start under `weight_decay` "
         f"{own['weight_decay']:.3g}, and the network says no more than a constant",
         remedies=(Remedy("decay ÷ 100"), Remedy("no decay")),
     )

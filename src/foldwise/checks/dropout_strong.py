@@ -23,6 +23,7 @@ from foldwise.checks.look import undisturbed
 from foldwise.checks.probe import fewer, forward, plural, rate_of
 from foldwise.checks.sight import Network, Sight
 from foldwise.checks.symptoms import BLOCKED
+from foldwise.errors import percent
 
 EXPLAINS = ("dropout-before-normalization", "jitter", "rate-too-high", *BLOCKED)
 STRONG, MUCH = 0.9, 0.8
@@ -46,7 +47,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "dropout-strong",
         "likely" if rate >= STRONG else "hint",
-        f"{plural(sight.all_called(strong), 'drops', 'drop')} {rate:.0%} of {units} units, so that "
+        f"{plural(sight.all_called(strong), 'drops', 'drop')} {percent(rate)} of {units} units, so that "
         f"{units * (1 - rate):.1f} are left; at the start "
         f"masks change the outputs of a row {_noise(network):.1f} times as much as rows differ",
         trials=sight.about,

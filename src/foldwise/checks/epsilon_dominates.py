@@ -8,7 +8,7 @@ divides by a constant: what is left is gradient descent with the rate η/ε, slo
 How sure: likely, when ε is above the gradients of most matrices throughout and training is slow; a hint when it is not
 slow: some choose ε of 0.1 or 1 on purpose, with a higher rate.
 
-What to try: ε = 1e-8, the usual one.
+What to try: ε = 1e-8, the usual one; where it is that already, a thousandth of it.
 
 References: Kingma & Ba 2015, *Adam: a method for stochastic optimization*; Choi et al. 2019, *On empirical comparisons
 of optimizers for deep learning* (ε as a setting that matters).
@@ -22,7 +22,7 @@ import math
 import numpy as np
 import torch
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, larger
 from foldwise.checks.look import Look
 from foldwise.checks.probe import mean_loss
 from foldwise.checks.progress import (
@@ -61,7 +61,7 @@ def find(sight: Sight) -> Finding | None:
         f"after {steps_of(sight.looks[1].step)}: {name} hardly adapts"
         + (", and training is slow" if hurts else ""),
         trials=sight.about,
-        remedies=_remedies(sight),
+        remedies=_remedies(sight, epsilon),
     )
 
 
@@ -100,13 +100,15 @@ def _fall(network: Network, rate: float, epsilon: float) -> float:
     return losses[0] - losses[-1]
 
 
-def _remedies(sight: Sight) -> tuple[Remedy, ...]:
+def _remedies(sight: Sight, epsilon: float) -> tuple[Remedy, ...]:
     s = sight.settings
+    less = USUAL if epsilon > ABOVE * USUAL else epsilon / 1000
     if s is None:
-        return (Remedy("ε = 1e-8"),)
+        return (Remedy(f"ε = {less:.3g}"),)
+    faster = larger("learning_rate", s.learning_rate, 10)
     return (
-        Remedy("ε = 1e-8", {"epsilon": USUAL}),
-        Remedy("learning rate × 10, ε = 1e-8", {"epsilon": USUAL, "learning_rate": s.learning_rate * 10}),
+        Remedy(f"ε = {less:.3g}", {"epsilon": less}),
+        Remedy(f"{faster.what}, ε = {less:.3g}", {"epsilon": less, **faster.settings}),
     )
 
 

@@ -19,10 +19,9 @@ References: Pascanu, Mikolov & Bengio 2013, *On the difficulty of training recur
 from __future__ import annotations
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import gradient_ratio, is_baseline, steps_of
+from foldwise.checks.progress import gradient_ratio, is_baseline, slower, steps_of
 from foldwise.checks.sight import Breakdown, Sight
 from foldwise.checks.symptoms import POOR, UNSURE
-from foldwise.settings import Settings
 
 EXPLAINS = (
     "few-steps", "non-finite", "dead-units", "saturated-units", "uneven-layers", "jitter", *POOR, *UNSURE,
@@ -44,7 +43,7 @@ def find(sight: Sight) -> Finding | None:
             trials=sight.about,
             where=(broke.where,) if broke.where else (),
             step=broke.step,
-            remedies=remedies(sight.settings),
+            remedies=remedies(sight),
         )
     if sight.start is None or is_baseline(sight):
         return None
@@ -57,7 +56,7 @@ def find(sight: Sight) -> Finding | None:
         f"at the start the gradient is {ratio**0.5:.2g} times as large at the first activation as at the last",
         trials=sight.about,
         step=0,
-        remedies=remedies(sight.settings),
+        remedies=remedies(sight),
     )
 
 
@@ -70,13 +69,10 @@ def where(broke: Breakdown, sight: Sight) -> str:
     return f"and {when} the {broke.what}{of} were the first to be no numbers"
 
 
-def remedies(s: Settings | None) -> tuple[Remedy, ...]:
+def remedies(sight: Sight) -> tuple[Remedy, ...]:
     """Offer what keeps steps short."""
+    s = sight.settings
     if s is None:
-        return (Remedy("clip the gradient's norm"), Remedy("learning rate ÷ 10"))
+        return (Remedy("clip the gradient's norm"), slower(sight, 10))
     found = [] if s.clip_norm else [Remedy("clip norm 1", {"clip_norm": 1.0})]
-    return (
-        *found,
-        Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10}),
-        Remedy("learning rate ÷ 100", {"learning_rate": s.learning_rate / 100}),
-    )
+    return (*found, slower(sight, 10), slower(sight, 100))

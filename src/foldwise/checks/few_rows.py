@@ -25,6 +25,7 @@ from foldwise.checks.shared_groups import without_pairs
 from foldwise.checks.sight import Curve, Sight
 from foldwise.checks.symptoms import FITS_TOO_WELL
 from foldwise.data.folds import Folds
+from foldwise.errors import percent
 
 EXPLAINS = FITS_TOO_WELL
 USED = 0.5  # of the rows that a fold could learn from
@@ -55,7 +56,7 @@ def find(sight: Sight) -> Finding | None:
         "hint",
         f"folds learn from {folds.outer.train.sum(1).mean():.0f} rows; the loss on them is "
         f"{_last(curve.training):.2g} and {_last(curve.validation):.2g} on others, and with half of the rows the "
-        f"nearest ones err {falls - 1:.0%} more",
+        f"nearest ones err {percent(falls - 1)} more",
         trials=sight.about,
         remedies=(Remedy("more rows"),),
     )

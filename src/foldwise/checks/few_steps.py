@@ -15,7 +15,7 @@ Hubara & Soudry 2017, *Train longer, generalize better* (it is the number of ste
 
 from __future__ import annotations
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, larger
 from foldwise.checks.progress import (
     LATE,
     fits_worse_than_linear,
@@ -26,6 +26,7 @@ from foldwise.checks.progress import (
 )
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import POOR, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("rate-too-low", *POOR, *UNSURE)
 FEW = 100  # steps; fewer than nearly every network needs
@@ -52,7 +53,7 @@ def find(sight: Sight) -> Finding | None:
     if fits_worse_than_linear(sight):
         said = "the linear model fits the training rows better"
     else:
-        said = f"{late:.0%} of the fall of the training loss came in the second half"
+        said = f"{percent(late)} of the fall of the training loss came in the second half"
     return Finding(
         "few-steps",
         "likely" if behind or late > LATE else "hint",
@@ -66,8 +67,8 @@ def _remedies(sight: Sight, rows: float) -> tuple[Remedy, ...]:
     s = sight.settings
     assert s is not None
     small = max(4, min(32, round(rows / 16)))
-    found = [Remedy("ten times the epochs", {"epochs": s.epochs * 10})]
+    found = [larger("epochs", s.epochs, 10)]
     if small < s.batch_size * s.accumulation:
         found.insert(0, Remedy(f"batches of {small} rows", {"batch_size": small, "accumulation": 1}))
-    found.append(Remedy("learning rate × 10", {"learning_rate": s.learning_rate * 10}))
+    found.append(larger("learning_rate", s.learning_rate, 10))
     return tuple(found)

@@ -22,9 +22,9 @@ Aim = Literal["better", "honest"]
 class Remedy:
     """A change that may cure a fault: of settings, of the table, of the folds; none of them: to be done by hand.
 
-    `what` names it in a few words: `learning rate ÷ 10`. `options` are arguments of `fit` that do the same in the next
-    study: `{"drop": ["tax"]}`. A change of the table may leave rows out, or columns; then
-    `folds` must fit the new rows: it is given the new table and the old folds.
+    `what` names it in a few words: `clip norm 1`. `options` are arguments of `fit` that do the same in the next
+    study: `{"drop": ["tax"]}`; where more is needed, `how` says what. A change of the table may leave rows out, or
+    columns; then `folds` must fit the new rows: it is given the new table and the old folds.
     """
 
     what: str
@@ -33,11 +33,35 @@ class Remedy:
     folds: Callable[[Table, Folds], Folds] | None = None
     aim: Aim = "better"
     options: Mapping[str, Any] = field(default_factory=dict)
+    how: str = ""
 
     @property
     def by_hand(self) -> bool:
         """Tell whether nothing of it can be tried here."""
         return not self.settings and self.table is None and self.folds is None
+
+
+def larger(name: str, value: float, times: int) -> Remedy:
+    """Offer a setting times a number, named by the value that it gets.
+
+    >>> larger("learning_rate", 0.0003, 100).what, larger("batch_size", 32, 4).what
+    ('learning rate 0.03 (× 100)', 'batch size 128 (× 4)')
+    """
+    return Remedy(f"{_worth(name, value * times)} (× {times})", {name: value * times})
+
+
+def smaller(name: str, value: float, times: int) -> Remedy:
+    """Offer a setting divided by a number, named by the value that it gets.
+
+    >>> smaller("learning_rate", 3.0, 10).what
+    'learning rate 0.3 (÷ 10)'
+    """
+    less = max(1, value // times) if isinstance(value, int) else value / times
+    return Remedy(f"{_worth(name, less)} (÷ {times})", {name: less})
+
+
+def _worth(name: str, value: float) -> str:
+    return f"{name.replace('_', ' ')} {value if isinstance(value, int) else format(value, '.3g')}"
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,7 @@ class Tried:
 
     `better_in` counts the folds in which it was better; `p` is that of the corrected test whether it is no better, by
     Hochberg's method multiplied for the number of remedies of the finding; None where folds differ and make no pairs.
+    `worse` says that the same test finds the trial better without the remedy.
     """
 
     what: str
@@ -59,6 +84,7 @@ class Tried:
     p: float | None
     helps: bool
     aim: Aim = "better"
+    worse: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +101,10 @@ class Finding:
         remedies: what may cure it, the most promising first.
         tried: what they did, in the same order, for those that could be tried.
         symptoms: codes of findings that this one explains.
+        explained: these findings, which come back when this one turns out to be no alarm; they are not stored.
         slight: a hint that is not worth a line of its own: it is kept only under an alarm that explains it.
+        must_cost: it is no alarm unless the score suffers from the remedies, which make it honest.
+        given_away: code of an alarm by which the score is given away, so that no remedy can be judged by it.
     """
 
     code: str
@@ -87,7 +116,10 @@ class Finding:
     remedies: tuple[Remedy, ...] = ()
     tried: tuple[Tried, ...] = ()
     symptoms: tuple[str, ...] = ()
+    explained: tuple[Finding, ...] = ()
     slight: bool = False
+    must_cost: bool = False
+    given_away: str = ""
 
     @property
     def alarm(self) -> bool:
@@ -96,8 +128,11 @@ class Finding:
 
     @property
     def suggested(self) -> Tried | None:
-        """Give the remedy that moved the score furthest among those that helped; None when none did."""
-        helped = [t for t in self.tried if t.helps]
+        """Give the remedy that moved the score furthest among those that helped; None when none did.
+
+        None as well when the score is given away: a network that reads the answer reads it faster with a higher rate.
+        """
+        helped = [] if self.given_away else [t for t in self.tried if t.helps]
         moved = [t for t in helped if math.isfinite(t.before)]
         return max(moved, key=lambda t: abs(t.after - t.before)) if moved else next(iter(helped), None)
 
@@ -114,8 +149,8 @@ class Finding:
 
 def without_functions(finding: Finding) -> Finding:
     """Give a finding whose remedies are in words and settings only, as it is stored: functions need its table."""
-    plain = (Remedy(r.what, r.settings, aim=r.aim, options=r.options) for r in finding.remedies)
-    return replace(finding, remedies=tuple(plain))
+    plain = (Remedy(r.what, r.settings, aim=r.aim, options=r.options, how=r.how) for r in finding.remedies)
+    return replace(finding, remedies=tuple(plain), explained=())
 
 
 class Findings(list[Finding]):

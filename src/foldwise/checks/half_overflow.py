@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("non-finite", *SLOW, *UNSURE)
 MOST = 0.5  # of an epoch's steps
@@ -41,7 +42,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "half-overflow",
         "sure",
-        f"{skipped[worst]:.0%} of the steps of epoch {worst + 1} overflowed and were skipped, and so were most in "
+        f"{percent(skipped[worst])} of the steps of epoch {worst + 1} overflowed and were skipped, and so were most in "
         f"{len(bad)} of {len(skipped)} epochs",
         trials=sight.about,
         step=int(bad[0]) * sight.curve.steps,
@@ -56,5 +57,5 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     return (
         Remedy("bfloat16", {"precision": "bfloat16"}),
         Remedy("full precision", {"precision": "full"}),
-        Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10}),
+        smaller("learning_rate", s.learning_rate, 10),
     )

@@ -26,6 +26,7 @@ from foldwise.checks.sample import left_out
 from foldwise.checks.shifted_validation import auc
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import POOR
+from foldwise.errors import percent
 
 EXPLAINS = ("within-noise", *POOR)
 MOST = 0.8  # the share of a class from which on its accuracy sounds good
@@ -60,9 +61,10 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "imbalanced-accuracy",
         "likely",
-        f"{share:.1%} of the rows are of class {name}, and accuracy, for which all rows count alike, is "
-        f"{accuracy:.1%}, hardly better than saying so always; balanced accuracy, for which all classes do, is "
-        f"{by_class:.1%} (saying so always: {1 / len(there):.1%}); yet {order:.0%} of the pairs of such a row and "
+        f"{percent(share, 1)} of the rows are of class {name}, and accuracy, for which all rows count alike, is "
+        f"{percent(accuracy, 1)}, hardly better than saying so always; balanced accuracy, for which all classes do, is "
+        f"{percent(by_class, 1)} (saying so always: {percent(1 / len(there), 1)}); yet {percent(order)} of the "
+        "pairs of such a row and "
         "another can be told apart",
         trials=sight.about,
         where=table.task.targets,

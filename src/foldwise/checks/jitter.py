@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, larger, smaller
 from foldwise.checks.progress import is_baseline, jumps, least, worse_than_linear
 from foldwise.checks.sight import Curve, Sight
 from foldwise.checks.symptoms import FITS_TOO_WELL, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("underfitting", *FITS_TOO_WELL, *UNSURE)
 NOISE = 3.0  # standard errors of a point, where losses are of some batches only
@@ -42,7 +43,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "jitter",
         "likely" if worse_than_linear(sight) else "hint",
-        f"in the second half {half} the {name} loss jumps by {size:.0%} of all that it fell",
+        f"in the second half {half} the {name} loss jumps by {percent(size)} of all that it fell",
         trials=sight.about,
         step=sight.looks[-1].step if sight.looks else None,
         remedies=_remedies(sight),
@@ -56,7 +57,9 @@ def _doubt(curve: Curve) -> float:
     return (
         NOISE
         * curve.noise
-        / max(max(curve.start, float(np.nanmax(curve.training))) - least(curve.training), 1e-30)
+        / max(
+            max(curve.start, float(np.nanmax(curve.training, initial=-np.inf))) - least(curve.training), 1e-30
+        )
     )
 
 
@@ -64,8 +67,8 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     s = sight.settings
     if s is None:
         return (Remedy("a smaller learning rate"), Remedy("larger batches"))
-    found = [Remedy("learning rate ÷ 3", {"learning_rate": s.learning_rate / 3})]
+    found = [smaller("learning_rate", s.learning_rate, 3)]
     if s.schedule == "constant":
         found.append(Remedy("a cosine", {"schedule": "cosine"}))
-    found.append(Remedy("batches four times as large", {"batch_size": s.batch_size * 4}))
+    found.append(larger("batch_size", s.batch_size, 4))
     return tuple(found)

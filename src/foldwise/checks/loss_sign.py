@@ -20,6 +20,7 @@ from foldwise.checks.losses import towards, usual_loss
 from foldwise.checks.probe import fewer, output_gradient
 from foldwise.checks.sight import Sight, run
 from foldwise.checks.symptoms import BLOCKED, BREAKS
+from foldwise.errors import percent
 
 EXPLAINS = ("wrong-loss", "unbounded-loss", "probabilities-as-scores", *BREAKS, *BLOCKED)
 MOST = 0.1  # of the gradient may point to the targets
@@ -46,7 +47,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "loss-sign",
         "likely",
-        f"{1 - right:.0%} of a step that lowers the loss moves outputs away from their targets",
+        f"{percent(1 - right)} of a step that lowers the loss moves outputs away from their targets",
         trials=sight.about,
         remedies=usual_loss(sight, "the other sign"),
     )

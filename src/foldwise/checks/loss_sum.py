@@ -23,7 +23,7 @@ import math
 import torch
 from torch import Tensor
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.look import undisturbed
 from foldwise.checks.probe import mean_loss
 from foldwise.checks.sight import Network, Sight
@@ -60,7 +60,7 @@ def find(sight: Sight) -> Finding | None:
         trials=sight.about,
         remedies=(
             Remedy("the mean", {"reduction": "mean"}),
-            Remedy("learning rate ÷ batch size", {"learning_rate": s.learning_rate / s.batch_size}),
+            smaller("learning_rate", s.learning_rate, s.batch_size),
         ),
     )
 

@@ -60,7 +60,6 @@ def find(sight: Sight) -> Finding | None:
             Remedy(
                 "read them as missing",
                 table=as_missing(codes),
-                aim="honest",
                 options={"missing": codes},
             ),
         ),

@@ -7,10 +7,11 @@ Why it hurts: these parameters keep their initial values. Part of the forward pa
 passes through `.detach()`, `.item()` or numpy, or through a function without a slope, such as rounding or the
 largest entry.
 
-How sure: likely. A part that is frozen on purpose says so by `requires_grad_(False)` and is not meant; nor is one
+How sure: likely; a hint, when what the loss is computed from does not depend on them, as on a head whose outputs no
+loss is given. A part that is frozen on purpose says so by `requires_grad_(False)` and is not meant; nor is one
 behind a layer that starts with zeros, which gets its gradient after the first step.
 
-What to try: leave out what cuts the graph; or freeze the part openly.
+What to try: leave out what cuts the graph; let the loss see a head that is to learn; or freeze the part openly.
 
 References: none needed.
 """
@@ -26,6 +27,8 @@ from foldwise.checks.sight import Network, Sight
 from foldwise.checks.symptoms import BLOCKED
 
 EXPLAINS = ("part-without-gradient", *BLOCKED)
+CUT = "leave out no_grad, detach, rounding … in forward; or requires_grad_(False)"
+UNUSED = "let the loss see what they give; or requires_grad_(False)"
 STEPS = 3  # after which a layer that starts with zeros has let gradients through
 
 
@@ -40,7 +43,8 @@ def find(sight: Sight) -> Finding | None:
     }
     wanted = [name for name, p in network.module.named_parameters() if p.requires_grad and id(p) in ran]
     idle = _without(network)
-    cut = [name for name in wanted if name in idle]
+    moved = {p.name for p in sight.loop.parameters if p.moved} if sight.loop else set()
+    cut = [name for name in wanted if name in idle and name not in moved]
     if not cut:
         return None
     module = copy.deepcopy(network.module)
@@ -50,10 +54,10 @@ def find(sight: Sight) -> Finding | None:
         "no-gradient",
         "likely" if felt else "hint",
         f"{len(cut)} of {trained} parameters get no gradient, though their layers run: {joined(sight.all_called(cut))}"
-        + ("" if felt else "; the outputs do not depend on them"),
+        + ("" if felt else "; what the loss is computed from does not depend on them"),
         trials=sight.about,
         where=tuple(cut),
-        remedies=(Remedy("leave out no_grad, detach, rounding … in forward; or requires_grad_(False)"),),
+        remedies=(Remedy(CUT if felt else UNUSED),),
     )
 
 

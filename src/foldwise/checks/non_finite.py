@@ -46,7 +46,7 @@ def find(sight: Sight) -> Finding | None:
             trials=sight.about,
             where=(broke.where,) if broke is not None and broke.where else (),
             step=None if broke is None else broke.step,
-            remedies=remedies(sight.settings),
+            remedies=remedies(sight),
         )
     if not others:
         return None
@@ -70,7 +70,7 @@ def _in_a_loop(sight: Sight) -> Finding | None:
                 + (f"; the first layer that gives none is {sight.called(first)}" if first else ""),
                 where=(first,) if first else (),
                 step=0 if before is None else before.step,
-                remedies=remedies(None),
+                remedies=remedies(sight),
             )
         before = look
     return None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import ModuleType
 
 from foldwise.checks import CHECKS
 from foldwise.checks.finding import Finding, Findings
 from foldwise.checks.sight import Sight
+from foldwise.checks.telling import GIVEN_AWAY
 
 
 def check_module(code: str) -> ModuleType:
@@ -58,14 +59,33 @@ def in_order(findings: Iterable[Finding]) -> Findings:
             if at != place and at not in under and _explains(cause, symptom):
                 under[place] = at
                 break
-    gathered: dict[int, list[str]] = {}
+    gathered: dict[int, list[Finding]] = {}
     for place, at in under.items():
-        gathered.setdefault(at, []).append(ordered[place].code)
-    return Findings(
-        replace(f, symptoms=(*f.symptoms, *gathered.get(place, [])))
+        gathered.setdefault(at, []).append(ordered[place])
+    return _doubted(
+        replace(f, symptoms=tuple(own.code for own in folded), explained=tuple(folded))
         for place, f in enumerate(ordered)
         if place not in under and (f.alarm or not f.slight)
+        for folded in [gathered.get(place, [])]
     )
+
+
+def in_order_again(findings: Iterable[Finding]) -> Findings:
+    """Put findings in order of which some have become hints: what was folded into these comes back."""
+    return in_order(own for finding in findings for own in _unfolded(finding))
+
+
+def _unfolded(finding: Finding) -> Iterator[Finding]:
+    yield replace(finding, symptoms=(), explained=())
+    for own in finding.explained:
+        yield from _unfolded(own)
+
+
+def _doubted(findings: Iterable[Finding]) -> Findings:
+    """Mark findings whose remedies cannot be judged, because another one says that the score is given away."""
+    found = list(findings)
+    why = next((f.code for f in found if f.alarm and f.code in GIVEN_AWAY), "")
+    return Findings(replace(f, given_away="" if f.code in GIVEN_AWAY else why) for f in found)
 
 
 def _explains(cause: Finding, symptom: Finding) -> bool:

@@ -25,6 +25,7 @@ import numpy as np
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.progress import is_baseline
 from foldwise.checks.sight import Sight
+from foldwise.errors import percent
 
 EXPLAINS: tuple[str, ...] = ()
 POINTS = 0.15
@@ -50,8 +51,9 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "overconfident",
         "likely" if over > POINTS else "hint",
-        f"out of fold, the classes chosen have a probability of {says.mean():.1%} on average, and {right.mean():.1%} "
-        f"of them are right; chance alone makes ± {chance:.1%}",
+        f"out of fold, the classes chosen have a probability of {percent(says.mean(), 1)} on average, and "
+        f"{percent(right.mean(), 1)} "
+        f"of them are right; chance alone makes ± {percent(chance, 1)}",
         trials=sight.about,
         remedies=_remedies(sight),
         slight=sight.corrected,
@@ -64,9 +66,13 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
         return (Remedy("label smoothing"), Remedy("weight decay"), by_hand)
     found = []
     if s.loss in ("cross_entropy", "binary_cross_entropy"):
-        found.append(Remedy("label smoothing 0.1", {"label_smoothing": max(0.1, s.label_smoothing)}))
+        smoothing = max(0.1, s.label_smoothing)
+        found.append(Remedy(f"label smoothing {smoothing:.3g}", {"label_smoothing": smoothing}))
     decay = {"weight_decay": max(0.1, s.weight_decay * 10)}
     found.append(
-        Remedy("weight decay", {**decay, **({"optimizer": "adamw"} if s.optimizer == "adam" else {})})
+        Remedy(
+            f"weight decay {decay['weight_decay']:.3g}",
+            {**decay, **({"optimizer": "adamw"} if s.optimizer == "adam" else {})},
+        )
     )
     return (*found, by_hand)

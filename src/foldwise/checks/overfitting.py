@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.progress import is_baseline, worse_than_linear
 from foldwise.checks.sight import Curve, Sight
 from foldwise.checks.symptoms import UNSURE
@@ -73,11 +73,12 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
         return (Remedy("dropout"), Remedy("weight decay"), Remedy("stop earlier"))
     found: list[Remedy] = []
     if s.hidden_layers or "dropout" in s.takes:
-        found.append(Remedy("dropout 0.3", {"dropout": max(0.3, math.sqrt(s.dropout))}))
+        dropout = max(0.3, math.sqrt(s.dropout))
+        found.append(Remedy(f"dropout {dropout:.3g}", {"dropout": dropout}))
     decay: dict[str, Any] = {"weight_decay": max(0.1, s.weight_decay * 10)}
     if s.optimizer == "adam":
         decay["optimizer"] = "adamw"
-    found.append(Remedy("weight decay", decay))
+    found.append(Remedy(f"weight decay {decay['weight_decay']:.3g}", decay))
     if s.hidden_layers:
-        found.append(Remedy("half the width", {"width": max(1, s.width // 2)}))
+        found.append(smaller("width", s.width, 2))
     return tuple(found)

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, larger
 from foldwise.checks.progress import CHANCE, alike, is_baseline, p_better, that_change, worse_than_linear
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("underfitting", *UNSURE)
 NEAR = 0.03  # of the constant's loss
@@ -48,7 +49,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "plateau",
         "likely" if stays or worse_than_linear(sight) else "hint",
-        f"from epoch {first + 1} to {first + length} the training loss stays within {NEAR:.0%} of "
+        f"from epoch {first + 1} to {first + length} the training loss stays within {percent(NEAR)} of "
         f"{constant.start:.3g}, what a constant has; the linear model shows that more can be learned",
         trials=sight.about,
         step=(first + 1) * curve.steps,
@@ -70,7 +71,7 @@ def _longest(marks: np.ndarray) -> tuple[int, int]:
 def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     s = sight.settings
     assert s is not None
-    found = [Remedy("learning rate × 10", {"learning_rate": s.learning_rate * 10})]
+    found = [larger("learning_rate", s.learning_rate, 10)]
     if s.network in ("mlp", "residual"):
         usual: dict[str, Any] = {"activation": "relu", "initialization": "kaiming"}
         found.insert(0, Remedy("ReLU and Kaiming's initial weights", usual))

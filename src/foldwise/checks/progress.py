@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from scipy import special
 
-from foldwise.checks.finding import Remedy
+from foldwise.checks.finding import Remedy, larger, smaller
 from foldwise.checks.look import Look
 from foldwise.checks.probe import mean_loss
 from foldwise.checks.sight import Curve, Network, Sight, run
+from foldwise.errors import percent
 from foldwise.judge.selection import one_sided_p_value
 from foldwise.plans.defaults import LOSSES_OF_TASK
 from foldwise.settings import Settings
@@ -219,7 +220,7 @@ def percent_or_times(share: float) -> str:
     >>> percent_or_times(0.31), percent_or_times(25.4)
     ('31 % of', '25 times')
     """
-    return f"{100 * share:.0f} % of" if share < 1.5 else f"{share:.2g} times"
+    return f"{percent(share)} of" if share < 1.5 else f"{share:.2g} times"
 
 
 def steps_of(count: int) -> str:
@@ -235,6 +236,25 @@ def gradient_ratio(look: Look) -> float:
     """Give the variance of the gradient at the first activation over that at the last; NaN: fewer than two of them."""
     known = [own.gradient_variance for own in look.activations if math.isfinite(own.gradient_variance)]
     return known[0] / known[-1] if len(known) > 1 and known[-1] > 0 else math.nan
+
+
+def faster(sight: Sight, times: int) -> Remedy:
+    """Offer a learning rate so many times as high, named by its value; in a loop of the user's own by hand."""
+    return _of_rate(sight, times, larger, "×")
+
+
+def slower(sight: Sight, times: int) -> Remedy:
+    """Offer a learning rate so many times as low, named by its value; in a loop of the user's own by hand."""
+    return _of_rate(sight, times, smaller, "÷")
+
+
+def _of_rate(sight: Sight, times: int, change: Callable[[str, float, int], Remedy], sign: str) -> Remedy:
+    if sight.settings is not None:
+        return change("learning_rate", sight.settings.learning_rate, times)
+    known = least(-sight.loop.rates) if sight.loop is not None else math.inf  # that of the highest
+    return Remedy(
+        change("learning_rate", -known, times).what if known < 0 else f"learning rate {sign} {times}"
+    )
 
 
 def that_change(settings: Settings, remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import percent_or_times, steps_of, thrown
+from foldwise.checks.progress import percent_or_times, slower, steps_of, thrown
 from foldwise.checks.sight import Curve, Sight
 from foldwise.checks.symptoms import FITS_TOO_WELL, POOR, UNSTEADY, UNSURE
 
@@ -83,14 +83,11 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     s = sight.settings
     if s is None:
         return (
-            Remedy("learning rate ÷ 10"),
-            Remedy("learning rate ÷ 100"),
+            slower(sight, 10),
+            slower(sight, 100),
             Remedy("clip the gradient's norm"),
         )
-    found = [
-        Remedy("learning rate ÷ 100", {"learning_rate": s.learning_rate / 100}),
-        Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10}),
-    ]
+    found = [slower(sight, 100), slower(sight, 10)]
     if s.optimizer == "sgd" and not s.clip_norm:
         found.append(Remedy("clip norm 1", {"clip_norm": 1.0}))
     return tuple(found)

@@ -26,6 +26,7 @@ from foldwise.checks.loop import Loop
 from foldwise.checks.progress import (
     HARDLY,
     LATE,
+    faster,
     fell_late,
     fits_worse_than_linear,
     is_baseline,
@@ -36,6 +37,7 @@ from foldwise.checks.progress import (
 )
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import POOR, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("uneven-layers", *POOR, *UNSURE)
 NOT_FAR = 0.25  # of its size: good trainings move that far, or fit at least as well as the linear model
@@ -56,14 +58,15 @@ def find(sight: Sight) -> Finding | None:
         return None
     half = "of the epochs" if sight.loop is None else "of the steps"
     how = (
-        f"{late:.0%} of the fall of the training loss came in the second half {half}"
+        f"{percent(late)} of the fall of the training loss came in the second half {half}"
         if still
         else "the linear model fits the same rows better"
     )
     return Finding(
         "rate-too-low",
         "likely",
-        f"after {steps_of(sight.looks[-1].step)} no weight matrix has moved by more than {far:.2%} of its size, "
+        f"after {steps_of(sight.looks[-1].step)} no weight matrix has moved by more than {percent(far, 2)} of "
+        "its size, "
         f"and {how}",
         trials=sight.about,
         remedies=_remedies(sight, far),
@@ -80,7 +83,4 @@ def _remedies(sight: Sight, far: float) -> tuple[Remedy, ...]:
     # the distance grows with the rate, or with its root where steps are as random as the batches
     wanted = min(3, max(1, round(math.log10(USUAL / max(far, 1e-6)))))
     powers = [wanted, *(p for p in (wanted + 1, wanted - 1) if 1 <= p <= 4)]
-    if sight.settings is None:
-        return tuple(Remedy(f"learning rate × {10**p}") for p in powers)
-    rate = sight.settings.learning_rate
-    return tuple(Remedy(f"learning rate × {10**p}", {"learning_rate": rate * 10**p}) for p in powers)
+    return tuple(faster(sight, 10**p) for p in powers)

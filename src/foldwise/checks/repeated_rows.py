@@ -10,7 +10,8 @@ those that memorize best.
 How sure: likely, when they are more than a tenth of the validation rows and cannot be chance; fewer are a hint, and
 fewer than a twentieth not worth one.
 
-What to try: keep copies in one fold. The score becomes honest, often worse. Removing the copies does the same.
+What to try: keep copies in one fold: number them in a column that copies share, and name it, `--groups COLUMN`,
+`groups="COLUMN"`. The score becomes honest, often worse. Removing the copies does the same.
 
 References: Barz & Denzler 2020, *Do we train on test data? Purging CIFAR of near-duplicates*; Kapoor & Narayanan 2023,
 *Leakage and the reproducibility crisis in machine-learning-based science*.
@@ -27,9 +28,11 @@ from foldwise.checks.sample import copies, numbered, on_both_sides
 from foldwise.checks.sight import Sight
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
+from foldwise.errors import percent
 
 EXPLAINS: tuple[str, ...] = ("overconfident", "shared-groups")
 MANY = 0.1  # of validation rows: with fewer the score can hardly be far off; real tables have a few copies
+NUMBERED = 'number them in a column, and name it: --groups COLUMN, groups="COLUMN"'
 FEW = 0.05  # no hint: less than folds differ by
 COARSE = 5  # rows that agree with a row on average: so many do where inputs are too coarse to tell rows apart
 CERTAIN = 0.5  # of the rows that agree with others; where fewer are beyond chance, these may be chance too
@@ -51,11 +54,11 @@ def find(sight: Sight) -> Finding | None:
     groups = numbered(groups)
     rows = ", ".join(str(r) for r in table.row[where[:3]])
     change = kept_together(folds.outer, groups)
-    remedy = Remedy("keep copies in one fold", folds=change, aim="honest")
+    remedy = Remedy("keep copies in one fold", folds=change, aim="honest", how=NUMBERED)
     return Finding(
         "repeated-rows",
         "likely" if share > MANY else "hint",
-        f"{share:.0%} of the validation rows are in the training rows of their fold too, with the same target "
+        f"{percent(share)} of the validation rows are in the training rows of their fold too, with the same target "
         f"(rows {rows}{' …' if len(where) > 3 else ''})",
         remedies=(remedy,) if change else (Remedy("remove the copies"),),
         slight=share < FEW,

@@ -16,7 +16,7 @@ Bottou, Orr & Müller 1998, *Efficient BackProp*.
 
 from __future__ import annotations
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.look import LayerLook, Look
 from foldwise.checks.progress import (
     fits_worse_than_linear,
@@ -27,6 +27,7 @@ from foldwise.checks.progress import (
 )
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import POOR, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("vanishing-gradients", "rate-too-low", "uneven-layers", *POOR, *UNSURE)
 MOST = 0.5  # of a layer's outputs; good starts have less than 0.1, trained networks up to 0.3
@@ -47,7 +48,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "saturated-units",
         "likely" if at_first or behind else "hint",
-        f"{worst.saturated:.0%} of the outputs of {_called(sight, worst)} are at the flat ends {when}",
+        f"{percent(worst.saturated)} of the outputs of {_called(sight, worst)} are at the flat ends {when}",
         trials=sight.about,
         where=tuple(own.name for own in found),
         step=look.step,
@@ -74,7 +75,7 @@ def _remedies(sight: Sight, at_first: bool) -> tuple[Remedy, ...]:
             Remedy("smaller initial weights") if at_first else Remedy("a smaller learning rate"),
             Remedy("ReLU"),
         )
-    smaller = Remedy("Xavier's initial weights", {"initialization": "xavier"})
-    slower = Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10})
+    xavier = Remedy("Xavier's initial weights", {"initialization": "xavier"})
+    slower = smaller("learning_rate", s.learning_rate, 10)
     relu = Remedy("ReLU and Kaiming's initial weights", {"activation": "relu", "initialization": "kaiming"})
-    return that_change(s, (smaller, relu, slower) if at_first else (slower, relu))
+    return that_change(s, (xavier, relu, slower) if at_first else (slower, relu))

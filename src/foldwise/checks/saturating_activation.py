@@ -21,6 +21,7 @@ from foldwise.checks.sight import Sight
 from foldwise.checks.signals import Stations, stations
 from foldwise.checks.symptoms import BLOCKED
 from foldwise.checks.vanishing_signal import vanishes
+from foldwise.errors import percent
 
 EXPLAINS = ("vanishing-signal", "saturated-units", *BLOCKED)
 MOST = 0.8  # of values may be at the flat ends; residual networks of tanh with 15 blocks have 0.7 in their last layer
@@ -38,7 +39,7 @@ def find(sight: Sight) -> Finding | None:
     if worst.saturated > MOST:
         where, said = (
             worst.name,
-            f"{worst.saturated:.0%} of what {sight.called(worst.name)} takes in is at the ends of its range",
+            f"{percent(worst.saturated)} of what {sight.called(worst.name)} takes in is at the ends of its range",
         )
     elif 2 * len(bounded) >= len(seen.stations) and vanishes(seen):
         where, said = bounded[-1].name, _said(seen)

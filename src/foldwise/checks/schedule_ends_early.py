@@ -21,9 +21,10 @@ from __future__ import annotations
 import numpy as np
 
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.progress import fell_between
+from foldwise.checks.progress import fell_between, least
 from foldwise.checks.sight import Curve, Sight
 from foldwise.checks.symptoms import SLOW, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = (*SLOW, *UNSURE)
 NEARLY_ZERO = 0.01  # of the highest rate
@@ -43,10 +44,13 @@ def find(sight: Sight) -> Finding | None:
     total = len(curve.rate)
     if sight.loop is None:
         share, enough = _last_gain(curve, gone), FALLING
-        still = f"though that epoch still brought {share:.0%} of all that the training loss fell"
+        still = f"though that epoch still brought {percent(share)} of all that the training loss fell"
     else:
         share, enough = _half_gain(sight, curve, gone), HALF
-        still = f"though the second half of the time until then still brought {share:.0%} of all that the loss fell"
+        still = (
+            f"though the second half of the time until then still brought {percent(share)} of all that the loss "
+            "fell"
+        )
     if total - gone < LEFT * total or not share > enough:
         return None
     name = "the schedule" if sight.settings is None else f"the schedule `{sight.settings.schedule}`"
@@ -74,7 +78,7 @@ def _gone(curve: Curve) -> int | None:
 def _last_gain(curve: Curve, gone: int) -> float:
     """Give the share of the fall of the training loss that its last epoch at a working rate brought."""
     losses = np.array([curve.start, *curve.training])
-    fell = losses[0] - np.nanmin(losses)
+    fell = losses[0] - least(losses)
     # losses are means over an epoch, so that what an epoch brought shows in the next one too
     until = min(gone + 1, len(losses) - 1)
     since = max(0, gone - 1)
@@ -87,10 +91,13 @@ def _half_gain(sight: Sight, curve: Curve, gone: int) -> float:
     Measured on the batch that is looked at, and from all batches that were heard: the lesser of both.
     """
     of_batch = fell_between(sight, gone * curve.steps / 2, gone * curve.steps)
-    middle = curve.training[int(0.375 * gone) : max(1, int(0.625 * gone))].mean()
-    last = curve.training[int(0.75 * gone) : gone].mean()
-    fell = curve.start - np.nanmin(curve.training)
-    return min(of_batch, float((middle - last) / fell)) if fell > 0 else 0.0
+    since = int(0.375 * gone)
+    middle = curve.training[since : max(since + 1, int(0.625 * gone))]
+    last = curve.training[int(0.75 * gone) : gone]
+    fell = curve.start - least(curve.training)
+    if not fell > 0 or np.isnan(middle).all() or np.isnan(last).all():
+        return 0.0
+    return min(of_batch, float((np.nanmean(middle) - np.nanmean(last)) / fell))
 
 
 def _remedies(sight: Sight) -> tuple[Remedy, ...]:

@@ -25,6 +25,7 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.loop import Loop
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import SLOW
+from foldwise.errors import percent
 
 EXPLAINS = SLOW
 GONE = 0.01  # of the highest rate
@@ -53,7 +54,7 @@ def _gone(loop: Loop) -> Finding | None:
         "schedule-per-batch",
         "likely",
         f"the learning rate fell from {highest:.2g} to {loop.rates[since]:.2g} in {since} steps and to "
-        f"{loop.rates[-1]:.2g} at the end: {1 - since / len(loop.rates):.0%} of the steps hardly changed anything",
+        f"{loop.rates[-1]:.2g} at the end: {percent(1 - since / len(loop.rates))} of the steps hardly changed anything",
         step=since,
         remedies=(Remedy("call `scheduler.step()` once for each epoch, or give its length in batches"),),
     )

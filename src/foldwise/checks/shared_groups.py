@@ -34,11 +34,12 @@ from scipy.sparse.csgraph import connected_components
 
 from foldwise.checks.changes import kept_together
 from foldwise.checks.finding import Finding, Remedy
-from foldwise.checks.repeated_rows import shared
+from foldwise.checks.repeated_rows import NUMBERED, shared
 from foldwise.checks.sample import VOTES, Sample, explained, nearest, numbered
 from foldwise.checks.sight import Sight
 from foldwise.data.encode import Column
 from foldwise.data.table import Table
+from foldwise.errors import percent
 
 EXPLAINS: tuple[str, ...] = ("overconfident",)
 LEAST_GROUPS = 5
@@ -86,8 +87,9 @@ def _by_column(sight: Sight, table: Table, sample: Sample) -> Finding | None:
     return Finding(
         "shared-groups",
         "hint" if known else "likely",
-        f"rows of the same `{column.name}` are on both sides of folds, and the nearest rows explain {free:.0%} of the "
-        f"variance of the target with them, {max(kept, 0):.0%} without",
+        f"rows of the same `{column.name}` are on both sides of folds, and the nearest rows explain "
+        f"{percent(free)} of the "
+        f"variance of the target with them, {percent(max(kept, 0))} without",
         where=(column.name,),
         remedies=(
             Remedy(
@@ -180,10 +182,11 @@ def _nearly_alike(sight: Sight, sample: Sample) -> Finding | None:
     return Finding(
         "shared-groups",
         "likely",
-        f"{marked.mean():.0%} of the rows have others far nearer than the rest, whose targets differ by "
-        f"{np.sqrt(agree / differ):.0%} of what those of the next rows do: they may be of one group",
+        f"{percent(marked.mean())} of the rows have others far nearer than the rest, whose targets differ by "
+        f"{percent(np.sqrt(agree / differ))} of what those of the next rows do: they may be of one group",
+        must_cost=True,
         remedies=(
-            Remedy(what, folds=change, aim="honest")
+            Remedy(what, folds=change, aim="honest", how=NUMBERED)
             if change
             else Remedy('name the group: --groups COLUMN, groups="COLUMN"'),
         ),

@@ -29,6 +29,7 @@ from foldwise.checks.shifted_validation import LEAST_ROWS, at_random, on_purpose
 from foldwise.checks.sight import Sight
 from foldwise.data.folds import Folds
 from foldwise.data.table import Table
+from foldwise.errors import percent
 
 EXPLAINS: tuple[str, ...] = ("imbalanced-accuracy", "underfitting", "overconfident")
 CHANCE = 1e-4  # over all folds together
@@ -112,7 +113,10 @@ def _shares_differ(
     if times[most] < np.log(TIMES):
         return None
     shares = both[:, most] / both.sum(1)
-    says = f"class {names[most]} is {shares[0]:.1%} of the training rows and {shares[1]:.1%} of the validation rows"
+    says = (
+        f"class {names[most]} is {percent(shares[0], 1)} of the training rows and {percent(shares[1], 1)} of the "
+        "validation rows"
+    )
     return float(times[most]), says
 
 

@@ -28,7 +28,7 @@ from foldwise.checks.finding import Finding, Remedy, Sure
 from foldwise.checks.sample import Sample, hat_matrix
 from foldwise.checks.sight import Sight
 from foldwise.data.folds import Folds
-from foldwise.errors import listed
+from foldwise.errors import listed, percent
 
 EXPLAINS: tuple[str, ...] = ("shifted-targets",)
 APART = (
@@ -57,8 +57,10 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "shifted-validation",
         sureness(sight),
-        f"of pairs of a validation and a training row a linear model tells {found[worst]:.0%} apart in the worst of "
-        f"{len(side)} folds, and {chance.mean():.0%} ± {chance.std():.0%} when folds are shuffled; {listed(columns)} "
+        f"of pairs of a validation and a training row a linear model tells {percent(found[worst])} apart in the "
+        "worst of "
+        f"{len(side)} folds, and {percent(chance.mean())} ± {percent(chance.std())} when folds are shuffled; "
+        f"{listed(columns)} "
         f"differ{'s' if len(columns) == 1 else ''} most{on_purpose(sight)}",
         where=columns,
         remedies=(

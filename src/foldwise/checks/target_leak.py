@@ -30,7 +30,7 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sample import Sample
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import POOR
-from foldwise.errors import listed
+from foldwise.errors import listed, percent
 
 EXPLAINS = ("shared-groups", "overfitting", *POOR)
 ALONE = 0.95  # explained by the column: less may well be an honest strong column
@@ -63,8 +63,9 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "target-leak",
         "likely" if alarm else "hint",
-        f"{listed(names)} alone explains {max(leaks.values()):.1%} of the variance of the target, all other columns "
-        f"together explain {max(others, 0):.0%}",
+        f"{listed(names)} alone explains {percent(max(leaks.values()), 1)} of the variance of the target, all "
+        "other columns "
+        f"together explain {percent(max(others, 0))}",
         where=names,
         remedies=(
             Remedy(

@@ -58,6 +58,8 @@ def outcome(tried: Tried, known: Tried | None = None) -> str:
 def _verdict(tried: Tried) -> str:
     if tried.aim == "honest" or tried.helps:
         return ""
+    if tried.worse:
+        return "worse than without"
     return "no gain beyond the noise" if tried.folds > 1 else "one fold cannot tell it from chance"
 
 
@@ -90,7 +92,11 @@ def score(mean: float, deviation: float) -> str:
 
 def advice(finding: Finding) -> str:
     """Say what is suggested: the remedy that helped most; without one, what is left to do by hand."""
-    named = {r.what: f"{r.what}{in_parentheses(r.options)}" for r in finding.remedies}
+    if finding.given_away and (finding.tried or any(r.settings for r in finding.remedies)):
+        return f"Nothing is suggested: the score is given away, so see to {finding.given_away} first."
+    named = {
+        r.what: f"{r.what}{in_parentheses(r.options)}{f' ({r.how})' * bool(r.how)}" for r in finding.remedies
+    }
     if (best := finding.suggested) is not None:
         return f"Suggested: {named.get(best.what, best.what)}."
     if (honest := finding.honest) is not None:
@@ -151,9 +157,9 @@ def hint_of(finding: Finding) -> str:
     'dead-units (a hint) — 7 of 9 units are 0.'
     """
     told = f"{heading(finding)} — {finding.evidence}."
-    if not finding.tried or finding.suggested is not None:
+    if not finding.tried or any(t.helps for t in finding.tried):
         return told
-    if all(t.aim == "better" and math.isfinite(t.after) for t in finding.tried):
+    if all(t.aim == "better" and math.isfinite(t.after) and not t.worse for t in finding.tried):
         return f"{told} Tried: {', '.join(t.what for t in finding.tried)}; no gain beyond the noise."
     return f"{told} {_tried(finding)}"
 

@@ -16,10 +16,11 @@ McCandlish, Kaplan, Amodei et al. 2018, *An empirical model of large-batch train
 
 from __future__ import annotations
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, smaller
 from foldwise.checks.progress import is_baseline, jumps, worse_than_linear
 from foldwise.checks.sight import Sight
 from foldwise.checks.symptoms import FITS_TOO_WELL, POOR, UNSURE
+from foldwise.errors import percent
 
 EXPLAINS = ("rate-too-high", "exploding-gradients", "dead-units", "jitter", *POOR, *FITS_TOO_WELL, *UNSURE)
 FEW = 4  # rows of a step or fewer
@@ -42,10 +43,10 @@ def find(sight: Sight) -> Finding | None:
         "tiny-batches",
         "likely" if hurts else "hint",
         f"each step is made from {rows} row{'s' * (rows > 1)} of {least}"
-        + (f"; the validation loss jumps by {jump:.0%} of all that was learned" if jump > JUMPS else ""),
+        + (f"; the validation loss jumps by {percent(jump)} of all that was learned" if jump > JUMPS else ""),
         trials=sight.about,
         remedies=(
             Remedy("batches of 32 rows", {"batch_size": USUAL, "accumulation": 1}),
-            Remedy("learning rate ÷ 10", {"learning_rate": s.learning_rate / 10}),
+            smaller("learning_rate", s.learning_rate, 10),
         ),
     )

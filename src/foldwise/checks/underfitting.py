@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.finding import Finding, Remedy, larger
 from foldwise.checks.progress import (
     CHANCE,
     alike,
@@ -65,9 +65,9 @@ def _remedies(sight: Sight) -> tuple[Remedy, ...]:
     held: dict[str, Any] = {name: 0.0 for name in HOLDS_BACK if getattr(s, name)}
     found = [Remedy(f"no {' and no '.join(held)}".replace("_", " "), held)] if held else []
     if s.network in ("mlp", "residual"):
-        found.append(Remedy("four times the width", {"width": s.width * 4}))
-    faster = Remedy("learning rate × 10", {"learning_rate": s.learning_rate * 10})
+        found.append(larger("width", s.width, 4))
+    faster = larger("learning_rate", s.learning_rate, 10)
     if sight.curve is not None and sight.curve.kept > LAST * len(sight.curve.training):
         found.insert(0, faster)  # it was getting better to the end
-    found.append(Remedy("four times the epochs", {"epochs": s.epochs * 4}))
+    found.append(larger("epochs", s.epochs, 4))
     return tuple(found)

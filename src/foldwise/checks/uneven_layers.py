@@ -23,6 +23,7 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.look import Look
 from foldwise.checks.progress import is_baseline
 from foldwise.checks.sight import Sight
+from foldwise.errors import percent
 
 EXPLAINS: tuple[str, ...] = ()
 RATIO = 100.0  # of speeds; good trainings have up to 8
@@ -41,7 +42,7 @@ def find(sight: Sight) -> Finding | None:
         "uneven-layers",
         "hint",
         f"the weights move {np.median(ratios):.0f} times as fast in some layers as in others: up to step "
-        f"{sight.looks[1].step} {sight.called(fastest)} by {speeds[fastest]:.1%} of its size, "
+        f"{sight.looks[1].step} {sight.called(fastest)} by {percent(speeds[fastest], 1)} of its size, "
         f"{sight.called(slowest)} by {speeds[slowest]:.1g}",
         trials=sight.about,
         where=(slowest, fastest),

@@ -33,7 +33,7 @@ from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sample import VOTES
 from foldwise.checks.sight import OutOfFold, Sight
 from foldwise.checks.symptoms import FITS_TOO_WELL, POOR
-from foldwise.errors import listed
+from foldwise.errors import listed, percent
 
 EXPLAINS = (*POOR, *FITS_TOO_WELL)
 LEAST_ROWS = 100
@@ -77,7 +77,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "wrong-labels",
         "likely" if likely else "hint",
-        f"of the quarter of rows whose labels seem surest, {first:.0%} are labeled "
+        f"of the quarter of rows whose labels seem surest, {percent(first)} are labeled "
         f"differently; {suspects.sum()} labels are suspicious (rows {listed(table.row[worst].tolist())} …)",
         trials=sight.about,
         remedies=_remedies(sight),

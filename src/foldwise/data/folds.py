@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from sklearn import model_selection
 
-from foldwise.errors import PlanError, listed
+from foldwise.errors import PlanError, listed, percent
 
 FoldsAsked = int | Literal["loo"] | Sequence[int] | Any
 
@@ -262,7 +262,7 @@ def _hold_out(
     fails: str = "the folds cannot be made",
 ) -> Folds:
     _refuse_no_share("holdout", share)
-    how = f"hold-out of {share:.0%} of the rows" + (f", repeated {repeats} times" if repeats > 1 else "")
+    how = f"hold-out of {percent(share)} of the rows" + (f", repeated {repeats} times" if repeats > 1 else "")
     options = {"n_splits": repeats, "test_size": share, "random_state": seed}
     if groups is not None:
         _enough_groups(groups, 2)

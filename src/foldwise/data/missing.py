@@ -159,7 +159,7 @@ def _sorted_out(frame: pl.DataFrame, given: Any) -> tuple[tuple[str, ...], dict[
         if not isinstance(one, Mapping):
             everywhere.append(written(one))
             continue
-        names = find_columns(frame, one, what="column with codes for missing cells (--missing)")
+        names = find_columns(frame, one, typed="--missing {}=…")
         for name, values in zip(names, one.values(), strict=True):
             named.setdefault(name, []).extend(map(written, _several(values)))
     return tuple(dict.fromkeys(everywhere)), {name: tuple(dict.fromkeys(v)) for name, v in named.items()}

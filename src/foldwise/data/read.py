@@ -73,15 +73,17 @@ def from_arrays(X: Any, y: Any) -> tuple[pl.DataFrame, list[str]]:
     return pl.concat([features, targets], how="horizontal"), targets.columns
 
 
-def find_columns(frame: pl.DataFrame, names: Iterable[str | int], *, what: str = "column") -> list[str]:
+def find_columns(
+    frame: pl.DataFrame, names: Iterable[str | int], *, what: str = "column", typed: str = ""
+) -> list[str]:
     """Give the names of columns asked for by name or, where the table has no header, by number.
 
-    Raises DataError with the closest names when one is not there.
+    Raises DataError with the closest names when one is not there; `typed` is how it was asked for: `--missing {}=…`.
 
     >>> find_columns(pl.DataFrame({"column_0": [1], "column_1": [2]}), ["1"])
     ['column_1']
     """
-    found = [_find_column(frame.columns, name, what) for name in names]
+    found = [_find_column(frame.columns, name, what, typed) for name in names]
     if twice := [name for name, times in Counter(found).items() if times > 1]:
         raise DataError(f"{what} {listed(twice)} is named twice.", hint="name each column once")
     return found
@@ -103,7 +105,7 @@ def fingerprint(frame: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _find_column(columns: Sequence[str], name: str | int, what: str) -> str:
+def _find_column(columns: Sequence[str], name: str | int, what: str, typed: str) -> str:
     if str(name) in columns:
         return str(name)
     numbered = all(NUMBERED.fullmatch(column) for column in columns)
@@ -112,7 +114,8 @@ def _find_column(columns: Sequence[str], name: str | int, what: str) -> str:
     cure = _near(str(name), columns) or f"the columns are {listed(columns, most=12)}"
     if numbered:
         cure = f"the columns are {columns[0]} … {columns[-1]}; do names stand in the first line? --header"
-    raise DataError(f"there is no {what} `{name}`.", hint=cure)
+    asked = f" ({typed.replace('{}', str(name))})" if typed else ""
+    raise DataError(f"there is no {what} `{name}`{asked}.", hint=cure)
 
 
 def _near(name: str, columns: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from scipy import optimize, special
 from sklearn.isotonic import IsotonicRegression
 
 from foldwise.data.target import Task
+from foldwise.errors import percent
 from foldwise.judge.selection import mean_losses, rows_that_count
 
 Method = Literal["none", "temperature", "isotonic"]
@@ -78,7 +79,7 @@ class Calibration:
         if self.method == "none":
             return (
                 f"Probabilities are left as they are: no correction lowers their cross-entropy ({before:.3f}) beyond "
-                f"noise, and on average they are off by {_percent(worse)}."
+                f"noise, and on average they are off by {percent(worse, 1)}."
             )
         how = "by increasing steps (isotonic regression)"
         if self.method == "temperature":
@@ -90,16 +91,12 @@ class Calibration:
             f"from {before:.{digits}f} to {after:.{digits}f}"
         )
         if round(100 * better, 1) < round(100 * worse, 1):
-            said += f", and on average they are off by {_percent(better)} instead of {_percent(worse)}"
+            said += f", and on average they are off by {percent(better, 1)} instead of {percent(worse, 1)}"
         return f"{said}."
 
 
 UNCALIBRATED = Calibration("none", rows=0, loss=(0.0, 0.0), error=(0.0, 0.0), before=(), after=())
 """What is done to probabilities of which nothing is known."""
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def calibrate(

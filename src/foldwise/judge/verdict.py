@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from foldwise.data.folds import Folds
+from foldwise.errors import percent
 from foldwise.judge.metrics import Metric
 from foldwise.judge.selection import (
     Interval,
@@ -406,7 +407,7 @@ def _headline(
     how = f"The best so far, by {folds.how}."
     if thorough:
         share = float(folds.validation.any(axis=0).mean())
-        scored = "all rows" if share == 1 else f"{share:.0%} of the rows"
+        scored = "all rows" if share == 1 else f"{percent(share)} of the rows"
         lost = int((~finished).sum())
         others = f" ({lost} more gave no finite score)" if lost else ""
         how = (

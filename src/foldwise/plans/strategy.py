@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from foldwise.errors import percent
 from foldwise.plans.budget import NO_LIMITS, Budget
 from foldwise.plans.course import HALVED, SPENT, Course, cut_short
 from foldwise.plans.halving import Halving
@@ -48,7 +49,7 @@ class Account:
         parts = said or [f"{of}{plural}, none stopped early"]
         parts += [f"{self.waiting} more not started"] if self.waiting else []
         share = self.epochs / self.full if self.full else 1.0
-        return f"{'; '.join(parts)}; {share:.0%} of the epochs of training all to the end"
+        return f"{'; '.join(parts)}; {percent(share)} of the epochs of training all to the end"
 
 
 @dataclass

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from foldwise.data.folds import Folds
 from foldwise.data.variants import Variants
-from foldwise.errors import PlanError
+from foldwise.errors import PlanError, percent
 from foldwise.plans.policy import StopAt
 from foldwise.questions.leave_one_out import in_place
 from foldwise.questions.numbers import brief, finished, points, spoken
@@ -137,7 +137,7 @@ def _answer(
     said = (
         f"The .632+ bootstrap estimates {metric.label} {spoken(score, low, high)} for {subject.name}: "
         f"{brief(metric.finish(apparent))} on the rows it learned from, {brief(metric.finish(outside))} on rows not "
-        f"drawn (overfitting {over:.0%})."
+        f"drawn (overfitting {percent(over)})."
     )
     steps = "in as many steps" if in_place(subject.settings) else "and takes a third fewer steps"
     how = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from foldwise.errors import PlanError
+from foldwise.errors import PlanError, percent
 from foldwise.judge.selection import corrected_interval
 from foldwise.questions.numbers import brief, finished, points
 from foldwise.questions.subject import Subject, count, kept_losses, refuse_constant, weight_norms
@@ -105,7 +105,7 @@ def _answer(subject: Subject, table: pl.DataFrame) -> Answer:
     clean = table.filter((pl.col("way") == "plain") & (pl.col("share") == least)).row(0, named=True)
     amount = (
         f"noise of {last:g} deviations on the targets" if subject.table.task.kind == "regression"
-        else f"{plain['wrong']:.0%} wrong labels"
+        else f"{percent(plain['wrong'])} wrong labels"
     )  # fmt: skip
     noise, quiet = brief(plain["score"]), brief(clean["score"])
     said = (

@@ -17,6 +17,8 @@ const charts = (() => {
     return text.replace("-", "−");
   }
 
+  const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
+
   // Three significant digits, with k and M for thousands and millions.
   function brief(v) {
     if (!known(v)) return "–";
@@ -679,12 +681,12 @@ const charts = (() => {
     const cells = table.flatMap((row, i) => row.map((count, j) => ({ i, j, count, share: count / (sums[i] || 1) })));
     const filled = cells.filter((c) => c.count);
     const { frame, tickRotate, names, counts } = matrixSize(width);
-    const percent = d3.format(n > 30 ? ".0%" : ".1%");
+    const inCell = (share) => percent(share, n > 30 ? 0 : 1);
     const opacity = (c) => 0.07 + 0.88 * Math.sqrt(c.share); // the root lets rare mistakes be seen
     const name = { tickSize: 0, tickFormat: (i) => shorten(classes[i], 16), label: null, fill: ink, fontSize: names };
     const head = { frameAnchor: "top-left", dx: -8, dy: -14, textAnchor: "end", fill: soft };
     const title = (c) =>
-      `true  ${classes[c.i]}\npredicted  ${classes[c.j]}\n${number(c.count, 0)} rows, ${d3.format(".1%")(c.share)}`;
+      `true  ${classes[c.i]}\npredicted  ${classes[c.j]}\n${number(c.count, 0)} rows, ${percent(c.share, 1)}`;
     return plot(`Confusion matrix of ${n} classes: ${number(right, 0)} of ${number(d3.sum(sums), 0)} rows right`, {
       ...frame,
       x: { domain: d3.range(n), axis: null, padding: 0.04 },
@@ -710,7 +712,7 @@ const charts = (() => {
           frameAnchor: "right",
           dx: 8,
           textAnchor: "start",
-          text: (row, i) => (sums[i] ? percent(row[i] / sums[i]) : "–"),
+          text: (row, i) => (sums[i] ? inCell(row[i] / sums[i]) : "–"),
           fill: soft,
           fontSize: names,
         }),
@@ -754,7 +756,7 @@ const charts = (() => {
     const parts = study.belief.variance.parts;
     const most = d3.max(parts, (d) => d[1]);
     const longest = d3.max(parts, (d) => d[0].length);
-    return plot(parts.map(([name, share]) => `${name} ${d3.format(".0%")(share)}`).join(", "), {
+    return plot(parts.map(([name, share]) => `${name} ${percent(share)}`).join(", "), {
       ...BELIEF,
       width,
       marginBottom: 10,
@@ -767,7 +769,7 @@ const charts = (() => {
         Plot.text(parts, {
           x: (d) => d[1],
           y: (d) => d[0],
-          text: (d) => `${Math.round(100 * d[1])} %`,
+          text: (d) => percent(d[1]),
           dx: 6,
           textAnchor: "start",
           fill: ink,
@@ -781,7 +783,6 @@ const charts = (() => {
   function calibration(width) {
     const { before, after, corrected } = study.belief.calibration;
     const now = corrected ? after : before;
-    const percent = d3.format(".0%");
     const at = { x: (d) => d[0], y: (d) => d[1] };
     return plot("Share that was true against the probability that was said", {
       ...BELIEF,
@@ -790,8 +791,8 @@ const charts = (() => {
       width,
       marginLeft: 42,
       marginRight: 12,
-      x: { domain: [0, 1], label: "said", tickFormat: percent, ticks: 4, tickSize: 0 },
-      y: { domain: [0, 1], label: "true", tickFormat: percent, ticks: 4, tickSize: 0 },
+      x: { domain: [0, 1], label: "said", tickFormat: (v) => percent(v), ticks: 4, tickSize: 0 },
+      y: { domain: [0, 1], label: "true", tickFormat: (v) => percent(v), ticks: 4, tickSize: 0 },
       marks: [
         grid(Plot.gridY, 4),
         Plot.line(
@@ -820,7 +821,7 @@ const charts = (() => {
     if (kind === "sets") {
       const last = Math.max(2, d3.max(counts, (n, i) => (n ? i + 1 : 0)));
       const bars = counts.slice(0, last).map((n, i) => ({ size: i + 1, n }));
-      const text = (d) => (d.n ? `${Math.round((100 * d.n) / rows)} %` : "");
+      const text = (d) => (d.n ? percent(d.n / rows) : "");
       return plot(bars.map((d) => `${d.size} classes: ${d.n} rows`).join(", "), {
         ...frame,
         x: { domain: bars.map((d) => d.size), label: "classes in the set", tickSize: 0, padding: 0.3 },
@@ -884,7 +885,7 @@ const charts = (() => {
     });
   }
 
-  const share = (p, v) => (p.share ? d3.format(".0%")(v) : power(v));
+  const share = (p, v) => (p.share ? percent(v) : power(v));
 
   // Numbers of any size in little room: those that are very large or small by their powers of ten.
   function power(v) {
@@ -894,7 +895,7 @@ const charts = (() => {
 
   function symptomAxis(p, numbers) {
     const [least, most] = d3.extent(numbers);
-    if (p.share) return { domain: [0, 1], ticks: [0, 0.5, 1], tickFormat: (v) => d3.format(".0%")(v) };
+    if (p.share) return { domain: [0, 1], ticks: [0, 0.5, 1], tickFormat: (v) => percent(v) };
     if (!known(least)) return { domain: [0, 1], ticks: [0, 1] };
     if (p.log) {
       const domain = [least / 1.4, most * 1.4];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def findings_of(study: Study) -> dict[str, Any] | None:
 
 def _card(f: Finding) -> dict[str, Any]:
     named = [called(place) for place in f.where]
-    where = [place for place in named if place not in f.evidence]
+    where = [place for place in named if not _says(f.evidence, place)]
     told = explain(f.code) if f.code in CHECKS else None  # a run of another version may know others
     return {
         "code": f.code,
@@ -51,6 +52,15 @@ def _card(f: Finding) -> dict[str, Any]:
     }
 
 
+def _says(text: str, name: str) -> bool:
+    """Tell whether a text has a name as a whole, and not only within another one.
+
+    >>> _says("of layer 10", "layer 1"), _says("of layer 1 (ReLU)", "layer 1"), _says("layer 1.weight", "layer 1")
+    (False, True, False)
+    """
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?!\.?\w)", text) is not None
+
+
 def _tried(t: Tried) -> dict[str, Any]:
     paired = t.aim == "better" and t.p is not None
     return {
@@ -58,7 +68,13 @@ def _tried(t: Tried) -> dict[str, Any]:
         "after": score(t.after, t.after_deviation),
         "better": f"{t.better_in} of {t.folds}" if paired else None,
         "p": significant(t.p) if paired else None,
-        "helps": "to believe" if t.aim == "honest" else "helps" if t.helps else "no gain",
+        "helps": "to believe"
+        if t.aim == "honest"
+        else "helps"
+        if t.helps
+        else "worse"
+        if t.worse
+        else "no gain",
         "good": t.helps,
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foldwise.checks.layers import called
+from foldwise.errors import percent
 from foldwise.report.numbers import short
 
 Content = Mapping[str, Any]
@@ -129,7 +130,11 @@ def _panel(name: str, reading: str, lines: list[dict[str, Any]], share: bool = F
 
 def _clipping(clipped: Sequence[float | None]) -> str:
     known = [c for c in clipped if c is not None]
-    return f" Bars: steps that were clipped, {sum(known) / len(known):.0%} of all looked at." if known else ""
+    return (
+        f" Bars: steps that were clipped, {percent(sum(known) / len(known))} of all looked at."
+        if known
+        else ""
+    )
 
 
 def _shown(values: Sequence[float | None] | None) -> list[float | None]:

@@ -22,10 +22,16 @@ def findings_as_plain(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Write findings down; of remedies their names, settings and options."""
     return [
         {
-            **{name: getattr(f, name) for name in ("code", "sure", "evidence", "step")},
+            **{name: getattr(f, name) for name in ("code", "sure", "evidence", "step", "given_away")},
             **{name: list(getattr(f, name)) for name in ("trials", "where", "symptoms")},
             "remedies": [
-                {"what": r.what, "settings": dict(r.settings), "aim": r.aim, "options": dict(r.options)}
+                {
+                    "what": r.what,
+                    "settings": dict(r.settings),
+                    "aim": r.aim,
+                    "options": dict(r.options),
+                    "how": r.how,
+                }
                 for r in f.remedies
             ],
             "tried": [asdict(t) for t in f.tried],
@@ -47,7 +53,7 @@ def findings_from_plain(written: Sequence[Mapping[str, Any]], trials: int | None
         remedies = tuple(as_record(Remedy, r) for r in one["remedies"])
         tried = tuple(as_record(Tried, {**t, **_missing_scores(t)}) for t in one["tried"])
         lists = {name: tuple(one[name]) for name in ("trials", "where", "symptoms")}
-        finding = as_record(Finding, {**one, **lists, "remedies": remedies, "tried": tried})
+        finding = as_record(Finding, {**one, **lists, "remedies": remedies, "tried": tried, "explained": ()})
         for problem in _problems(finding, trials):
             raise ValueError(f"finding {len(found) + 1} {problem}")
         found.append(finding)
@@ -56,7 +62,7 @@ def findings_from_plain(written: Sequence[Mapping[str, Any]], trials: int | None
 
 def _problems(finding: Finding, trials: int | None) -> Iterator[str]:
     """Say what in a finding cannot be so. A check of another version may be unknown; a code is words and hyphens."""
-    codes = (finding.code, *finding.symptoms)
+    codes = (finding.code, *finding.symptoms, *filter(None, [finding.given_away]))
     if not all(len(code) <= LONGEST_CODE and CODE.fullmatch(code) for code in codes):
         yield "has a code that no check has"
     many = (finding.trials, finding.where, finding.symptoms, finding.remedies, finding.tried)
@@ -112,6 +118,7 @@ def _texts(finding: Finding) -> Iterator[str]:
         yield from own.settings
         yield from (value for value in own.settings.values() if isinstance(value, str))
     for remedy in finding.remedies:
+        yield remedy.how
         yield from (v for own in remedy.options.values() for v in _members(own) if isinstance(v, str))
 
 
