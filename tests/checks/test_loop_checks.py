@@ -325,6 +325,51 @@ def test_outputs_from_which_no_way_leads_back() -> None:
     assert (finding.sure, len(finding.where)) == ("sure", 6)
 
 
+APPLIED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "softmax": lambda o, y: F.cross_entropy(torch.softmax(o, 1), y),
+    "layer": lambda o, y: nn.CrossEntropyLoss()(nn.Softmax(1)(o), y),
+    "sigmoid": lambda o, y: F.binary_cross_entropy_with_logits(o[:, :1].sigmoid(), y[:, None].float()),
+    "row": lambda o, y: F.binary_cross_entropy_with_logits(torch.sigmoid(o[:, 0]), y.float()),
+    "squeezed": lambda o, y: F.binary_cross_entropy_with_logits(torch.sigmoid(o[:, :1]).squeeze(1), y.float()),
+}
+RIGHT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "scores": F.cross_entropy,
+    "log-softmax twice": lambda o, y: F.cross_entropy(torch.log_softmax(o, 1), y),
+    "logarithm": lambda o, y: F.nll_loss(torch.softmax(o, 1).clamp_min(1e-9).log(), y),
+    "probabilities": lambda o, y: F.binary_cross_entropy(torch.sigmoid(o[:, 0]), y.float()),
+    "Brier": lambda o, y: F.mse_loss(torch.softmax(o, 1), F.one_hot(y, 2).float()),
+    "temperature": lambda o, y: F.cross_entropy(20 * torch.tanh(o), y),
+    "penalty": lambda o, y: F.cross_entropy(o, y) + 0.01 * torch.softmax(o, 1).square().mean(),
+}
+
+
+def applying(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., None]:
+    def how(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        loss(net(x), y).backward()
+        optimizer.step()
+
+    return how
+
+
+@pytest.mark.parametrize("loss", APPLIED.values(), ids=APPLIED)
+def test_probabilities_made_in_the_loop(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    assert found("probabilities-as-scores", applying(loss)) is not None
+
+
+@pytest.mark.parametrize("loss", RIGHT.values(), ids=RIGHT)
+@pytest.mark.parametrize("code", ["probabilities-as-scores", "unreachable-targets", "start-loss"])
+def test_losses_that_suit_what_they_get(code: str, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    assert found(code, applying(loss)) is None
+
+
+def test_relu_before_squared_errors_in_the_loop() -> None:
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        return F.mse_loss(torch.relu(o[:, 0]), 2.0 * y - 1)
+
+    assert found("unreachable-targets", applying(loss)) is not None
+
+
 CODES = (
     "stale-parameters", "detached-loss", "part-without-gradient", "missing-step", "step-without-backward",
     "cleared-gradients", "gradients-not-zeroed", "double-step", "unheld-parameters", "schedule-per-batch",

@@ -14,7 +14,7 @@ ROWS_PER_COLUMN = 4  # more rows than so many times the columns, or a fit may be
 
 
 def exact_sum(sample: Sample) -> dict[str, float] | None:
-    """Find the columns whose weighted sum, and a constant, is a target in all rows, with their weights; None: there is none.
+    """Find the columns whose sum, with the weights given, and a constant is a target in all rows; None: there are none.
 
     Of columns that say the same, one is found. Only numbers that no row misses are asked.
     """

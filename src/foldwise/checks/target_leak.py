@@ -13,8 +13,9 @@ learned nothing but this column, fails.
 How sure: likely, when the column leaves almost nothing unexplained, the others, at least four that know something of
 the target, leave at least ten times as much, and it looks like an answer: numbers rise or fall with it throughout,
 classes are far apart in it, or it numbers the rows. A sum is an alarm where the others, at least four, know something
-of the target, as they do in no table that was made by a formula. Otherwise a hint: the column may be the one cause of the target.
-It may be as good as that by right in any case: then keep it, and a network is hardly needed.
+of the target, as they do in no table that was made by a formula. Otherwise a hint: the column
+may be the one cause of the target. It may be as good as that by right in any case: then keep it, and a network is
+hardly needed.
 
 What to try: leave the column out, of a sum all its parts. The score becomes worse, and is the one that can be believed.
 
