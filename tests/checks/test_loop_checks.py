@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LRScheduler, MultiStepLR, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LRScheduler,
+    MultiStepLR,
+    StepLR,
+)
 
 from checks.loops import adam, found, modal, network, turn
 from foldwise.checks.explain import explain
@@ -355,7 +362,9 @@ APPLIED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "layer": lambda o, y: nn.CrossEntropyLoss()(nn.Softmax(1)(o), y),
     "sigmoid": lambda o, y: F.binary_cross_entropy_with_logits(o[:, :1].sigmoid(), y[:, None].float()),
     "row": lambda o, y: F.binary_cross_entropy_with_logits(torch.sigmoid(o[:, 0]), y.float()),
-    "squeezed": lambda o, y: F.binary_cross_entropy_with_logits(torch.sigmoid(o[:, :1]).squeeze(1), y.float()),
+    "squeezed": lambda o, y: F.binary_cross_entropy_with_logits(
+        torch.sigmoid(o[:, :1]).squeeze(1), y.float()
+    ),
 }
 RIGHT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "scores": F.cross_entropy,

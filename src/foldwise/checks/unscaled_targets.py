@@ -29,7 +29,15 @@ from foldwise.checks.progress import best_constant, steps_of
 from foldwise.checks.sight import Network, Sight, run
 from foldwise.checks.symptoms import SLOW, UNSTEADY
 
-EXPLAINS = ("start-loss", "loss-sum", "overfit-one-batch", "clipped-always", "rate-too-high", *UNSTEADY, *SLOW)
+EXPLAINS = (
+    "start-loss",
+    "loss-sum",
+    "overfit-one-batch",
+    "clipped-always",
+    "rate-too-high",
+    *UNSTEADY,
+    *SLOW,
+)
 FAR = 100.0  # times the outputs at the start, or 1
 NOTHING = 0.9  # of the loss of the best constant: whoever has so much left has learned nothing of the rows
 FEWEST = 20  # steps
@@ -48,7 +56,9 @@ def find(sight: Sight) -> Finding | None:
     targets, given = _size(network.targets), _size(outputs)
     if not targets > FAR * max(given, 1.0):
         return None
-    return _found(sight, network, f"targets are about {targets:.2g} in size, outputs {given:.2g} at the start")
+    return _found(
+        sight, network, f"targets are about {targets:.2g} in size, outputs {given:.2g} at the start"
+    )
 
 
 def _found(sight: Sight, network: Network, sizes: str) -> Finding | None:

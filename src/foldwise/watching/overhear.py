@@ -31,8 +31,8 @@ LOSSES: dict[Callable[..., Any], str] = {
 MEANS = (torch.mean, Tensor.mean)
 SUMS = (torch.sum, Tensor.sum)
 BOUNDED = {
-    torch.softmax, F.softmax, Tensor.softmax, torch.sigmoid, F.sigmoid, Tensor.sigmoid, torch.special.expit, F.hardsigmoid,
-    torch.tanh, F.tanh, Tensor.tanh, torch.relu, F.relu, Tensor.relu, F.relu6, F.hardtanh,
+    torch.softmax, F.softmax, Tensor.softmax, torch.sigmoid, F.sigmoid, Tensor.sigmoid, torch.special.expit,
+    F.hardsigmoid, torch.tanh, F.tanh, Tensor.tanh, torch.relu, F.relu, Tensor.relu, F.relu6, F.hardtanh,
 }  # fmt: skip
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -186,7 +186,11 @@ class Overhearing(overrides.TorchFunctionMode):
                 fits = len(whole(self.outputs[:half], targets)) == half
         except Exception:  # it is made for one number of rows
             return None
-        return End(lambda outputs: whole(outputs, targets), heard.per_row) if heard is not None and fits else None
+        return (
+            End(lambda outputs: whole(outputs, targets), heard.per_row)
+            if heard is not None and fits
+            else None
+        )
 
     def _named_loss(self) -> tuple[int, str]:
         """Find the last of torch's losses in what was heard; otherwise the tensor that the backward pass began with."""
