@@ -78,6 +78,14 @@ def test_codes_near_the_others(code: int, columns: int, sure: str | None) -> Non
     assert found is None or found.where == tuple(asked)
 
 
+@pytest.mark.parametrize(("code", "sure"), [(-999, "likely"), (-98, None)])
+def test_few_cells_are_enough_for_a_plain_code(code: int, sure: str | None) -> None:
+    frame = sights.frame(0, rows=1000).with_columns(x0=pl.col("x0").exp())
+    some = frame.with_columns(x0=pl.when(pl.int_range(1000) < 6).then(code).otherwise("x0"))
+    found = missing_codes.find(sights.sight(some))
+    assert (None if found is None else found.sure) == sure
+
+
 def test_numbers_on_both_sides_of_0() -> None:
     random = np.random.default_rng(2)
     frame = sights.frame(0).with_columns(

@@ -37,7 +37,8 @@ Values = Float[np.ndarray, " rows"]
 Codes = dict[str, tuple[float, int, bool]]
 EXPLAINS: tuple[str, ...] = ("unscaled-inputs", "underfitting")
 LEAST_CELLS = 5  # that share the value
-LEAST_SHARE = 0.02  # of the cells
+LEAST_SHARE = 0.02  # of the cells, unless a value can hardly be anything but a code
+PLAIN = -99.0  # and below: what is written with nines only, where nothing else is negative
 TOP = 99.0  # may be the highest that a form allows as well, and so hold all higher numbers
 FAR = 3.0  # ranges of the other values: so far out it is no top of theirs
 APART = 3.0  # times the largest step between others: then a code near them is no value in their line
@@ -151,11 +152,12 @@ def code_of(values: Float[np.ndarray, " rows"]) -> tuple[float, int, bool] | Non
         code = float(values.min() if least else values.max())
         others = values[values != code]
         count = len(values) - len(others)
-        enough = count >= max(LEAST_CELLS, LEAST_SHARE * len(values))
+        alone = bool((np.sign(others) != np.sign(code)).all())
+        plain = alone and code <= PLAIN and nines(code)
+        enough = count >= (LEAST_CELLS if plain else max(LEAST_CELLS, LEAST_SHARE * len(values)))
         if code == 0 or not enough or len(np.unique(others)) < LEAST_OTHERS:
             continue
         gap = abs(code - (others.min() if least else others.max()))
-        alone = bool((np.sign(others) != np.sign(code)).all())
         typical = float(np.quantile(others, 0.95) - np.quantile(others, 0.05))
         apart = gap > np.ptp(others)
         looks = nines(code) or (alone and code < 0)
