@@ -87,7 +87,8 @@ def _half_gain(sight: Sight, curve: Curve, gone: int) -> float:
     Measured on the batch that is looked at, and from all batches that were heard: the lesser of both.
     """
     of_batch = fell_between(sight, gone * curve.steps / 2, gone * curve.steps)
-    middle = curve.training[int(0.375 * gone) : max(1, int(0.625 * gone))].mean()
+    early = int(0.375 * gone)
+    middle = curve.training[early : max(early + 1, int(0.625 * gone))].mean()
     last = curve.training[int(0.75 * gone) : gone].mean()
     fell = curve.start - np.nanmin(curve.training)
     return min(of_batch, float((middle - last) / fell)) if fell > 0 else 0.0
