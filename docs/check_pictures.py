@@ -108,6 +108,7 @@ DRAWN = {
     "epsilon-dominates": MOVED,
     "clipped-always": MOVED,
     "gradients-not-zeroed": GRADIENTS,
+    "unscaled-targets": GRADIENTS,
     "detached-loss": GRADIENTS,
     "cleared-gradients": GRADIENTS,
     "missing-step": DISTANCES,
@@ -348,6 +349,14 @@ def planted() -> dict[str, tuple[Patient, ...]]:
                 loops.REGRESSION[::-1],
             ),
         ),
+        "unscaled-targets": (
+            Patient(
+                "targets like prices",
+                partial(seen, loops.loop(loss=of_prices)),
+                partial(seen, loops.plain),
+                loops.REGRESSION,
+            ),
+        ),
         "overlapping-folds": (Patient("folds that learn from all rows", overlapping, looked_at),),
         "overfit-one-batch": (
             Patient(
@@ -378,6 +387,11 @@ def one_value(task: Any) -> Any:
 
     name = varied(task)[0]
     return replace(task, train=task.train.with_columns(pl.lit(task.train[name].median()).alias(name)))
+
+
+def of_prices(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Compute the squared error of targets that are about 100,000 each."""
+    return nn.functional.mse_loss(outputs, 1e5 * (targets + 2))
 
 
 class Cut(nn.Module):

@@ -1,6 +1,7 @@
 """Checks of loops: each finds its patient, and is silent on the healthy twin and on what only looks odd."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LRScheduler,
+    MultiStepLR,
+    StepLR,
+)
 
 from checks.loops import adam, found, modal, network, turn
 from foldwise.checks.explain import explain
@@ -261,6 +269,30 @@ def test_schedules(name: str) -> None:
     assert (finding is not None) == (name in ("for each epoch", "decay"))
 
 
+def decayed(factor: float, epochs: int, batches: int) -> Loop:
+    return Loop(rates=0.01 * factor ** np.arange(epochs * batches), epoch=batches)
+
+
+def test_few_epochs_of_decay_for_each_batch() -> None:
+    finding = find_schedule(Sight(loop=decayed(0.9, 5, 20)))
+    assert finding is not None
+    assert finding.sure == "likely"
+    assert "would end at 0.0066" in finding.evidence
+    assert find_schedule(Sight(loop=decayed(0.93, 5, 20))).sure == "hint"  # type: ignore[union-attr]
+    assert find_schedule(Sight(loop=decayed(0.9, 100, 1))) is None  # one batch is an epoch
+    assert find_schedule(Sight(loop=decayed(0.99, 5, 20))) is None
+    assert find_schedule(Sight(loop=decayed(1e-5 ** (1 / 100), 5, 20))) is None  # computed from the length
+
+
+def test_milestones_of_epochs_counted_in_batches() -> None:
+    net = network()
+    optimizer = adam(net)
+    for_each = MultiStepLR(optimizer, [3, 6], 0.1)
+    assert found("schedule-per-batch", net=net, optimizer=optimizer, schedule=for_each) is not None
+    late = MultiStepLR(adam(net), [24, 36], 0.1)
+    assert found("schedule-per-batch", net=net, optimizer=late.optimizer, schedule=late) is None
+
+
 def test_rates_that_are_not_known_are_no_fault() -> None:
     rates = np.r_[1.0, np.full(99, 1e-9)]
     assert find_schedule(Sight(loop=Loop(rates=rates))) is not None
@@ -325,10 +357,112 @@ def test_outputs_from_which_no_way_leads_back() -> None:
     assert (finding.sure, len(finding.where)) == ("sure", 6)
 
 
+APPLIED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "softmax": lambda o, y: F.cross_entropy(torch.softmax(o, 1), y),
+    "layer": lambda o, y: nn.CrossEntropyLoss()(nn.Softmax(1)(o), y),
+    "sigmoid": lambda o, y: F.binary_cross_entropy_with_logits(o[:, :1].sigmoid(), y[:, None].float()),
+    "row": lambda o, y: F.binary_cross_entropy_with_logits(torch.sigmoid(o[:, 0]), y.float()),
+    "squeezed": lambda o, y: F.binary_cross_entropy_with_logits(
+        torch.sigmoid(o[:, :1]).squeeze(1), y.float()
+    ),
+}
+RIGHT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "scores": F.cross_entropy,
+    "log-softmax twice": lambda o, y: F.cross_entropy(torch.log_softmax(o, 1), y),
+    "logarithm": lambda o, y: F.nll_loss(torch.softmax(o, 1).clamp_min(1e-9).log(), y),
+    "probabilities": lambda o, y: F.binary_cross_entropy(torch.sigmoid(o[:, 0]), y.float()),
+    "Brier": lambda o, y: F.mse_loss(torch.softmax(o, 1), F.one_hot(y, 2).float()),
+    "temperature": lambda o, y: F.cross_entropy(20 * torch.tanh(o), y),
+    "penalty": lambda o, y: F.cross_entropy(o, y) + 0.01 * torch.softmax(o, 1).square().mean(),
+}
+
+
+def applying(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., None]:
+    def how(net: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        loss(net(x), y).backward()
+        optimizer.step()
+
+    return how
+
+
+@pytest.mark.parametrize("loss", APPLIED.values(), ids=APPLIED)
+def test_probabilities_made_in_the_loop(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    assert found("probabilities-as-scores", applying(loss)) is not None
+
+
+@pytest.mark.parametrize("loss", RIGHT.values(), ids=RIGHT)
+@pytest.mark.parametrize("code", ["probabilities-as-scores", "unreachable-targets", "start-loss"])
+def test_losses_that_suit_what_they_get(code: str, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    assert found(code, applying(loss)) is None
+
+
+def test_relu_before_squared_errors_in_the_loop() -> None:
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        return F.mse_loss(torch.relu(o[:, 0]), 2.0 * y - 1)
+
+    assert found("unreachable-targets", applying(loss)) is not None
+
+
+def far(size: float, middle: float = 0.0) -> Callable[..., None]:
+    return applying(lambda o, y: F.mse_loss(o, size * (y[:, None] + middle)))
+
+
+def of_a_number() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, lambda p, rate: torch.optim.SGD(p, rate, 0.9)])
+def test_targets_as_large_as_prices(kind: Any) -> None:
+    def finding(how: Callable[..., None], rate: float) -> Any:
+        net = of_a_number()
+        return found("unscaled-targets", how, net=net, optimizer=kind(net.parameters(), rate), epochs=10)
+
+    large = finding(far(1e5, 2), 0.01)
+    assert large is not None
+    assert large.sure == "likely"
+    assert finding(far(1), 0.01) is None
+    assert finding(far(1, 2), 0.01) is None
+
+
+def test_large_targets_that_are_learned() -> None:
+    net = nn.Sequential(of_a_number(), Scaled(1e5))
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    assert found("unscaled-targets", far(1e5, 2), net=net, optimizer=optimizer) is None
+    net = of_a_number()
+    fast = torch.optim.Adam(net.parameters(), 0.3)
+    assert found("unscaled-targets", far(500), net=net, optimizer=fast, epochs=60) is None
+
+
+@pytest.mark.parametrize("loss", [F.l1_loss, F.huber_loss])
+def test_absolute_errors_of_targets_out_of_reach_are_no_broadcast(loss: Any) -> None:
+    net = of_a_number()
+    right = applying(lambda o, y: loss(o[:, 0], 1e5 * (y + 2.0)))
+    assert found("broadcast-loss", right, net=net, optimizer=adam(net)) is None
+    wrong = applying(lambda o, y: loss(o, 1e5 * (y + 2.0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        finding = found("broadcast-loss", wrong, net=net, optimizer=adam(net))
+    assert finding is not None
+    assert finding.sure == "sure"
+
+
+class Scaled(nn.Module):
+    """Turn outputs back to the units of targets."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.by * (x + 2)
+
+
 CODES = (
     "stale-parameters", "detached-loss", "part-without-gradient", "missing-step", "step-without-backward",
     "cleared-gradients", "gradients-not-zeroed", "double-step", "unheld-parameters", "schedule-per-batch",
-    "eval-in-training", "train-in-evaluation",
+    "eval-in-training", "train-in-evaluation", "unscaled-targets",
 )  # fmt: skip
 
 

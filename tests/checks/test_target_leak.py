@@ -80,3 +80,38 @@ def test_answers_are_alarms(kind: str, form: str) -> None:
     assert found is not None
     assert found.where == ("leak",)
     assert found.alarm
+
+
+@pytest.mark.parametrize("kind", ["counts", "difference", "three", "logarithm"])
+@pytest.mark.parametrize("seed", range(2))
+def test_sum_of_columns(kind: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    frame = sights.frame(seed)
+    known = frame["y"].to_numpy()
+    first, second = random.poisson(np.exp(2 + 0.5 * known)), random.poisson(np.exp(3 + 0.3 * known))
+    third = np.round(random.normal(5, 2, sights.ROWS), 2)
+    y = {
+        "counts": first + second,
+        "difference": 3.5 * first - second,
+        "three": first + second + third,
+        "logarithm": 100 * (first + 3.0 * second) ** 1.0 + 1,
+    }[kind]
+    given = frame.with_columns(first=pl.Series(first), second=pl.Series(second), third=pl.Series(third))
+    given = given.with_columns(again=2 * pl.col("first") + 1)  # one that says the same
+    found = target_leak.find(sights.sight(given.with_columns(y=pl.Series(y).cast(pl.Float64))))
+    assert found is not None
+    assert found.sure == "likely"
+    assert len(found.where) == (3 if kind == "three" else 2)
+    assert set(found.where) <= {"first", "again", "second", "third"}
+    # a unit that is lost in one row of ten is no rounding, and the columns are honest
+    off = y + (random.random(sights.ROWS) < 0.1) * random.choice([-30, 30], sights.ROWS)
+    off = off + 0.5 * np.std(y) * random.normal(size=sights.ROWS)
+    assert target_leak.find(sights.sight(given.with_columns(y=pl.Series(off)))) is None
+
+
+@pytest.mark.parametrize(("informative", "sure"), [(2, "hint"), (3, "hint"), (6, None)])
+def test_made_by_a_formula(informative: int, sure: str | None) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 10))
+    y = x[:, :informative] @ np.linspace(1, 3, informative)
+    found = target_leak.find(sights.sight(pl.DataFrame({**{f"x{i}": x[:, i] for i in range(10)}, "y": y})))
+    assert (None if found is None else found.sure) == sure

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from checks.test_network_loss import plain
 from foldwise.checks import unreachable_targets
+from foldwise.checks.look import look_at
 from foldwise.checks.sight import Network, Sight
 from network_sights import numbers, rows, seeded
 
@@ -76,3 +77,28 @@ def test_probabilities_and_scores() -> None:
     assert not of(F.relu, classes, each(F.cross_entropy), 2)
     # no label of 0 has less than log 2
     assert of(F.relu, label, each(F.binary_cross_entropy_with_logits))
+
+
+def scored(bias: float, step: int) -> Sight:
+    """Show a network that ends in a ReLU, and whose last class begins with a bias, before training or after it."""
+    x, classes = rows(), (rows()[:, 0] > 0).long() + (rows()[:, 1] > 0.5)
+    net = seeded(lambda: Ends(10, 3, F.relu))
+    with torch.no_grad():
+        last = [m for m in net.modules() if isinstance(m, nn.Linear)][-1]
+        last.bias.copy_(torch.tensor([3.0, 3.0, bias]))
+
+    def loss(o: Tensor, t: Tensor) -> Tensor:
+        return F.cross_entropy(o, t, reduction="none")
+
+    return Sight(
+        network=Network(net, x, classes, loss), looks=(look_at(net, x, classes, loss, step=step),), trial=4
+    )
+
+
+def test_score_that_is_0_for_all_rows() -> None:
+    finding = unreachable_targets.find(scored(-9.0, 100))
+    assert finding is not None
+    assert finding.sure == "likely"
+    assert "class 2 (from 0) is 0 in all 128 rows after 100 steps" in finding.evidence
+    assert unreachable_targets.find(scored(-9.0, 0)).sure == "hint"  # type: ignore[union-attr]
+    assert unreachable_targets.find(scored(3.0, 100)) is None

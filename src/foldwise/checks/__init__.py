@@ -19,6 +19,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "wrong-labels",
         "few-rows",
         "unscaled-inputs",
+        "unscaled-targets",
         "constant-columns",
     ),
     "network": (

@@ -23,7 +23,7 @@ from torch import Tensor
 from foldwise.checks.finding import Finding
 from foldwise.checks.losses import usual_loss
 from foldwise.checks.probe import fewer, gradient_if_taken, output_gradient
-from foldwise.checks.sight import Sight, run
+from foldwise.checks.sight import Network, Sight, run
 from foldwise.checks.symptoms import BLOCKED
 
 EXPLAINS = ("wrong-loss", "start-loss", "overfitting", *BLOCKED)
@@ -42,13 +42,14 @@ def find(sight: Sight) -> Finding | None:
     if torch.equal(moved, network.targets):
         return None
     outputs = _near(run(network.module, network.inputs), network.targets)
-    noise = 0.1 * torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
-    first, second = (gradient_if_taken(network, outputs + noise, t) for t in (network.targets, moved))
-    if first is None or second is None:
-        first, second = (output_gradient(network, outputs, t) for t in (network.targets, moved))
-    size = float(first.abs().max())
-    if not (0 < size < float("inf")) or float((first - second).abs().max()) > SAME * size:
+    chance = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+    if not _same(network, outputs + 0.1 * chance, moved):
         return None
+    if network.targets.is_floating_point():
+        # absolute errors have the same gradient for all outputs that lie below all targets
+        among = float(network.targets.mean()) + float(network.targets.std()) * chance
+        if gradient_if_taken(network, among) is not None and not _same(network, among, moved):
+            return None
     shapes = f"outputs {tuple(outputs.shape)}, targets {tuple(network.targets.shape)}"
     # of several losses in a loop the one that was overheard may know its targets from another
     certain = sight.loop is None or outputs.shape != network.targets.shape
@@ -60,6 +61,16 @@ def find(sight: Sight) -> Finding | None:
         trials=sight.about,
         remedies=usual_loss(sight, "outputs and targets of the same shape"),
     )
+
+
+def _same(network: Network, outputs: Tensor, moved: Tensor) -> bool:
+    """Tell whether gradients at some outputs are there, and the same with other targets."""
+    assert network.targets is not None
+    first, second = (gradient_if_taken(network, outputs, t) for t in (network.targets, moved))
+    if first is None or second is None:
+        first, second = (output_gradient(network, outputs, t) for t in (network.targets, moved))
+    size = float(first.abs().max())
+    return 0 < size < float("inf") and not float((first - second).abs().max()) > SAME * size
 
 
 def _near(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The network ends in a softmax or sigmoid, and the loss applies one more.
+"""The network ends in a softmax or sigmoid, or the loop applies it, and the loss applies one more.
 
 Evidence: outputs on a batch that sum to 1 in every row, or that stay within the range of a sigmoid or tanh and go
 to its ends when the last layer's weights are made 1000 times as large, with either sign; and a loss that is not
@@ -10,7 +10,7 @@ starts at log C all the same, so that nothing looks wrong.
 
 How sure: sure where rows sum to 1, likely otherwise. Log-softmax applied twice changes nothing, and is not meant.
 
-What to try: leave out the softmax or sigmoid at the end of the network: the loss has it.
+What to try: leave out the softmax or sigmoid at the end of the network, or between it and the loss: the loss has it.
 
 References: Goodfellow, Bengio & Courville 2016, *Deep learning*, section 6.2.2; PyTorch documentation,
 *CrossEntropyLoss* (inputs are unnormalized logits).
@@ -43,9 +43,9 @@ def find(sight: Sight) -> Finding | None:
         return None
     network = fewer(network)
     outputs = run(network.module, network.inputs)
-    if outputs.ndim != 2 or not torch.isfinite(outputs).all() or outputs.abs().max() > 1:
+    if outputs.ndim not in (1, 2) or not torch.isfinite(outputs).all() or outputs.abs().max() > 1:
         return None
-    shares = are_shares(outputs)
+    shares = outputs.ndim == 2 and are_shares(outputs)
     bounds = (0.0, 1.0) if shares else _bounds(network)
     if bounds is None:
         return None

@@ -3,7 +3,8 @@
 Evidence: for each column alone, what share of the targets' variance is explained by the mean of the rows that stand
 beside a row in the order of that column; and what a linear model and the nearest rows explain with all the others.
 For classes the variance is that of columns of 0 and 1, and what the borders
-between classes leave unexplained in the best of orders is added.
+between classes leave unexplained in the best of orders is added. And whether the target is exactly a sum of two or
+three columns, with weights, in all rows that are looked at.
 
 Why it hurts: such a column is often made from the target, or is known only after it: a copy, a rank, a number given
 in the order of the outcome. On rows of the future it will be missing or say something else, and the network, which
@@ -11,10 +12,12 @@ learned nothing but this column, fails.
 
 How sure: likely, when the column leaves almost nothing unexplained, the others, at least four that know something of
 the target, leave at least ten times as much, and it looks like an answer: numbers rise or fall with it throughout,
-classes are far apart in it, or it numbers the rows. Otherwise a hint: the column may be the one cause of the target.
-It may be as good as that by right in any case: then keep it, and a network is hardly needed.
+classes are far apart in it, or it numbers the rows. A sum is an alarm where the others, at least four, know something
+of the target, as they do in no table that was made by a formula. Otherwise a hint: the column
+may be the one cause of the target. It may be as good as that by right in any case: then keep it, and a network is
+hardly needed.
 
-What to try: leave the column out. The score becomes worse, and is the one that can be believed.
+What to try: leave the column out, of a sum all its parts. The score becomes worse, and is the one that can be believed.
 
 References: Kaufman, Rosset, Perlich & Stitelman 2012, *Leakage in data mining: formulation, detection, and avoidance*;
 Kapoor & Narayanan 2023, *Leakage and the reproducibility crisis in machine-learning-based science*.
@@ -26,6 +29,7 @@ import numpy as np
 from scipy import stats
 
 from foldwise.checks.changes import without_columns
+from foldwise.checks.exact_sum import exact_sum
 from foldwise.checks.finding import Finding, Remedy
 from foldwise.checks.sample import Sample
 from foldwise.checks.sight import Sight
@@ -44,10 +48,43 @@ LEAST_ROWS = 30
 
 
 def find(sight: Sight) -> Finding | None:
-    """Look for columns that explain the targets alone, when the others do not."""
+    """Look for columns that explain the targets alone, or give them exactly, when the others do not."""
     sample = sight.sample
     if sample is None or len(sample.rows) < LEAST_ROWS:
         return None
+    return _sum(sample) or _alone(sample)
+
+
+def _sum(sample: Sample) -> Finding | None:
+    weights = exact_sum(sample)
+    if weights is None or len(weights) < 2:  # of one column it is asked more
+        return None
+    columns = {f.column for f in sample.table.columns.features}
+    others = len(columns) - len(weights)
+    alarm = others >= COLUMNS and sample.without(set(weights)).by_others() >= SOMETHING
+    return _finding(
+        f"the target is exactly {_written(weights)} in all {len(sample.rows)} rows that were looked at",
+        tuple(weights),
+        alarm=alarm,
+    )
+
+
+def _written(weights: dict[str, float]) -> str:
+    """Write a sum with its weights.
+
+    >>> _written({"a": 1.0, "b": -2.5})
+    '`a` − 2.5·`b`'
+    """
+    parts = []
+    for name, weight in weights.items():
+        sign = " − " if weight < 0 else " + "
+        times = "" if np.isclose(abs(weight), 1, rtol=1e-6) else f"{abs(weight):.4g}·"
+        parts.append(f"{sign}{times}`{name}`")
+    said = "".join(parts)
+    return said.removeprefix(" + ") if said.startswith(" + ") else f"−{said.removeprefix(' − ')}"
+
+
+def _alone(sample: Sample) -> Finding | None:
     edges = sample.edges
     by_column = {name: min(1.0, share + edges) for name, share in sample.by_column().items()}
     leaks = {name: share for name, share in by_column.items() if share >= ALONE}
@@ -60,12 +97,19 @@ def find(sight: Sight) -> Finding | None:
     # where nothing else is known of the target, or there is hardly anything else, one column may well be its one cause
     others_tell = others >= SOMETHING and len(by_column) - len(leaks) >= COLUMNS
     alarm = others_tell and any(leaks[n] >= CERTAIN and looks_like_an_answer(sample, n) for n in names)
+    return _finding(
+        f"{listed(names)} alone explains {percent(max(leaks.values()), 1)} of the variance of the target, all other "
+        f"columns together explain {percent(max(others, 0))}",
+        names,
+        alarm=alarm,
+    )
+
+
+def _finding(evidence: str, names: tuple[str, ...], *, alarm: bool) -> Finding:
     return Finding(
         "target-leak",
         "likely" if alarm else "hint",
-        f"{listed(names)} alone explains {percent(max(leaks.values()), 1)} of the variance of the target, all "
-        "other columns "
-        f"together explain {percent(max(others, 0))}",
+        evidence,
         where=names,
         remedies=(
             Remedy(

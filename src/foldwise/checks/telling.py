@@ -118,15 +118,22 @@ def in_parentheses(options: Mapping[str, Any]) -> str:
     ' (--drop tax, drop=["tax"])'
     >>> print(in_parentheses({"missing": {"net income": -999}}))
      (--missing 'net income=-999', missing={"net income": -999})
+    >>> in_parentheses({"drop_missing_targets": True})
+    ' (--drop-missing-targets, drop_missing_targets=True)'
     """
     typed = [word for name, value in options.items() for word in _typed(f"--{name.replace('_', '-')}", value)]
     if len(typed) > MOST_TYPED:
         return f" ({' '.join(typed[:MOST_TYPED])} …)"
-    called = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
+    called = [
+        f"{name}={value if value is True else json.dumps(value, ensure_ascii=False)}"
+        for name, value in options.items()
+    ]
     return f" ({' '.join(typed)}, {', '.join(called)})" if options else ""
 
 
 def _typed(flag: str, value: Any) -> list[str]:
+    if value is True:
+        return [flag]
     values = [value]
     if isinstance(value, Mapping):
         values = [f"{name}={one}" for name, one in value.items()]

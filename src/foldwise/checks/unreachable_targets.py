@@ -2,13 +2,15 @@
 
 Evidence: outputs on a batch that stop at one value, however large any of the trained weights is made, with either
 sign, and however far outputs are pushed by gradients; and the least loss within these bounds against that of outputs
-without them.
+without them. Of scores of classes, whether that of a class which is among the targets is at the bound for all rows.
 
 Why it hurts: behind a sigmoid nothing is below 0 or above 1, behind a ReLU nothing below 0. Targets beyond are never
-reached, the outputs saturate, and rows at the bound get no gradient.
+reached, the outputs saturate, and rows at the bound get no gradient. A score that is at the bound for all rows stays
+there: its class is never learned.
 
-How sure: likely, when the bounds cost more than a twentieth of what can be learned at all. Targets within the bounds,
-such as shares behind a sigmoid or counts behind a ReLU, are healthy.
+How sure: likely, when the bounds cost more than a twentieth of what can be learned at all, or the score of a class is
+at the bound for all rows after training; before it that is a hint. Targets within the bounds, such as shares behind a
+sigmoid or counts behind a ReLU, are healthy, and so are scores behind a ReLU that are open.
 
 What to try: leave out the activation at the end of the network; targets scaled to its range.
 
@@ -40,6 +42,7 @@ AT_BOUND = 0.2  # of pushed outputs stop at a bound, if there is one; half of th
 PARAMETERS = 12  # the last of which are pushed
 STEPS, CLIMB = 100, 10
 COSTS = 0.05  # of the best constant's loss above the least
+LEAVE_OUT = Remedy("leave out the activation at the end of the network")
 END = 100.0  # far out, where a loss that falls from there to its square has no least value
 
 
@@ -55,6 +58,10 @@ def find(sight: Sight) -> Finding | None:
     low, high = bounds(network)
     if low == -math.inf and high == math.inf:
         return None
+    return _out_of_reach(sight, network, outputs, low, high) or _dead_score(sight, low, high)
+
+
+def _out_of_reach(sight: Sight, network: Network, outputs: Tensor, low: float, high: float) -> Finding | None:
     free = _least(network, outputs, -math.inf, math.inf)
     within = _least(network, outputs, low, high)
     constant = best_constant(network)
@@ -67,10 +74,33 @@ def find(sight: Sight) -> Finding | None:
         f"the outputs of the network stay {_said(low, high)} whatever its weights: on these rows the loss cannot get "
         f"below {within:.3g}, without bounds it could reach {free:.3g}, and a constant has {constant:.3g}",
         trials=sight.about,
-        remedies=(
-            Remedy("leave out the activation at the end of the network"),
-            Remedy("scale targets to its range"),
-        ),
+        remedies=(LEAVE_OUT, Remedy("scale targets to its range")),
+    )
+
+
+def _dead_score(sight: Sight, low: float, high: float) -> Finding | None:
+    """Look for a class whose score stays at the lower bound, though it is among the targets."""
+    look, targets = (sight.looks[-1] if sight.looks else None), None
+    if look is not None:
+        targets = look.targets
+    if look is None or look.outputs is None or targets is None or targets.is_floating_point():
+        return None
+    scores = look.outputs
+    if low == -math.inf or high < math.inf or scores.ndim != 2 or targets.ndim != 1:
+        return None
+    known = [int(c) for c in targets.unique() if 0 <= int(c) < scores.shape[1]]
+    dead = [c for c in known if bool((scores[:, c] <= low + SAME * max(1.0, abs(low))).all())]
+    if not dead:
+        return None
+    named = ", ".join(str(c) for c in dead[:3])
+    return Finding(
+        "unreachable-targets",
+        "likely" if look.step > 0 else "hint",
+        f"the scores of classes stay {_said(low, high)} whatever the weights of the network, and that of class {named}"
+        f"{' …' if len(dead) > 3 else ''} (from 0) is {low:.3g} in all {len(scores)} rows "
+        f"{f'after {look.step} steps' if look.step else 'at the start'}, and gets no gradient",
+        trials=sight.about,
+        remedies=(LEAVE_OUT,),
     )
 
 

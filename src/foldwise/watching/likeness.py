@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -94,17 +94,19 @@ class Likeness:
             self.pictures = self.pictures[::-2][::-1]
 
     def as_network(self) -> Network | None:
-        """Give the network as it started with its batch, as checks want it; None where it is no map of one tensor."""
+        """Give the network as it started with its batch, as checks want it; None where it is no map of one tensor.
+
+        A function with bounds that the loop applies to its outputs is its end, as if it were in the network.
+        """
         if self.start is None or self.batch is None or not self.batch.alone:
             return None
-        heard = self.heard
-        return Network(
-            _of_one_tensor(copy.deepcopy(self.start), self.batch),
-            self.batch.given[0],
-            None if heard is None else heard.targets,
-            None if heard is None else heard.per_row,
-            "" if heard is None else heard.name,
-        )
+        module, heard = _of_one_tensor(copy.deepcopy(self.start), self.batch), self.heard
+        if heard is None:
+            return Network(module, self.batch.given[0])
+        per_row = heard.per_row
+        if heard.end is not None:
+            module, per_row = _ending_in(module, heard.end.apply), heard.end.per_row
+        return Network(module, self.batch.given[0], heard.targets, per_row, heard.name)
 
     def looks(self) -> tuple[Look, ...]:
         """Look at the network at its start and at the pictures of it, each time with the same batch."""
@@ -185,4 +187,16 @@ def _of_one_tensor(module: nn.Module, batch: Batch) -> nn.Module:
             return out
 
     module.__class__ = OfOneTensor
+    return module
+
+
+def _ending_in(module: nn.Module, end: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Make a network one that applies a function to what it gives."""
+    kind: Any = type(module)
+
+    class Ending(kind):  # a subclass, as in `_of_one_tensor`
+        def forward(self, inputs: Tensor) -> Tensor:
+            return end(super().forward(inputs))
+
+    module.__class__ = Ending
     return module

@@ -8,6 +8,7 @@ on the CPU, whatever the loop runs on: there a loss refuses what it cannot take,
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -29,6 +30,10 @@ LOSSES: dict[Callable[..., Any], str] = {
 }  # fmt: skip
 MEANS = (torch.mean, Tensor.mean)
 SUMS = (torch.sum, Tensor.sum)
+BOUNDED = {
+    torch.softmax, F.softmax, Tensor.softmax, torch.sigmoid, F.sigmoid, Tensor.sigmoid, torch.special.expit,
+    F.hardsigmoid, torch.tanh, F.tanh, Tensor.tanh, torch.relu, F.relu, Tensor.relu, F.relu6, F.hardtanh,
+}  # fmt: skip
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -39,6 +44,11 @@ class Call:
     function: Callable[..., Any]
     given: tuple[Any, ...]
     named: Mapping[str, Any]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Give the tensors among what it was given."""
+        return [t for t in tree.tree_leaves((self.given, dict(self.named))) if isinstance(t, Tensor)]
 
     def again(self, change: Callable[[Any], Any], **other: Any) -> Any:
         """Call it once more, with every tensor changed."""
@@ -51,7 +61,8 @@ class Heard:
     """A loss that was overheard: the targets, its value, its name if it is one of torch's, and how to compute it.
 
     `per_row` maps outputs and targets, wherever they are, to one value per row on the CPU, or to the same value for all
-    where rows cannot be told apart. `reduction` is `mean`, `sum` or empty.
+    where rows cannot be told apart. `reduction` is `mean`, `sum` or empty. `end` is there where the loop gives outputs
+    bounds, by a softmax for instance, before one of torch's losses gets them.
     """
 
     targets: Tensor
@@ -59,6 +70,15 @@ class Heard:
     name: str
     per_row: Callable[[Tensor, Tensor], Tensor]
     reduction: str
+    end: End | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """What a loop does with outputs, up to a function with bounds, and the loss of what that gives."""
+
+    apply: Callable[[Tensor], Tensor]
+    per_row: Callable[[Tensor, Tensor], Tensor]
 
 
 def leave(own: overrides.TorchFunctionMode) -> None:
@@ -142,7 +162,35 @@ class Overhearing(overrides.TorchFunctionMode):
                     per_row, value = _negative(per_row), -value
         except Exception:  # what the user's functions do when they are called once more is not ours to say
             return None
-        return Heard(self.targets.detach().clone(), float(value), name, per_row, reduction)
+        end = self._end(place) if name else None
+        return Heard(self.targets.detach().clone(), float(value), name, per_row, reduction, end)
+
+    def _end(self, place: int) -> End | None:
+        """Find the last function with bounds on a way from the outputs to a loss that has no branches."""
+        bounded, at = None, place
+        while at != id(self.outputs):
+            ways = [id(t) for t in self.calls[at].tensors if id(t) in self.kept]
+            if len(ways) != 1 or (at != place and len(self.calls[at].tensors) != 1):
+                return None
+            if bounded is None and self.calls[at].function in BOUNDED:
+                bounded = at
+            (at,) = ways
+        if bounded is None:
+            return None
+        assert self.targets is not None
+        behind, whole = copy.copy(self), self._function_of(bounded)
+        behind.outputs = self.kept[bounded]
+        heard, targets, half = behind.heard(), self.targets, (len(self.outputs) + 1) // 2
+        try:
+            with torch.no_grad():
+                fits = len(whole(self.outputs[:half], targets)) == half
+        except Exception:  # it is made for one number of rows
+            return None
+        return (
+            End(lambda outputs: whole(outputs, targets), heard.per_row)
+            if heard is not None and fits
+            else None
+        )
 
     def _named_loss(self) -> tuple[int, str]:
         """Find the last of torch's losses in what was heard; otherwise the tensor that the backward pass began with."""
