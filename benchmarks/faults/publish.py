@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.render import grid
 from foldwise.errors import percent
 
 PAGE = Path(__file__).parents[2] / "docs" / "checks-measured.md"
+RESULTS = Path(__file__).parents[1] / "results"
+COST = """
+## What they cost
+
+Time with checks over time without, medians of pairs in turn, in brackets the middle half of the ratios; the training is
+the same to the last bit. Of studies (`python -m benchmarks.faults.cost_of_fit`) it is the time until the findings are
+there, without remedies, which are trainings of their own. Of loops (`python -m benchmarks.faults.cost`) it is that of
+the processor in the `with` block; findings take a moment when they are asked for.
+"""
 HEAD = """# How often the checks are right
 
 Written by `make bench-faults` from `benchmarks/results/faults.json`; what is planted is in `benchmarks/faults/`.
@@ -37,7 +49,7 @@ def write(figures: Mapping[str, Any], choose: tuple[str, ...]) -> None:
     head = HEAD.format(seeds=seeds, hurt=hurt, choose=" and ".join(choose))
     parts = [head, "## In short\n", _halves(figures["halves"]), "\n## Faults\n", _faults(figures["faults"])]
     parts += ["\n## Faults that do not hurt\n", _silent(figures["faults"])]
-    parts += ["\n## Healthy controls\n", _controls(figures["controls"])]
+    parts += ["\n## Healthy controls\n", _controls(figures["controls"]), COST, _cost()]
     PAGE.write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -79,6 +91,24 @@ def _silent(faults: Mapping[str, Any]) -> str:
 def _controls(controls: Mapping[str, Any]) -> str:
     rows = [(name, f["runs"], f["alarmed"], _codes(f["alarms"])) for name, f in controls.items()]
     return grid(("control", "runs", "with an alarm", "alarms"), rows)
+
+
+def _cost() -> str:
+    rows = [
+        (f"a study, {name}", f"{own['foldwise']:.1f} s", _ratio(own))
+        for name, own in json.loads((RESULTS / "cost_of_checks.json").read_text()).items()
+    ]
+    rows += [
+        (f"`watch`, {name}", f"{own['step'] * 1e3:.2g} ms a step", _ratio(own))
+        for name, own in json.loads((RESULTS / "cost_of_watch.json").read_text()).items()
+        if name != "machine"
+    ]
+    return grid(("what", "without", "ratio"), rows)
+
+
+def _ratio(own: Mapping[str, Any]) -> str:
+    low, middle, high = np.quantile([a / b for a, b in own["pairs"]], [0.25, 0.5, 0.75])
+    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
 
 
 def _codes(counts: Mapping[str, int]) -> str:
