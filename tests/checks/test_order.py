@@ -9,7 +9,7 @@ import torch
 
 from foldwise.checks import CHECKS, GROUPS, symptoms
 from foldwise.checks.explain import SECTIONS, explain
-from foldwise.checks.finding import Finding, Tried
+from foldwise.checks.finding import Finding, Remedy, Tried
 from foldwise.checks.order import check_module, in_order, in_order_again
 from foldwise.errors import SettingsError
 from foldwise.store.findings import findings_as_plain, findings_from_plain
@@ -61,7 +61,12 @@ def test_slight_hints_are_kept_under_an_alarm_alone() -> None:
 def test_what_was_folded_into_an_alarm_that_is_taken_back_is_found_by_itself() -> None:
     slight = replace(finding("plateau", sure="hint"), slight=True)
     (cause, other) = in_order(
-        [finding("dead-units", step=40), finding("constant-columns"), slight, finding("jitter")]
+        [
+            replace(finding("dead-units", step=40), remedies=(Remedy("wider", {"width": 64}),)),
+            finding("constant-columns"),
+            slight,
+            finding("jitter"),
+        ]
     )
     assert in_order_again([cause, other]) == [cause, other]
     found = in_order_again([replace(cause, sure="hint"), other])
@@ -70,6 +75,19 @@ def test_what_was_folded_into_an_alarm_that_is_taken_back_is_found_by_itself() -
         ("dead-units", ()),
         ("constant-columns", ()),
     ]
+
+
+def test_what_comes_back_and_cannot_be_tried_is_a_hint() -> None:
+    cause = Finding("underfitting", "likely", "it did not learn")
+    seeming = Finding(
+        "within-noise", "likely", "no better than the constant", remedies=(Remedy("more rows"),)
+    )
+    (found,) = in_order([cause, seeming])
+    assert in_order_again([found])[0].symptoms == ("within-noise",)
+    assert [f.alarm for f in in_order_again([replace(found, sure="hint")])] == [False, False]
+    tried = replace(seeming, remedies=(Remedy("wider", {"width": 64}),))
+    (found,) = in_order([cause, tried])
+    assert [f.code for f in in_order_again([replace(found, sure="hint")]) if f.alarm] == ["within-noise"]
 
 
 def test_remedies_are_not_judged_by_a_score_that_is_given_away() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import ModuleType
 
-from foldwise.checks import CHECKS
+from foldwise.checks import CHECKS, SEEMING
 from foldwise.checks.finding import Finding, Findings
 from foldwise.checks.sight import Sight
 from foldwise.checks.telling import GIVEN_AWAY
@@ -71,14 +71,20 @@ def in_order(findings: Iterable[Finding]) -> Findings:
 
 
 def in_order_again(findings: Iterable[Finding]) -> Findings:
-    """Put findings in order of which some have become hints: what was folded into these comes back."""
+    """Put findings in order of which some have become hints: what was folded into these comes back.
+
+    What a training only looks like and nothing can be tried against comes back as a hint: losing its cause makes it no
+    surer.
+    """
     return in_order(own for finding in findings for own in _unfolded(finding))
 
 
 def _unfolded(finding: Finding) -> Iterator[Finding]:
     yield replace(finding, symptoms=(), explained=())
     for own in finding.explained:
-        yield from _unfolded(own)
+        untried = own.code in SEEMING and all(r.by_hand for r in own.remedies)
+        alone = untried and own.sure == "likely" and not finding.alarm
+        yield from _unfolded(replace(own, sure="hint") if alone else own)
 
 
 def _doubted(findings: Iterable[Finding]) -> Findings:
