@@ -284,6 +284,15 @@ def test_few_epochs_of_decay_for_each_batch() -> None:
     assert find_schedule(Sight(loop=decayed(1e-5 ** (1 / 100), 5, 20))) is None  # computed from the length
 
 
+@pytest.mark.parametrize("epoch", [None, 20])
+def test_a_second_phase_with_a_hundredth_of_the_rate_is_meant(epoch: int | None) -> None:
+    rates = np.array([1e-3] * 40 + [1e-5] * 200)
+    assert find_schedule(Sight(loop=Loop(rates=rates, epoch=epoch))) is None
+    assert (
+        find_schedule(Sight(loop=Loop(rates=rates / np.where(rates < 1e-4, 2, 1), epoch=epoch))) is not None
+    )
+
+
 def test_milestones_of_epochs_counted_in_batches() -> None:
     net = network()
     optimizer = adam(net)

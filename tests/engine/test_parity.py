@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import zoo
+from foldwise.engine import orders
 from foldwise.engine.dropout import KeyedDropout, masked
 from foldwise.engine.members import tensors_of
-from foldwise.engine.orders import RowOrders
 from foldwise.engine.random import key
 from foldwise.engine.stacked import forward as ways
 from foldwise.engine.stacked.engine import StackedEngine
@@ -251,26 +251,30 @@ def test_starts_do_not_depend_on_companions(scheme: str) -> None:
     assert torch.equal(by_seed[0], by_seed[1]) == (scheme == "constant")
 
 
-def test_orders_do_not_depend_on_companions() -> None:
+@pytest.mark.parametrize("at_once", [1, 2 * zoo.ROWS, orders.AT_ONCE])
+def test_orders_do_not_depend_on_companions(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orders, "AT_ONCE", at_once)
     folds = zoo.world(zoo.TARGETS["classes"]).folds
-    orders, fresh = (RowOrders(folds, zoo.DEVICE) for _ in range(2))
+    made = orders.RowOrders(folds, zoo.DEVICE)
     streams = [(seed, fold) for seed in (0, 1, 5) for fold in range(len(folds))]
     for epoch in (1, 2, 10, 2):
-        side_by_side = orders.padded([(epoch, *stream) for stream in streams])
-        for line, (seed, fold) in zip(side_by_side, streams, strict=True):
-            own = fresh.of(epoch, seed, fold)
-            assert torch.equal(line[: len(own)], own)
-            assert sorted(own.tolist()) == np.flatnonzero(folds.train[fold]).tolist()
-    first, second = (orders.of(epoch, 0, 0).tolist() for epoch in (1, 2))
+        side_by_side = made.padded([(epoch, *stream) for stream in streams])
+        for line, (seed, fold) in zip(side_by_side.tolist(), streams, strict=True):
+            own = [
+                row for row in orders.epoch_order(zoo.ROWS, seed, epoch).tolist() if folds.train[fold][row]
+            ]
+            assert line[: len(own)] == own
+            assert not any(line[len(own) :])
+    first, second = (made.of(epoch, 0, 0).tolist() for epoch in (1, 2))
     assert first != second
-    assert orders.of(1, 0, 0).tolist() != orders.of(1, 1, 0).tolist()
+    assert made.of(1, 0, 0).tolist() != made.of(1, 1, 0).tolist()
 
 
 def test_orders_of_the_folds_of_a_seed_are_one_order() -> None:
     folds = zoo.world(zoo.TARGETS["classes"]).folds
-    orders = RowOrders(folds, zoo.DEVICE)
+    made = orders.RowOrders(folds, zoo.DEVICE)
     common = folds.train[0] & folds.train[1]
-    first, second = (orders.of(3, 7, fold).cpu() for fold in (0, 1))
+    first, second = (made.of(3, 7, fold).cpu() for fold in (0, 1))
     assert first[common[first]].tolist() == second[common[second]].tolist()
 
 

@@ -1,5 +1,6 @@
 """watch(): it changes nothing, leaves nothing behind, and copes with loops of many kinds."""
 
+import contextlib
 import copy
 import io
 import random
@@ -368,6 +369,83 @@ def test_a_step_within_a_step_is_one() -> None:
         train(net, optimizer, epochs=70)
     assert watch.sight().loop.steps == 420  # type: ignore[union-attr]
     assert watch.findings == []
+
+
+@pytest.mark.parametrize("broken", [{3}, {50, 77, 120}])
+def test_a_step_that_ends_in_an_exception_is_not_counted_and_the_next_ones_are(broken: set[int]) -> None:
+    net = network()
+    optimizer = adam(net)
+    with foldwise.watch(net, optimizer) as watch:
+        for number, (x, y) in enumerate(batches(30)):
+
+            def again(number: int = number, x: Tensor = x, y: Tensor = y) -> Tensor:
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(x), y)
+                loss.backward()
+                if number in broken:
+                    raise RuntimeError("out of memory")
+                return loss
+
+            with contextlib.suppress(RuntimeError):
+                optimizer.step(again)
+    assert watch.sight().loop.steps == 180 - len(broken)  # type: ignore[union-attr]
+    assert [f for f in watch.findings if f.alarm] == []
+
+
+def test_what_checks_train_is_none_of_the_loop() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1), nn.Sigmoid())
+    optimizer = adam(net)
+    rare = (table()[0][:, :1] > 1.5).float()
+    with foldwise.watch(net, optimizer) as watch:
+        for number in range(60):
+            optimizer.zero_grad()
+            F.binary_cross_entropy(net(table()[0]), rare).backward()
+            optimizer.step()
+            if number % 10 == 1:
+                assert [f for f in watch.findings if f.alarm] == []
+    assert watch.sight().loop.steps == 60  # type: ignore[union-attr]
+    assert list(watch.optimizers) == [optimizer]
+
+
+def test_gradients_that_the_loop_puts_there_itself_are_not_added() -> None:
+    net = network()
+    optimizer = adam(net)
+    with foldwise.watch(net, optimizer) as watch:
+        for x, y in batches(10):
+            parameters = list(net.parameters())
+            found = torch.autograd.grad(F.cross_entropy(net(x), y), parameters)
+            for p, gradient in zip(parameters, found, strict=True):
+                p.grad = gradient
+            optimizer.step()
+    loop = watch.sight().loop
+    assert loop is not None
+    assert loop.checked > 5
+    assert loop.left == 0
+
+
+class Growing(nn.Module):
+    """Makes its last layer in its first pass, when the optimizer has been made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.last is None:
+            self.last = nn.Linear(16, 2)
+        found: Tensor = self.last(F.relu(self.first(x)))
+        return found
+
+
+def test_layers_that_the_first_pass_makes_are_not_held() -> None:
+    torch.manual_seed(0)
+    net = Growing()
+    optimizer = adam(net)
+    with foldwise.watch(net, optimizer) as watch:
+        train(net, optimizer)
+    assert [f.code for f in watch.findings if f.alarm] == ["unheld-parameters"]
+    assert watch.findings[0].where == ("last.weight", "last.bias")
 
 
 def test_networks_of_several_inputs_and_outputs() -> None:

@@ -53,16 +53,16 @@ def find(sight: Sight) -> Finding | None:
     if least is None:
         return None
     what = (
-        "the outputs of the network sum to 1 in every row, as behind a softmax"
+        "what the loss is given sums to 1 in every row, as behind a softmax"
         if shares
-        else f"the outputs of the network stay between {bounds[0]:.0f} and {bounds[1]:.0f} whatever its weights"
+        else f"what the loss is given stays between {bounds[0]:.0f} and {bounds[1]:.0f} whatever its weights"
     )
     return Finding(
         "probabilities-as-scores",
         "sure" if shares else "likely",
         f"{what}, but the loss takes scores without bounds: on these rows it cannot get below {least:.2g}",
         trials=sight.about,
-        remedies=(Remedy("leave out the softmax or sigmoid at the end of the network"),),
+        remedies=(Remedy("leave out the softmax or sigmoid before the loss, in the network or in the loop"),),
     )
 
 

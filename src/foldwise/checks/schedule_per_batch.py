@@ -1,8 +1,8 @@
 """A schedule meant for epochs is stepped for each batch: its rate is almost 0 early, or comes and goes.
 
-Evidence: the learning rate of every step; from which step on it stays at or below a hundredth of its highest value;
-whether it goes down and up evenly, one way in as many steps as the loop has epochs; or whether every batch multiplies
-it by the same factor.
+Evidence: the learning rate of every step; from which step on it stays below a hundredth of its highest value, or from
+which of the first epoch on at it; whether it goes down and up evenly, one way in as many steps as the loop has epochs;
+or whether every batch multiplies it by the same factor.
 
 Why it hurts: from there on nothing is learned any more, however long the loop goes on. A schedule counts calls of
 `scheduler.step()`, not epochs: thirty epochs of its decay are over after thirty batches. A cosine goes up again behind
@@ -50,20 +50,28 @@ def find(sight: Sight) -> Finding | None:
 
 def _gone(loop: Loop) -> Finding | None:
     highest = float(loop.rates.max())
-    alive = np.flatnonzero(loop.rates > GONE * highest * (1 + CLOSE))
-    if highest <= 0 or not len(alive):
+    if highest <= 0:
         return None
-    since = int(alive[-1]) + 1
+    since = _since(loop, GONE * highest * (1 - CLOSE))
     if since > EARLY * len(loop.rates):
-        return None
+        since = _since(
+            loop, GONE * highest * (1 + CLOSE)
+        )  # two falls to a tenth, as phases of a training may have
+        if not loop.epoch or since > min(loop.epoch, EARLY * len(loop.rates)):
+            return None
     return Finding(
         "schedule-per-batch",
         "likely",
         f"the learning rate fell from {highest:.2g} to {loop.rates[since]:.2g} in {since} steps and to "
-        f"{loop.rates[-1]:.2g} at the end: {percent(1 - since / len(loop.rates))} of the steps hardly changed anything",
+        f"{loop.rates[-1]:.2g} at the end: {percent(1 - since / len(loop.rates))} of the steps had so low a rate",
         step=since,
         remedies=(Remedy("call `scheduler.step()` once for each epoch, or give its length in batches"),),
     )
+
+
+def _since(loop: Loop, low: float) -> int:
+    alive = np.flatnonzero(loop.rates > low)
+    return int(alive[-1]) + 1 if len(alive) else 0
 
 
 def _swings(loop: Loop) -> Finding | None:

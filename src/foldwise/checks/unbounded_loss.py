@@ -8,7 +8,8 @@ given targets that are neither.
 
 How sure: likely. A likelihood, which falls with the logarithm, is not meant.
 
-What to try: bound the loss below: `clamp_min(0)` for a hinge.
+What to try: bound the loss below: `clamp_min(0)` for a hinge; `log_softmax` before `nll_loss`, which takes logarithms
+of probabilities.
 
 References: Rosasco et al. 2004, *Are loss functions all the same?*
 """
@@ -31,6 +32,9 @@ from foldwise.checks.symptoms import BREAKS
 
 EXPLAINS = BREAKS
 FAR = 1e4
+BY_HAND = {
+    "nll_loss": "log_softmax before nll_loss, which takes log-probabilities, or cross_entropy of raw scores"
+}
 
 
 def find(sight: Sight) -> Finding | None:
@@ -63,7 +67,9 @@ def find(sight: Sight) -> Finding | None:
         f"{farther:.3g} where they are "
         f"{1000 * FAR:g} larger: it has no least value",
         trials=sight.about,
-        remedies=usual_loss(sight, "bound the loss below, such as by clamp_min(0)"),
+        remedies=usual_loss(
+            sight, BY_HAND.get(network.loss_name, "bound the loss below, such as by clamp_min(0)")
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from foldwise.data.folds import Folds
 from foldwise.engine.random import key, permutation
 
-AT_ONCE = 2**22  # row numbers are laid out, or one stream
+AT_ONCE = 2**22  # row numbers that are laid out in one go; a stream is never divided
 
 
 def epoch_order(
@@ -68,5 +68,6 @@ class RowOrders:
                 epochs, seeds = torch.tensor(missing).unbind(1)
                 keys = key(seeds, "order", epochs).to(self.train.device)
                 made = permutation(keys, self.train.shape[1])
-                self.permutations.update(zip(missing, made, strict=True))
+                # copies, so that an epoch that is forgotten does not stay for another of the same block
+                self.permutations.update((own, made[n].clone()) for n, own in enumerate(missing))
             return torch.stack([self.permutations[w] for w in wanted])

@@ -65,6 +65,11 @@ class Likeness:
         """Tell whether the loss is still to be overheard."""
         return self.heard is None and self.listening is None and self.tries < TRIES
 
+    @property
+    def outgrown(self) -> bool:
+        """Tell whether the network has other parameters than at the start: layers that its first pass has made."""
+        return self.start is not None and _names(self.start) != _names(self.network)
+
     def listen(self, given: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
         """Keep the batch of a pass that has just been made, and listen to what becomes of its outputs."""
         self.tries += 1
@@ -155,6 +160,10 @@ def chance(network: nn.Module) -> Iterator[None]:
 
 def _tensors(network: nn.Module) -> list[Tensor]:
     return [t for t in [*network.parameters(), *network.buffers()] if not nn.parameter.is_lazy(t)]
+
+
+def _names(network: nn.Module) -> set[str]:
+    return {name for name, _ in network.named_parameters()}
 
 
 def _kept(tensor: Tensor) -> Tensor:

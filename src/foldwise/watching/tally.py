@@ -29,6 +29,8 @@ class Window:
     witness: str = ""  # the first parameter that a backward pass reached
     version: int = 0  # of the witness when that was
     others: int = 0  # steps of other optimizers since
+    parameter: Tensor | None = None  # the witness
+    found: Tensor | None = None  # the gradient that the first backward pass found there
 
 
 @dataclass
@@ -91,6 +93,8 @@ class Tally:
             own.thrown += 1
         own.emptied = own.emptied or before is None or not not_zero(before)
         own.arrived = own.arrived or not_zero(gradient)
+        if not own.backwards:
+            own.parameter, own.found = parameter, before
         own.backwards += 1
         own.witness, own.version, own.others = name, version, 0
 

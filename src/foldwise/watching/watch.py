@@ -9,10 +9,11 @@ for.
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,12 @@ class Watch:
         """Run all checks over what was seen so far."""
         if self.open or self.found is None:
             with chance(self.network):
-                self.found = findings_of(self.sight(), broken=warn_of)
+                sight, was = self.sight(), self.open
+                self.open = False  # what checks train is none of the loop's
+                try:
+                    self.found = findings_of(sight, broken=warn_of)
+                finally:
+                    self.open = was
         return self.found
 
     def __repr__(self) -> str:
@@ -162,8 +168,8 @@ class Watch:
             self._stop_listening()
         likeness = self.likeness
         return Sight(
-            network=likeness.as_network(),
-            looks=likeness.looks(),
+            network=None if likeness.outgrown else likeness.as_network(),
+            looks=() if likeness.outgrown else likeness.looks(),
             curve=self.losses.curve(self.clock, self.tally.rates, self.tally.validations),
             loop=self.loop() if self.open else self.record,
         )
@@ -294,6 +300,9 @@ class Watch:
     def _call_witnesses(self) -> None:
         learning = [(name, p) for name, p in self._watched_parameters() if p.requires_grad]
         self.learning = [p for _, p in learning]
+        for name, p in learning:
+            if name not in self.began:  # a layer that was made since
+                self.began[name] = p.detach().clone()
         self.witnesses = [p.register_hook(Eye(self, Watch._came_back, name, p)) for name, p in learning]
 
     def _dismiss_witnesses(self) -> None:
@@ -314,7 +323,7 @@ class Watch:
             self.before = None
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self.stepping += 1
+        self.stepping = 1 if self.stepping == 0 else _steps_going_on()
         own = self.tally.window
         if self.stepping > 1:
             self.inside = True
@@ -329,6 +338,9 @@ class Watch:
             own.cleared = not any(map(not_zero, gradients))
             if not own.cleared:
                 self.tally.norms.append(norm_of(gradients))
+            # a backward pass adds to the tensor that it finds; here another one was put in its place
+            if own.parameter is not None and own.parameter.grad is not own.found:
+                own.emptied = True
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         tally = self.tally
@@ -400,6 +412,16 @@ def _see_nothing(*args: Any) -> None:
 
 def _parameters(network: nn.Module) -> list[tuple[str, Tensor]]:
     return [(name, p) for name, p in network.named_parameters() if not nn.parameter.is_lazy(p)]
+
+
+def _steps_going_on() -> int:
+    """Count the steps of optimizers that have begun and not ended: one that ended in an exception is not told."""
+    count = 0
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        count += frame.f_code.co_name == "wrapper" and frame.f_globals.get("__name__") == Optimizer.__module__
+        frame = frame.f_back
+    return count
 
 
 def _rate(optimizer: Optimizer) -> float:
