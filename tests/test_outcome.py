@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import studies
+from foldwise.checks.finding import Finding, Findings
 from foldwise.data.target import Task
 from foldwise.judge.metrics import METRICS, probabilities
 from foldwise.outcome import combined, combined_outputs
@@ -99,3 +100,13 @@ def test_of_several_numbers_the_first_is_drawn_and_named() -> None:
     assert study.outcome["target"] == "price"
     prices = studies.table("two numbers")["price"].to_list()
     assert study.outcome["truth"] == pytest.approx([prices[row] for row in study.outcome["row"]])
+
+
+def test_no_tuning_is_advised_by_a_score_that_says_nothing() -> None:
+    trials = [{"learning_rate": rate} for rate in (1e-4, 1e-2)]
+    study = studies.study(studies.job(studies.table("binary"), "binary", trials))
+    assert study.variance is not None
+    assert study.variance_sentence == study.variance.sentence != ""
+    for code in ("target-leak", "unlearnable-target"):
+        study.findings = Findings([Finding(code, "likely", "so it is", where=("color",))])
+        assert study.variance_sentence == ""

@@ -83,7 +83,7 @@ class Result:
     account: Account = dataclasses.field(default_factory=Account)
     resumable: bool = False
     luck: None = None
-    variance: None = None
+    variance_sentence: str = ""
     calibration: None = None
     headline_result: None = None
     nested: Nested | None = None

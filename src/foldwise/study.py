@@ -138,6 +138,12 @@ class Study:
         said = self.luck.sentence(self.metric, self.headline_result.low, self.headline_result.high)
         return f"{said} This tells of the choice alone, not of what the findings say." if self.doubt else said
 
+    @property
+    def variance_sentence(self) -> str:
+        """What would help most, in words; empty where it is not known, or the score says nothing by what was found."""
+        nothing = any(f.alarm and f.code == "unlearnable-target" for f in self.findings)
+        return "" if self.variance is None or self.doubt or nothing else self.variance.sentence
+
     def score_weights(self, targets: np.ndarray) -> np.ndarray | None:
         """Say what each row counts in scores, `[rows]`, from the targets of the rows; None when all count alike."""
         scored = np.asarray(self.folds.validation.any(axis=0))

@@ -391,7 +391,7 @@ def findings_block(findings: Sequence[Any]) -> RenderableType:
 def beliefs(study: Any) -> list[str]:
     """Say how far to believe the result, a line each: what was luck, what to add, how probabilities are corrected."""
     said = [study.luck_sentence] if study.luck is not None else []
-    said += [study.variance.sentence] if study.variance is not None and study.variance.sentence else []
+    said += [study.variance_sentence] if study.variance_sentence else []
     corrected = study.calibration is not None and study.calibration.method != "none"
     return [*said, *([study.calibration.sentence] if corrected else [])]
 

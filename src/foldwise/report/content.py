@@ -162,9 +162,9 @@ def belief_of(study: Study) -> dict[str, Any]:
             **{n: _known(getattr(headline, n)) for n in ("low", "high")},
         },
         "variance": split
-        and split.sentence
+        and study.variance_sentence
         and {
-            "sentence": split.sentence,
+            "sentence": study.variance_sentence,
             "parts": [[parts[name], _known(share)] for name, share in split.shares.items()],
         },
         "calibration": found
