@@ -65,7 +65,7 @@ def find(sight: Sight) -> Finding | None:
     return Finding(
         "rate-too-low",
         "likely",
-        f"after {steps_of(sight.looks[-1].step)} no weight matrix has moved by more than {percent(far, 2)} of "
+        f"after {steps_of(sight.looks[-1].step)} no weight matrix has moved by more than {100 * far:.2g} % of "
         "its size, "
         f"and {how}",
         trials=sight.about,
