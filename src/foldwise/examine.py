@@ -54,8 +54,9 @@ def examined(job: Job, study: Study, *, remedies: bool, display: Display) -> Fin
         findings = findings_of(sight, broken=lambda code, error: broken(f"the check `{code}`", error))
         left = MOST
         known: set[str] = set()
-        while remedies and not {f.code for f in findings} <= known:  # what was explained before may come back
-            known |= {f.code for f in findings}
+        # what was explained before may come back, and so may what could not be judged
+        while remedies and not (told := {f.code for f in findings if not f.given_away}) <= known:
+            known |= told
             if not (chosen := trials_for(study, findings, sight.trial, left)):
                 break
             display.wait(cost_of(len(chosen), job))

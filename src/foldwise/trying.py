@@ -26,7 +26,7 @@ from foldwise.settings import Settings, make_settings
 if TYPE_CHECKING:
     from foldwise.study import Study
 
-MOST = 8  # remedies that are tried for a study
+MOST = 8  # remedies that are tried at first; in later rounds what is left of them, but at least `EACH`
 EACH = 3  # for one finding
 HELPS_BELOW = 0.05
 
@@ -44,14 +44,16 @@ class Trial:
 def trials_for(study: Study, findings: Sequence[Finding], examined: int, most: int = MOST) -> list[Trial]:
     """Choose the remedies to try: those of alarms, the first of each first; `examined` is a trial from 1.
 
-    Findings of which some were tried before, when what explained others turned out to be no alarm, are left out.
+    Findings of which some were tried before, when what explained others turned out to be no alarm, are left out. So are
+    those that cannot be judged because another one says that the score is given away.
     """
     results = {r.number: r for r in study.results}
     chosen: list[Trial] = []
     for turn in range(EACH):
         for place, finding in enumerate(findings):
             able = [r for r in finding.remedies if not r.by_hand]
-            if not finding.alarm or finding.tried or turn >= len(able) or len(chosen) >= most:
+            untold = finding.alarm and not finding.tried and not finding.given_away
+            if not untold or turn >= len(able) or len(chosen) >= most:
                 continue
             base = results[finding.trials[0] if finding.trials else examined]
             settings = _changed(base.settings, able[turn].settings)
@@ -126,8 +128,10 @@ def confirmed(finding: Finding, metric: Metric) -> Finding:
 
     Other faults of data, network, loss or optimizer stay what they are although no remedy here cures them. What must
     cost something to be a fault, as rows that only look as if they were of one group, is a hint as well when the score
-    does not suffer from its remedy.
+    does not suffer from its remedy. A score that is given away says nothing of either.
     """
+    if finding.given_away:
+        return finding
     useless = finding.tried and all(t.aim == "better" and t.folds > 1 and not t.helps for t in finding.tried)
     if finding.sure == "likely" and useless and finding.code in SEEMING:
         return replace(finding, sure="hint")

@@ -57,7 +57,7 @@ def test_codes_in_the_target(code: float) -> None:
     found = missing_codes.find(sights.sight(coded))
     assert found is not None
     assert found.sure == "likely"
-    assert found.where == ("x0", "y")
+    assert found.where == ("y", "x0")
     options = found.remedies[0].options
     assert options == {"missing": {"x0": -99, "y": int(code)}, "drop_missing_targets": True}
     table = sights.opened(coded, **options)
@@ -96,3 +96,20 @@ def test_numbers_on_both_sides_of_0() -> None:
         clipped=pl.Series(np.maximum(random.normal(1, 1, 300), -1)),
     )
     assert missing_codes.find(sights.sight(frame)) is None
+
+
+@pytest.mark.parametrize("loss", [-100.0, -5.0, -1.0])
+def test_losses_in_the_target_are_no_codes(loss: float) -> None:
+    random = np.random.default_rng(1)
+    won = random.integers(2, 9, sights.ROWS) + random.random(sights.ROWS)
+    y = np.where(random.random(sights.ROWS) < 0.3, loss, won)
+    assert missing_codes.find(sights.sight(sights.frame(0).with_columns(y=pl.Series(y)))) is None
+
+
+def test_a_code_in_the_target_is_said_to_be_there() -> None:
+    gone = pl.Series(np.random.default_rng(0).random(sights.ROWS) < 0.05)
+    frame = sights.frame(0).with_columns(y=pl.when(gone).then(-999.0).otherwise(pl.col("y") + 20))
+    found = missing_codes.find(sights.sight(frame))
+    assert found is not None
+    assert found.evidence.startswith("the target `y` is -999 in ")
+    assert str(found).count("leave out rows whose target is such a code (--missing y=-999 ")

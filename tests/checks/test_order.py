@@ -11,6 +11,7 @@ from foldwise.checks import CHECKS, GROUPS, symptoms
 from foldwise.checks.explain import SECTIONS, explain
 from foldwise.checks.finding import Finding, Remedy, Tried
 from foldwise.checks.order import check_module, in_order, in_order_again
+from foldwise.checks.telling import doubt
 from foldwise.errors import SettingsError
 from foldwise.store.findings import findings_as_plain, findings_from_plain
 
@@ -177,3 +178,16 @@ def test_an_activation_that_is_no_module_is_seen_and_a_look_leaves_no_trace() ->
     assert all(p.grad is None for p in net.parameters())
     assert not net.first._forward_hooks
     assert len(state) == len(torch.get_rng_state())
+
+
+def test_an_alarm_that_the_score_is_given_away_is_not_folded_under_one_that_leaves_it_alone() -> None:
+    found = in_order([finding("conflicting-labels"), finding("repeated-rows")])
+    assert [(f.code, f.given_away) for f in found] == [
+        ("conflicting-labels", "repeated-rows"),
+        ("repeated-rows", ""),
+    ]
+    assert doubt(found, 1.0)
+    (one,) = in_order([finding("conflicting-labels"), finding("repeated-rows", sure="hint")])
+    assert one.symptoms == ("repeated-rows",)
+    (one,) = in_order([finding("overlapping-folds"), finding("repeated-rows")])
+    assert one.symptoms == ("repeated-rows",)

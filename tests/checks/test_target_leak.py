@@ -115,3 +115,22 @@ def test_made_by_a_formula(informative: int, sure: str | None) -> None:
     y = x[:, :informative] @ np.linspace(1, 3, informative)
     found = target_leak.find(sights.sight(pl.DataFrame({**{f"x{i}": x[:, i] for i in range(10)}, "y": y})))
     assert (None if found is None else found.sure) == sure
+
+
+@pytest.mark.parametrize("dtype", [pl.Float64, pl.Float32])
+def test_a_sum_is_written_as_it_is(dtype: type[pl.DataType]) -> None:
+    def said(y: pl.Expr) -> str:
+        found = target_leak.find(sights.sight(given.with_columns(y=y).cast({pl.Float64: dtype})))
+        assert found is not None
+        assert set(found.where) <= {"a", "b", "day"}
+        return found.evidence
+
+    frame, random = sights.frame(0), np.random.default_rng(0)
+    a, b = pl.Series(frame["y"] + random.normal(size=300)), pl.Series(random.normal(size=300) + 20)
+    given = frame.with_columns(a=a, b=b)
+    assert "is exactly `a` + `b` in all" in said(pl.col("a") + pl.col("b"))
+    assert "is exactly `a` − `b` + 100 in all" in said(pl.col("a") - pl.col("b") + 100)
+    if dtype == pl.Float64:  # cells of 32 bits are no nearer to a third
+        assert "without any error, ≈ 0.333333·`a` + `b`, in all" in said(pl.col("a") / 3 + pl.col("b"))
+    weekday = pl.col("day").dt.year().cast(pl.Float64) + pl.col("a")
+    assert "`day year`" in said(weekday)

@@ -12,7 +12,16 @@ from pathlib import Path
 import foldwise.checks
 from foldwise.checks import CHECKS
 from foldwise.checks.finding import Finding, Findings, Remedy, Tried
-from foldwise.checks.telling import GIVEN_AWAY, MOST_HINTS, doubt, hint_of, said_hints, sentences, summary
+from foldwise.checks.telling import (
+    GIVEN_AWAY,
+    MOST_HINTS,
+    doubt,
+    hint_of,
+    in_parentheses,
+    said_hints,
+    sentences,
+    summary,
+)
 from foldwise.fitting import fit
 from foldwise.store.findings import findings_as_plain, findings_from_plain
 
@@ -70,7 +79,8 @@ def test_a_remedy_names_the_option_that_does_it() -> None:
     del stored[0]["remedies"][0]["options"]  # as in runs made before there were any
     assert str(findings_from_plain(stored)[0]).endswith(": leave out `tax`.")
     many = finding(remedies=(Remedy("read", options={"missing": dict.fromkeys("abcd", -9)}),))
-    assert str(many).endswith("read (--missing a=-9 --missing b=-9 --missing c=-9 …).")
+    python = 'missing={"a": -9, "b": -9, "c": -9, …}'
+    assert str(many).endswith(f"read (--missing a=-9 --missing b=-9 --missing c=-9 …, {python}).")
 
 
 def test_options_of_remedies_are_those_of_fit() -> None:
@@ -130,3 +140,11 @@ def test_the_summary_counts_alarms_and_hints() -> None:
     assert summary([finding(), finding(), hint]).startswith("checks: 2 alarms, 1 hint;")
     assert summary([hint]).startswith("checks: no alarm, 1 hint;")
     assert "nothing found" in summary([])
+
+
+def test_flags_are_named_however_many_columns_there_are() -> None:
+    options = {"missing": {"y": -9} | dict.fromkeys("abc", -99), "drop_missing_targets": True}
+    assert in_parentheses(options) == (
+        " (--missing y=-9 --missing a=-99 --missing b=-99 … --drop-missing-targets, "
+        'missing={"y": -9, "a": -99, "b": -99, …}, drop_missing_targets=True)'
+    )

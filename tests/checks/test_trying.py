@@ -23,7 +23,7 @@ from foldwise.judge.metrics import METRICS
 from foldwise.settings import Settings
 from foldwise.store.findings import findings_as_plain, findings_from_plain
 from foldwise.terminal import Display
-from foldwise.trying import Trial, compared, confirmed, hochberg
+from foldwise.trying import Trial, compared, confirmed, hochberg, trials_for
 
 ACCURACY = METRICS["accuracy"]
 BROKEN = {"width": 8, "depth": 1, "epochs": 6, "learning_rate": 30.0, "optimizer": "sgd", "network": "mlp"}
@@ -228,3 +228,33 @@ def test_a_check_that_fails_costs_no_study(monkeypatch: pytest.MonkeyPatch) -> N
     found = foldwise.fit(example="iris", search=BROKEN, folds=3, display=Display(), remedies=False)
     assert found.findings
     assert [w for w in found.warnings if "few-rows" in w and "by nothing" in w]
+
+
+def test_nothing_is_tried_or_taken_back_while_the_score_is_given_away() -> None:
+    better = Tried("learning rate 0.1", {}, 0.5, 0.5, 0.01, 0.01, 2, 5, 0.6, False)
+    rate = Remedy("learning rate 0.1", {"learning_rate": 0.1})
+    keep = Remedy("keep rows together", folds=lambda table, folds: folds, aim="honest")
+    copies = Finding("repeated-rows", "likely", "x", remedies=(keep,))
+    found = in_order([copies, Finding("jitter", "likely", "x", trials=(4,), remedies=(rate,))])
+    study: Any = SimpleNamespace(results=[SimpleNamespace(number=4, settings=Settings())])
+    assert [t.remedy.what for t in trials_for(study, found, 4)] == ["keep rows together"]
+    assert confirmed(replace(found[1], tried=(better,)), ACCURACY).sure == "likely"
+    assert confirmed(replace(found[1], tried=(better,), given_away=""), ACCURACY).sure == "hint"
+
+
+def test_what_could_not_be_judged_is_tried_when_the_score_is_not_given_away_after_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slower = Remedy("slower", {"learning_rate": 0.1})
+    apart = Remedy("other seed", {"learning_rate": 29.0}, aim="honest")
+    found = [
+        Finding("shared-groups", "likely", "x", trials=(4,), remedies=(apart,)),
+        Finding("jitter", "likely", "x", trials=(4,), remedies=(slower,)),
+    ]
+    monkeypatch.setattr(examine, "findings_of", lambda sight, broken: in_order(found))
+    monkeypatch.setattr(
+        trying, "confirmed", lambda f, metric: replace(f, sure="hint") if f.code == "shared-groups" else f
+    )
+    settings = {**BROKEN, "width": [8, 4]}
+    told = foldwise.fit(example="iris", search=settings, folds=3, display=Display()).findings
+    assert {f.code: len(f.tried) for f in told} == {"jitter": 1, "shared-groups": 1}

@@ -51,13 +51,16 @@ def larger(name: str, value: float, times: int) -> Remedy:
 
 
 def smaller(name: str, value: float, times: int) -> Remedy:
-    """Offer a setting divided by a number, named by the value that it gets.
+    """Offer a setting divided by a number, named by the value that it gets; by how much only where that is exact.
 
     >>> smaller("learning_rate", 3.0, 10).what
     'learning rate 0.3 (÷ 10)'
+    >>> smaller("batch_size", 3, 4).what, smaller("width", 24, 2).what
+    ('batch size 1', 'width 12 (÷ 2)')
     """
     less = max(1, value // times) if isinstance(value, int) else value / times
-    return Remedy(f"{_worth(name, less)} (÷ {times})", {name: less})
+    exact = not isinstance(value, int) or less * times == value
+    return Remedy(f"{_worth(name, less)}{f' (÷ {times})' * exact}", {name: less})
 
 
 def _worth(name: str, value: float) -> str:

@@ -2,8 +2,9 @@
 
 Evidence: values of number columns that many cells share, at the far end of the column, and separated from all other
 values by more than these differ among themselves. Such a value is a code when it is the only one of its sign, or is
-written with nines only. Of a target that is a number the same is asked. Nearer to the others a negative whole number,
-such as −9 or −1, is looked at where all others are 0 or more.
+written with nines only. Of a target that is a number it is asked that it is written so, and no top of a form: −100 or
+−1 may well be a loss. Nearer to the others a negative whole number in a column, such as −9 or −1, is looked at where
+all others are 0 or more.
 
 Why it hurts: the code stretches the scale of the column until all real values look alike, and the network has to learn
 that a large number means nothing known. Read as missing, the cell is filled and marked by a flag. In the target, the
@@ -55,14 +56,17 @@ def find(sight: Sight) -> Finding | None:
     if table is None:
         return None
     columns, targets = _cells(table), _targets(table)
-    found = {name: code for name, values in {**columns, **targets}.items() if (code := code_of(values))}
+    # those of targets first: they matter most
+    wrong = {n: code for n, values in targets.items() if (code := code_of(values)) and _of_target(code)}
+    found = wrong | {n: code for n, values in columns.items() if (code := code_of(values))}
     near = _near({name: values for name, values in columns.items() if name not in found})
     sure = {name: code for name, code in {**found, **near}.items() if code[2]}
     shown = sure or {**found, **near}
     if not shown:
         return None
     says = ", ".join(
-        f"`{name}` is {code:g} in {count} rows" for name, (code, count, _) in list(shown.items())[:3]
+        f"{'the target ' * (name in wrong)}`{name}` is {code:.12g} in {count} rows"
+        for name, (code, count, _) in list(shown.items())[:3]
     )
     end = "apart from all other values" if shown.keys() <= near.keys() else "far from all other values"
     return Finding(
@@ -70,7 +74,7 @@ def find(sight: Sight) -> Finding | None:
         "likely" if sure else "hint",
         f"{says}{' …' if len(shown) > 3 else ''}, {end}",
         where=tuple(shown),
-        remedies=(_remedy(shown, targets.keys() & shown.keys()),),
+        remedies=(_remedy(shown, wrong.keys()),),
     )
 
 
@@ -95,12 +99,22 @@ def _targets(table: Table) -> dict[str, Values]:
     }
 
 
+def _of_target(code: tuple[float, int, bool]) -> bool:
+    """Tell whether a value of a target is a code, and no loss or penalty as it may be.
+
+    >>> _of_target((-999.0, 9, True)), _of_target((-100.0, 9, True)), _of_target((99.0, 9, False))
+    (True, False, False)
+    """
+    value, _, looks = code
+    return looks and nines(value)
+
+
 def _remedy(shown: Codes, targets: Set[str]) -> Remedy:
     codes = {n: int(code) if code.is_integer() else code for n, (code, _, _) in shown.items()}
     if not targets:
         return Remedy("read them as missing", table=as_missing(codes), options={"missing": codes})
     return Remedy(
-        "read them as missing, and leave out the rows whose target is",
+        "read them as missing, and leave out rows whose target is such a code",
         aim="honest",
         options={"missing": codes, "drop_missing_targets": True},
     )

@@ -48,8 +48,9 @@ def in_order(findings: Iterable[Finding]) -> Findings:
     """Put causes first, and what they explain under them.
 
     A finding is a symptom of another when that one's check names it in `EXPLAINS`, it was not seen earlier, and both
-    are about the same trials or one is about none. Alarms come before hints, those seen earlier before later ones.
-    Slight hints that no alarm explains are left out.
+    are about the same trials or one is about none. An alarm that the score is given away is a symptom of such alarms
+    only, or it would be lost under one that leaves the score alone. Alarms come before hints, those seen earlier
+    before later ones. Slight hints that no alarm explains are left out.
     """
     rank = {code: number for number, code in enumerate(CHECKS)}
     ordered = sorted(findings, key=lambda f: (not f.alarm, -1 if f.step is None else f.step, rank[f.code]))
@@ -90,12 +91,18 @@ def _unfolded(finding: Finding) -> Iterator[Finding]:
 def _doubted(findings: Iterable[Finding]) -> Findings:
     """Mark findings whose remedies cannot be judged, because another one says that the score is given away."""
     found = list(findings)
-    why = next((f.code for f in found if f.alarm and f.code in GIVEN_AWAY), "")
+    why = next((f.code for f in found if _gives_away(f)), "")
     return Findings(replace(f, given_away="" if f.code in GIVEN_AWAY else why) for f in found)
+
+
+def _gives_away(finding: Finding) -> bool:
+    return finding.alarm and finding.code in GIVEN_AWAY
 
 
 def _explains(cause: Finding, symptom: Finding) -> bool:
     if symptom.code not in check_module(cause.code).EXPLAINS or not cause.alarm:
+        return False
+    if _gives_away(symptom) and not _gives_away(cause):
         return False
     if cause.trials and symptom.trials and not set(cause.trials) & set(symptom.trials):
         return False

@@ -4,7 +4,7 @@ Evidence: for each column alone, what share of the targets' variance is explaine
 beside a row in the order of that column; and what a linear model and the nearest rows explain with all the others.
 For classes the variance is that of columns of 0 and 1, and what the borders
 between classes leave unexplained in the best of orders is added. And whether the target is exactly a sum of two or
-three columns, with weights, in all rows that are looked at.
+three columns, with weights and a constant, in all rows that are looked at.
 
 Why it hurts: such a column is often made from the target, or is known only after it: a copy, a rank, a number given
 in the order of the outcome. On rows of the future it will be missing or say something else, and the network, which
@@ -56,32 +56,17 @@ def find(sight: Sight) -> Finding | None:
 
 
 def _sum(sample: Sample) -> Finding | None:
-    weights = exact_sum(sample)
-    if weights is None or len(weights) < 2:  # of one column it is asked more
+    found = exact_sum(sample)
+    if found is None or len(found.columns) < 2:  # of one column it is asked more
         return None
-    columns = {f.column for f in sample.table.columns.features}
-    others = len(columns) - len(weights)
-    alarm = others >= COLUMNS and sample.without(set(weights)).by_others() >= SOMETHING
+    others = len({f.column for f in sample.table.columns.features}) - len(found.columns)
+    alarm = others >= COLUMNS and sample.without(set(found.columns)).by_others() >= SOMETHING
+    is_sum = f"a sum of other columns without any error, ≈ {found}," if found.rounded else f"exactly {found}"
     return _finding(
-        f"the target is exactly {_written(weights)} in all {len(sample.rows)} rows that were looked at",
-        tuple(weights),
+        f"the target is {is_sum} in all {len(sample.rows)} rows that were looked at",
+        found.columns,
         alarm=alarm,
     )
-
-
-def _written(weights: dict[str, float]) -> str:
-    """Write a sum with its weights.
-
-    >>> _written({"a": 1.0, "b": -2.5})
-    '`a` − 2.5·`b`'
-    """
-    parts = []
-    for name, weight in weights.items():
-        sign = " − " if weight < 0 else " + "
-        times = "" if np.isclose(abs(weight), 1, rtol=1e-6) else f"{abs(weight):.4g}·"
-        parts.append(f"{sign}{times}`{name}`")
-    said = "".join(parts)
-    return said.removeprefix(" + ") if said.startswith(" + ") else f"−{said.removeprefix(' − ')}"
 
 
 def _alone(sample: Sample) -> Finding | None:

@@ -12,7 +12,7 @@ from foldwise.checks.finding import Finding, Tried
 from foldwise.errors import listed
 from foldwise.judge.verdict import decimals
 
-MOST_TYPED = 3  # columns named in an option
+MOST_TYPED = 3  # columns named in one option
 SAID = {"sure": "sure", "likely": "likely", "hint": "a hint"}
 MOST_HINTS = 5  # that are said; more are counted
 GIVEN_AWAY = {
@@ -114,21 +114,32 @@ def advice(finding: Finding) -> str:
 def in_parentheses(options: Mapping[str, Any]) -> str:
     """Write options of `fit` as they are typed in a shell, and in Python; empty when there are none.
 
+    Of many columns the first are named.
+
     >>> in_parentheses({"drop": ["tax"]})
     ' (--drop tax, drop=["tax"])'
     >>> print(in_parentheses({"missing": {"net income": -999}}))
      (--missing 'net income=-999', missing={"net income": -999})
     >>> in_parentheses({"drop_missing_targets": True})
     ' (--drop-missing-targets, drop_missing_targets=True)'
+    >>> print(in_parentheses({"drop": ["a", "b", "c", "d"]}))
+     (--drop a --drop b --drop c …, drop=["a", "b", "c", …])
     """
     typed = [word for name, value in options.items() for word in _typed(f"--{name.replace('_', '-')}", value)]
-    if len(typed) > MOST_TYPED:
-        return f" ({' '.join(typed[:MOST_TYPED])} …)"
-    called = [
-        f"{name}={value if value is True else json.dumps(value, ensure_ascii=False)}"
-        for name, value in options.items()
-    ]
+    called = [f"{name}={_called(value)}" for name, value in options.items()]
     return f" ({' '.join(typed)}, {', '.join(called)})" if options else ""
+
+
+def _called(value: Any) -> str:
+    if value is True:
+        return "True"
+    many = isinstance(value, Mapping | list | tuple) and len(value) > MOST_TYPED
+    said = json.dumps(_first(value) if many else value, ensure_ascii=False)
+    return f"{said[:-1]}, …{said[-1]}" if many else said
+
+
+def _first(value: Any) -> Any:
+    return dict(list(value.items())[:MOST_TYPED]) if isinstance(value, Mapping) else list(value)[:MOST_TYPED]
 
 
 def _typed(flag: str, value: Any) -> list[str]:
@@ -139,7 +150,8 @@ def _typed(flag: str, value: Any) -> list[str]:
         values = [f"{name}={one}" for name, one in value.items()]
     elif isinstance(value, list | tuple):
         values = list(value)
-    return [f"{flag} {shlex.quote(str(one))}" for one in values]
+    typed = [f"{flag} {shlex.quote(str(one))}" for one in values[:MOST_TYPED]]
+    return [*typed, "…"] if len(values) > MOST_TYPED else typed
 
 
 def sentences(finding: Finding) -> list[str]:
