@@ -68,6 +68,16 @@ def test_what_is_done_by_hand_is_to_do() -> None:
     assert str(finding(remedies=(Remedy("look at it"),))).endswith("To do: look at it.")
 
 
+def test_what_is_wrong_is_to_do_whatever_the_score_does() -> None:
+    remedy = Remedy("read them as missing", options={"missing": {"hum": -999}})
+    tried = Tried(remedy.what, {}, 976.0, 982.0, 72.0, 68.0, 3, 5, 0.6, False)
+    told = str(Finding("missing-codes", "likely", "there are codes", remedies=(remedy,), tried=(tried,)))
+    assert told.endswith(
+        'To do all the same: read them as missing (--missing hum=-999, missing={"hum": -999}).'
+    )
+    assert "not tried" not in told
+
+
 def test_a_remedy_names_the_option_that_does_it() -> None:
     remedy = Remedy("leave out `tax`", aim="honest", options={"drop": ["tax"]})
     honest = Tried(remedy.what, {}, 0.9, 0.6, 0.01, 0.05, 0, 5, 0.99, False, "honest")

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from foldwise.checks import SEEMING
 from foldwise.checks.finding import Finding, Tried
 from foldwise.errors import listed
 from foldwise.judge.verdict import decimals
@@ -102,10 +103,15 @@ def advice(finding: Finding) -> str:
     if (honest := finding.honest) is not None:
         what = named.get(honest.what, honest.what)
         return f"If it is as it looks, believe {score(honest.after, honest.after_deviation)}: {what}."
-    by_hand = [named[r.what] for r in finding.remedies if r.by_hand]
     done = {t.what for t in finding.tried}
+    by_hand = [named[r.what] for r in finding.remedies if r.by_hand and r.what not in done]
     untried = [named[r.what] for r in finding.remedies if not r.by_hand and r.what not in done]
     left = " or ".join([*untried, *by_hand])
+    still = [named[r.what] for r in finding.remedies if r.options and r.what in done]
+    if (
+        finding.tried and still and finding.code not in SEEMING
+    ):  # what is wrong is wrong whatever the score does
+        return f"To do all the same: {' or '.join(still)}."
     if finding.tried:
         return f"None of them helped{f'; not tried: {left}' if left else ''}."
     return f"To do: {left}." if left else ""
