@@ -444,6 +444,44 @@ def test_large_targets_that_are_learned() -> None:
     assert found("unscaled-targets", far(500), net=net, optimizer=fast, epochs=60) is None
 
 
+def test_large_targets_around_which_outputs_are() -> None:
+    torch.manual_seed(0)
+    noise = 10 * torch.randn(96)
+    net = of_a_number()
+    reached = torch.optim.Adam(net.parameters(), 0.1)
+    how = applying(lambda o, y: F.mse_loss(o[:, 0], 500 + noise[: len(y)]))
+    assert found("unscaled-targets", how, net=net, optimizer=reached, epochs=60) is None
+
+
+@pytest.mark.parametrize("rate", [1e-5, 3.0])
+@pytest.mark.parametrize("loss", [F.mse_loss, F.l1_loss])
+def test_outputs_that_the_loop_turns_back(loss: Any, rate: float) -> None:
+    net = of_a_number()
+    how = applying(lambda o, y: loss(o * 50 + 500, 450 + 100.0 * y[:, None]))
+    optimizer = torch.optim.Adam(net.parameters(), rate)
+    assert found("unscaled-targets", how, net=net, optimizer=optimizer, epochs=10) is None
+
+
+def test_sigmoids_in_the_loop_before_a_loss_of_probabilities() -> None:
+    how = applying(lambda o, y: F.binary_cross_entropy(torch.sigmoid(o), y[:, None].float()))
+    for bias in (-0.5, 0.5):
+        net = of_a_number()
+        nn.init.constant_(net[2].bias, bias)
+        assert found("start-loss", how, net=net, optimizer=adam(net)) is None
+
+
+def test_scores_that_the_loop_turns_round_are_open() -> None:
+    def finding(sign: float) -> Any:
+        net = network()
+        nn.init.constant_(net[4].bias, -5.0)
+        rate = torch.optim.Adam(net.parameters(), 1e-4)
+        how = applying(lambda o, y: F.cross_entropy(torch.relu(sign * o), y))
+        return found("unreachable-targets", how, net=net, optimizer=rate)
+
+    assert finding(-1.0) is None
+    assert finding(1.0) is not None
+
+
 @pytest.mark.parametrize("loss", [F.l1_loss, F.huber_loss])
 def test_absolute_errors_of_targets_out_of_reach_are_no_broadcast(loss: Any) -> None:
     net = of_a_number()

@@ -27,7 +27,7 @@ from foldwise.checks.sight import Network, Sight, run
 from foldwise.checks.start_loss import expected_loss
 from foldwise.settings import make_settings
 from foldwise.terminal import Display
-from network_sights import binary, classes, classes_of, entropy, labels, numbers, rows, squared
+from network_sights import binary, classes, classes_of, entropy, labels, numbers, rows, seeded, squared
 
 LOSS = (broadcast_loss, loss_sign, probabilities_as_scores, start_loss, unbounded_loss, wrong_loss)
 SEEDS = range(3)
@@ -101,6 +101,30 @@ def broadcast_the_other_way(outputs: Tensor, targets: Tensor) -> Tensor:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_loss_that_does_not_know_whose_target_is_whose(loss, seed: int) -> None:
     assert broadcast_loss.find(numbers(plain, seed, loss)).sure == "sure"
+
+
+def of_likelihoods(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Refuse what is no probability, as torch's loss does."""
+    return F.binary_cross_entropy(
+        *torch.broadcast_tensors(outputs, targets.reshape(-1)), reduction="none"
+    ).mean(-1)
+
+
+@pytest.mark.parametrize("bias", [0.0, -2.0])
+def test_losses_of_probabilities_refuse_what_is_none(bias: float) -> None:
+    def one(inputs: int, outputs: int) -> nn.Sequential:
+        net = ending(nn.Sigmoid())(inputs, outputs)
+        nn.init.constant_(net[2].bias, bias)
+        return net
+
+    assert broadcast_loss.find(labels(one, loss=of_probabilities)) is None
+    assert broadcast_loss.find(labels(one, loss=of_likelihoods)).sure == "sure"
+    x = rows()
+    shares = Network(
+        seeded(lambda: ending(nn.Softmax(1))(10, 4)),
+        x, F.one_hot(classes_of(x, 4), 4).float(), of_probabilities,
+    )  # fmt: skip
+    assert broadcast_loss.find(Sight(network=shares)) is None
 
 
 def ranking(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -258,6 +282,21 @@ def test_smoothing_weights_and_prior_bias_are_computed_in() -> None:
         -float(bias.mean()), rel=1e-5
     )  # the classes are balanced
     assert abs(loss - expected_loss(network).value) < expected_loss(network).tolerance
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_bias_behind_which_a_function_stands_is_no_output(seed: int) -> None:
+    class Functional(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.net = plain(inputs, outputs)
+            nn.init.constant_(self.net[2].bias, -0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sigmoid(self.net(x))
+
+    for count in (1, 4):
+        assert start_loss.find(labels(Functional, count, seed, of_probabilities)) is None
 
 
 @pytest.mark.parametrize("seed", SEEDS)

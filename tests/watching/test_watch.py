@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import optimizer as torch_optimizer
@@ -468,6 +469,36 @@ def test_networks_of_several_inputs_and_outputs() -> None:
     assert sight.network is None
     assert [layer.name for layer in sight.looks[0].layers] == ["net.0", "net.1", "net.2", "net.3", "net.4"]
     assert watch.findings == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("two", [False, True])
+def test_graphs_are_copied_in_a_way_of_their_own(two: bool) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            hidden = torch.relu(self.first(x))
+            return (self.last(hidden), hidden) if two else self.last(hidden)
+
+    graph = torch.fx.symbolic_trace(Net())
+    optimizer = torch.optim.Adam(graph.parameters(), 0.01)
+    with foldwise.watch(graph, optimizer) as watch:
+        for x, y in batches():
+            optimizer.zero_grad()
+            out = graph(x)[0] if two else graph(x)
+            F.mse_loss(torch.sigmoid(out), y[:, None].float()).backward()
+            optimizer.step()
+    assert not watch.findings.alarms
+    network = watch.sight().network
+    assert network is not None
+    for module in (network.module, copy.deepcopy(copy.deepcopy(network.module))):
+        out = module(network.inputs)
+        assert out.shape == (BATCH, 1)
+        assert float(out.detach().min()) > 0
+        assert float(out.detach().max()) < 1
 
 
 def test_networks_that_cannot_be_copied() -> None:

@@ -43,12 +43,12 @@ def find(sight: Sight) -> Finding | None:
         return None
     outputs = _near(run(network.module, network.inputs), network.targets)
     chance = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
-    if not _same(network, outputs + 0.1 * chance, moved):
+    if not _same(network, outputs + 0.1 * chance, moved, outputs):
         return None
     if network.targets.is_floating_point():
         # absolute errors have the same gradient for all outputs that lie below all targets
         among = float(network.targets.mean()) + float(network.targets.std()) * chance
-        if gradient_if_taken(network, among) is not None and not _same(network, among, moved):
+        if gradient_if_taken(network, among) is not None and not _same(network, among, moved, outputs):
             return None
     shapes = f"outputs {tuple(outputs.shape)}, targets {tuple(network.targets.shape)}"
     # of several losses in a loop the one that was overheard may know its targets from another
@@ -63,12 +63,15 @@ def find(sight: Sight) -> Finding | None:
     )
 
 
-def _same(network: Network, outputs: Tensor, moved: Tensor) -> bool:
-    """Tell whether gradients at some outputs are there, and the same with other targets."""
+def _same(network: Network, outputs: Tensor, moved: Tensor, own: Tensor) -> bool:
+    """Tell whether gradients at some outputs are there, and the same with other targets.
+
+    Where the loss refuses them, as one of probabilities does, it is asked at the network's own outputs.
+    """
     assert network.targets is not None
     first, second = (gradient_if_taken(network, outputs, t) for t in (network.targets, moved))
     if first is None or second is None:
-        first, second = (output_gradient(network, outputs, t) for t in (network.targets, moved))
+        first, second = (output_gradient(network, own, t) for t in (network.targets, moved))
     size = float(first.abs().max())
     return 0 < size < float("inf") and not float((first - second).abs().max()) > SAME * size
 

@@ -30,7 +30,8 @@ class Network:
 
     `loss` maps outputs and targets to one value per row, and is None where it is not known. `loss_name` is that of
     the settings (`cross_entropy`, `squared_error` …), of a torch function in a loop of the user's own
-    (`cross_entropy`, `mse_loss` …), or empty. `weights` are those of the rows, None: all equal.
+    (`cross_entropy`, `mse_loss` …), or empty. `weights` are those of the rows, None: all equal. `end` is what a loop of
+    the user's own applies to outputs: the module here ends with it, while looks show outputs without it.
     """
 
     module: nn.Module
@@ -39,6 +40,11 @@ class Network:
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
     loss_name: str = ""
     weights: Tensor | None = None
+    end: Callable[[Tensor], Tensor] | None = None
+
+    def ended(self, outputs: Tensor) -> Tensor:
+        """Apply the end to outputs of a look, if there is one."""
+        return outputs if self.end is None else self.end(outputs)
 
 
 @dataclass(frozen=True)

@@ -115,15 +115,19 @@ def _independent(network: Network) -> float:
 
 
 def _constant(network: Network, outputs: Tensor) -> Tensor:
-    """Give outputs that are the same for all rows: the bias of the layer that gives them, or 0."""
-    layers = forward(network.module, network.inputs[:2]).layers
-    last = layers[-1] if layers else None
+    """Give outputs that are the same for all rows: the bias of the layer that gives them, or 0.
+
+    A bias that a function without a layer stands behind, a sigmoid for instance, is no output.
+    """
+    passed = forward(network.module, network.inputs[:2])
+    last = passed.layers[-1] if passed.layers else None
     bias = last.layer._parameters.get("bias") if last is not None else None
     if (
         last is None
         or bias is None
         or not isinstance(last.layer, nn.Linear)
         or bias.shape != outputs.shape[1:]
+        or not torch.equal(last.after, passed.outputs)
     ):
         return torch.zeros_like(outputs)
     return bias.detach().expand_as(outputs)

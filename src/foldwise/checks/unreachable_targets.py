@@ -58,7 +58,7 @@ def find(sight: Sight) -> Finding | None:
     low, high = bounds(network)
     if low == -math.inf and high == math.inf:
         return None
-    return _out_of_reach(sight, network, outputs, low, high) or _dead_score(sight, low, high)
+    return _out_of_reach(sight, network, outputs, low, high) or _dead_score(sight, network, low, high)
 
 
 def _out_of_reach(sight: Sight, network: Network, outputs: Tensor, low: float, high: float) -> Finding | None:
@@ -78,14 +78,14 @@ def _out_of_reach(sight: Sight, network: Network, outputs: Tensor, low: float, h
     )
 
 
-def _dead_score(sight: Sight, low: float, high: float) -> Finding | None:
+def _dead_score(sight: Sight, network: Network, low: float, high: float) -> Finding | None:
     """Look for a class whose score stays at the lower bound, though it is among the targets."""
     look, targets = (sight.looks[-1] if sight.looks else None), None
     if look is not None:
         targets = look.targets
     if look is None or look.outputs is None or targets is None or targets.is_floating_point():
         return None
-    scores = look.outputs
+    scores = network.ended(look.outputs)
     if low == -math.inf or high < math.inf or scores.ndim != 2 or targets.ndim != 1:
         return None
     known = [int(c) for c in targets.unique() if 0 <= int(c) < scores.shape[1]]

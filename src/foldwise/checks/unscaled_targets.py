@@ -1,15 +1,19 @@
 """Targets far larger than what the network gives: training ends before outputs have got there.
 
-Evidence: the size of the targets of a batch against that of the outputs at the start; and the loss of the batch at the
-end of the loop against that of the best outputs that are the same for all rows.
+Evidence: the size of the targets of a batch against that of the outputs at the start; how much of the loss a unit of
+output moves there; the outputs of the batch at the end of the loop, how far they are from the mean of the targets on
+average, against the targets' deviation, and how large; and the loss then against that of the best outputs that are the
+same for all rows.
 
 Why it hurts: initial weights give outputs near 1. Weights have to grow by the size of the targets before the network
 can say anything of how they differ; with Adam each moves by about the learning rate in a step, and with plain gradient
 descent the gradients, which are as large as the targets, make training diverge.
 
-How sure: likely, where targets are a hundred times as large, and the loop, whose weights do move, ends with no less
-than the loss of a constant, or without a finite loss. What a table gives is always scaled, so it is seen in loops of
-the user's own alone.
+How sure: likely, where targets are a hundred times as large, and the loop, whose weights do move, ends with outputs
+that are off by more than the targets' deviation, below a thirtieth of the targets in size or no numbers, and with 0.9
+or more of the loss of a constant. Outputs that have got there and know little of the rows are no fault of the scale,
+nor are those that the loop turns back: a unit of them moves more than a tenth of the loss. What a table gives is always
+scaled, so it is seen in loops of the user's own alone.
 
 What to try: subtract the mean of the training targets and divide by their deviation, and turn predictions back; or let
 the network end with that scale and shift.
@@ -22,9 +26,12 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from foldwise.checks.finding import Finding, Remedy
+from foldwise.checks.look import Look
+from foldwise.checks.probe import gradient_if_taken, mean_loss
 from foldwise.checks.progress import best_constant, steps_of
 from foldwise.checks.sight import Network, Sight, run
 from foldwise.checks.symptoms import SLOW, UNSTEADY
@@ -40,6 +47,8 @@ EXPLAINS = (
 )
 FAR = 100.0  # times the outputs at the start, or 1
 NOTHING = 0.9  # of the loss of the best constant: whoever has so much left has learned nothing of the rows
+NEAR = 0.1  # of the loss is moved by a unit of output; for squared errors 2 over the distance in such units
+SMALL = 1 / 30  # of the size of the targets
 FEWEST = 20  # steps
 
 
@@ -54,7 +63,9 @@ def find(sight: Sight) -> Finding | None:
     if outputs.numel() != network.targets.numel():
         return None
     targets, given = _size(network.targets), _size(outputs)
-    if not targets > FAR * max(given, 1.0):
+    if not targets > FAR * max(given, 1.0) or not _of_a_unit(network, outputs) < NEAR:
+        return None
+    if _got_there(network, sight.looks[-1]):
         return None
     return _found(
         sight, network, f"targets are about {targets:.2g} in size, outputs {given:.2g} at the start"
@@ -77,6 +88,27 @@ def _found(sight: Sight, network: Network, sizes: str) -> Finding | None:
         step=0,
         remedies=(Remedy("scale the targets to mean 0 and deviation 1, and turn predictions back"),),
     )
+
+
+def _of_a_unit(network: Network, outputs: Tensor) -> float:
+    """Give what share of the loss at the start moves when every output moves by 1; NaN: there is no telling."""
+    slope = gradient_if_taken(network, outputs)
+    if network.loss is None or slope is None:
+        return math.nan
+    with torch.no_grad():
+        loss = abs(float(mean_loss(network, outputs)))
+    return float(slope.double().abs().sum()) / loss if loss > 0 else math.nan
+
+
+def _got_there(network: Network, look: Look) -> bool:
+    """Tell whether outputs are where targets are: as to their mean, within the targets' deviation, and their size."""
+    if look.outputs is None or look.targets is None:
+        return True
+    outputs, targets = (t.double().reshape(len(t), -1) for t in (network.ended(look.outputs), look.targets))
+    if not torch.isfinite(outputs).all():
+        return False
+    apart = float((outputs.mean(0) - targets.mean(0)).norm())
+    return apart <= float(targets.std(0, correction=0).norm()) and _size(outputs) > SMALL * _size(targets)
 
 
 def _size(values: Tensor) -> float:

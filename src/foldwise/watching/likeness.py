@@ -108,10 +108,11 @@ class Likeness:
         module, heard = _of_one_tensor(copy.deepcopy(self.start), self.batch), self.heard
         if heard is None:
             return Network(module, self.batch.given[0])
-        per_row = heard.per_row
-        if heard.end is not None:
-            module, per_row = _ending_in(module, heard.end.apply), heard.end.per_row
-        return Network(module, self.batch.given[0], heard.targets, per_row, heard.name)
+        if heard.end is None:
+            return Network(module, self.batch.given[0], heard.targets, heard.per_row, heard.name)
+        end = heard.end.apply
+        module = _ending_in(module, end)
+        return Network(module, self.batch.given[0], heard.targets, heard.end.per_row, heard.name, end=end)
 
     def looks(self) -> tuple[Look, ...]:
         """Look at the network at its start and at the pictures of it, each time with the same batch."""
@@ -195,8 +196,7 @@ def _of_one_tensor(module: nn.Module, batch: Batch) -> nn.Module:
             out: Tensor = tree.tree_leaves(super().forward(*given, **named))[batch.output]
             return out
 
-    module.__class__ = OfOneTensor
-    return module
+    return _become(module, OfOneTensor, lambda copied: _of_one_tensor(copied, batch))
 
 
 def _ending_in(module: nn.Module, end: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -207,5 +207,25 @@ def _ending_in(module: nn.Module, end: Callable[[Tensor], Tensor]) -> nn.Module:
         def forward(self, inputs: Tensor) -> Tensor:
             return end(super().forward(inputs))
 
-    module.__class__ = Ending
+    return _become(module, Ending, lambda copied: _ending_in(copied, end))
+
+
+def _become(module: nn.Module, kind: Any, again: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Give a network a subclass of its type.
+
+    A type that is copied in a way of its own, as graphs are, copies what it was, and the copy is given its subclass.
+    """
+    was: Any = type(module)
+
+    def copied(self: nn.Module, memo: dict[int, Any]) -> nn.Module:
+        self.__class__ = was
+        try:
+            found = copy.deepcopy(self, memo)
+        finally:
+            self.__class__ = kind
+        return again(found)
+
+    if hasattr(was, "__deepcopy__"):
+        kind.__deepcopy__ = copied
+    module.__class__ = kind
     return module
