@@ -22,7 +22,7 @@ import foldwise
 from benchmarks.measure import alternate, machine
 
 RESULTS = Path(__file__).parents[1] / "results" / "cost_of_watch.json"
-PAIRS = 31
+PAIRS = 25
 
 
 @dataclass(frozen=True)
