@@ -15,14 +15,12 @@ from foldwise.engine.random import key, permutation
 AT_ONCE = 2**22  # row numbers that are laid out in one go; a stream is never divided
 
 
-def epoch_order(
-    rows: int, seed: int, epoch: int, device: torch.device | str = "cpu"
-) -> Int64[Tensor, " rows"]:
+def epoch_order(rows: int, seed: int, epoch: int) -> Int64[Tensor, " rows"]:
     """Permute all rows for one seed and epoch; a fold's order is this one without the rows that it must not see.
 
     One permutation then serves all folds and settings of a seed, and trials are compared on the same batches.
     """
-    return permutation(key(torch.tensor(seed, device=device), "order", epoch), rows)
+    return permutation(key(torch.tensor(seed), "order", epoch), rows)
 
 
 class RowOrders:
