@@ -12,10 +12,8 @@ from foldwise.checks.sample import Sample
 
 MOST = 3  # columns: a target that follows from more of them is rather a table made by a formula
 EXACT = 1e-7  # of the target's deviation are the largest errors: rounding, and nothing else
-SINGLE, LARGEST = (
-    1e-5,
-    1e-3,
-)  # the same, where cells have 32 bits; and where they are large beside their deviation
+SINGLE = 1e-5  # the same, where cells have 32 bits
+LARGEST = 1e-3  # the most of it, where such cells are large beside their deviation
 DIGITS = 6  # of weights, in print
 DISTINCT = 10  # different targets: fewer are met by chance more easily
 ROWS_PER_COLUMN = 4  # more rows than so many times the columns, or a fit may be exact by chance

@@ -43,10 +43,8 @@ PLAIN = -99.0  # and below: what is written with nines only, where nothing else 
 TOP = 99.0  # may be the highest that a form allows as well, and so hold all higher numbers
 FAR = 3.0  # ranges of the other values: so far out it is no top of theirs
 APART = 3.0  # times the largest step between others: then a code near them is no value in their line
-BELOW, SHARE = (
-    -7.0,
-    3,
-)  # codes of questionnaires are −7, −8 and −9; so many columns do not have the same by chance
+BELOW = -7.0  # codes of questionnaires are −7, −8 and −9
+SHARE = 3  # so many columns do not have the same code by chance
 LEAST_OTHERS = 5  # different values beside it: with fewer it may be one of a few levels
 
 

@@ -80,11 +80,10 @@ def _out_of_reach(sight: Sight, network: Network, outputs: Tensor, low: float, h
 
 def _dead_score(sight: Sight, network: Network, low: float, high: float) -> Finding | None:
     """Look for a class whose score stays at the lower bound, though it is among the targets."""
-    look, targets = (sight.looks[-1] if sight.looks else None), None
-    if look is not None:
-        targets = look.targets
-    if look is None or look.outputs is None or targets is None or targets.is_floating_point():
+    look = sight.looks[-1] if sight.looks else None
+    if look is None or look.outputs is None or look.targets is None or look.targets.is_floating_point():
         return None
+    targets = look.targets
     scores = network.ended(look.outputs)
     if low == -math.inf or high < math.inf or scores.ndim != 2 or targets.ndim != 1:
         return None
